@@ -1,0 +1,31 @@
+# Every command a newcomer needs. `make` alone prints this list.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+IMAGE ?= byoa-sagemaker
+ENGINE ?= process
+
+help: ## print this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: .venv/.complete ## the environment .venv with the locked packages
+
+.venv/.complete: requirements/dev.txt scripts/make_venv.sh
+	@scripts/make_venv.sh "$(PYTHON)"
+
+demo: venv ## train on real data, serve, and predict once (ENGINE=docker: in the image)
+	@scripts/demo.sh "$(ENGINE)" "$(IMAGE)"
+
+test: venv ## all tests; the Docker half where an engine answers
+	@scripts/test.sh "$(IMAGE)"
+
+image: ## build IMAGE (full) and IMAGE-slim; makes a base image where none can be pulled
+	@scripts/image.sh "$(IMAGE)"
+
+lint: venv ## formatting, lint, types, shell scripts, Dockerfile
+	@scripts/lint.sh
+
+lock: venv ## regenerate requirements/*.txt from requirements/*.in
+	@scripts/lock.sh
+
+.PHONY: help venv demo test image lint lock

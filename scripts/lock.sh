@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Regenerate requirements/*.txt from requirements/*.in: exact versions with hashes, one file for
+# every Python that we support. Usage: scripts/lock.sh [--upgrade]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+uv=.venv/bin/uv
+[ -x "$uv" ] || { echo "lock: .venv/bin/uv is missing; run: make venv" >&2; exit 1; }
+
+# In this order: mms is constrained by full.
+for name in runtime runtime-gpu full full-gpu mms dev; do
+    echo "lock: requirements/$name.txt"
+    UV_CUSTOM_COMPILE_COMMAND="make lock" "$uv" pip compile --quiet --no-config --universal \
+        --python-version 3.11 --generate-hashes "$@" \
+        "requirements/$name.in" --output-file "requirements/$name.txt"
+done
