@@ -1,0 +1,56 @@
+"""The entry point of the image: `python -m container train|serve`.
+
+The one place where the two verbs meet the environment; each verb is imported only when it is asked
+for.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from types import FrameType
+
+from container import __version__
+
+_USAGE = f"""\
+usage: docker run IMAGE train | serve      (in process mode: python -m container train | serve)
+
+  train   train the model that /opt/ml/input/config describes, leave it in /opt/ml/model, exit
+  serve   answer GET /ping and POST /invocations for the model in /opt/ml/model, until SIGTERM
+
+SAGEMAKER_BASE_DIR replaces /opt/ml. Version {__version__}.
+"""
+
+_EXIT_USAGE = 2
+_EXIT_SIGTERM = 128 + signal.SIGTERM
+
+
+def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run the verb that `arguments` name and return its exit code."""
+    match arguments:
+        case ["train"]:
+            from train.job import main as train
+
+            return train(environ)
+        case ["serve"]:
+            from serve.server import main as serve
+
+            return serve(environ)
+        case ["--help" | "-h"]:
+            print(_USAGE, end="")
+            return 0
+        case _:
+            given = " ".join(arguments) or "nothing"
+            print(f"error: the verb must be train or serve; given: {given}\n", file=sys.stderr)
+            print(_USAGE, end="", file=sys.stderr)
+            return _EXIT_USAGE
+
+
+def _exit_on_sigterm(signum: int, frame: FrameType | None) -> None:
+    sys.exit(_EXIT_SIGTERM)
+
+
+if __name__ == "__main__":
+    # As PID 1 a process ignores SIGTERM until it handles it: before the frameworks are imported.
+    signal.signal(signal.SIGTERM, _exit_on_sigterm)
+    sys.exit(main(sys.argv[1:], os.environ))

@@ -1,0 +1,60 @@
+"""What the kernel really grants this container, as opposed to what the host has.
+
+Reads control groups of version 2 and 1, from the process's own group up to the root: the smallest
+limit on the way holds.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROOT = Path("/sys/fs/cgroup")
+
+
+def cpu_count(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) -> int:
+    """CPUs that may be used at once: the affinity mask cut by the quota, at least 1."""
+    count = len(os.sched_getaffinity(0))
+    for directory in _groups(root, membership, controller="cpu"):
+        quota = _quota(directory)
+        if quota is not None:
+            count = min(count, math.ceil(quota))
+    return max(1, count)
+
+
+def _quota(directory: Path) -> float | None:
+    """CPUs granted by one group; None where it sets no limit."""
+    unified = _words(directory / "cpu.max")
+    if unified:
+        return None if unified[0] == "max" else int(unified[0]) / int(unified[1])
+    quota = _words(directory / "cpu.cfs_quota_us")
+    period = _words(directory / "cpu.cfs_period_us")
+    if quota and period and int(quota[0]) > 0:
+        return int(quota[0]) / int(period[0])
+    return None
+
+
+def _groups(root: Path, membership: Path, controller: str) -> Iterator[Path]:
+    """The directories of this process's group and its parents, for either version."""
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            top = root
+        elif controller in controllers.split(","):
+            top = root / controller
+        else:
+            continue
+        # Inside a container the path may be the host's: what cannot be found is passed over.
+        for group in (path, *map(str, Path(path).parents)):
+            yield top / group.strip("/")
+
+
+def _words(file: Path) -> list[str]:
+    try:
+        return file.read_text().split()
+    except OSError:
+        return []

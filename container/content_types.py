@@ -1,0 +1,97 @@
+"""Media types: the names that SageMaker's formats go by, their parameters, and negotiation.
+
+Source: AWS SageMaker developer guide, "Common Data Formats" for training and for inference.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from container.errors import UnsupportedAcceptError
+
+CSV = "text/csv"
+JSON = "application/json"
+LIBSVM = "text/libsvm"
+
+# What AWS's own images take for the same format (CONTRACT 7.3).
+_ALIASES = {
+    "csv": CSV,
+    "json": JSON,
+    "libsvm": LIBSVM,
+    "text/x-libsvm": LIBSVM,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MediaType:
+    """A media type without its parameters, lower case, and the parameters beside it."""
+
+    name: str
+    parameters: dict[str, str] = field(default_factory=dict)
+
+
+@lru_cache(maxsize=256)
+def parse(header: str) -> MediaType:
+    """Read a `Content-Type` value, e.g. `Text/CSV; charset=utf-8; label_size=0`.
+
+    Names are matched without case and well-known aliases are folded (`csv` is `text/csv`).
+    The result is cached and shared: do not change its parameters.
+    """
+    name, *rest = header.split(";")
+    parameters = {}
+    for part in rest:
+        key, _, value = part.partition("=")
+        if key.strip():
+            parameters[key.strip().lower()] = value.strip().strip('"')
+    name = name.strip().lower()
+    return MediaType(_ALIASES.get(name, name), parameters)
+
+
+@lru_cache(maxsize=256)
+def negotiate(accept: str, offered: tuple[str, ...], default: str) -> str:
+    """Choose the media type of the answer, as RFC 9110 section 12.5.1 orders them.
+
+    Args:
+        accept: The `Accept` header, empty when the client sent none.
+        offered: What can be written, the most preferred first.
+        default: The answer to `*/*`, and to a client that states no preference.
+    Raises:
+        UnsupportedAcceptError: nothing that is offered is accepted.
+    """
+    ranges = _accepted_ranges(accept)
+    if not ranges:
+        return default
+    best, best_quality = "", 0.0
+    for candidate in (default, *(name for name in offered if name != default)):
+        quality = _quality(candidate, ranges)
+        if quality > best_quality:
+            best, best_quality = candidate, quality
+    if not best:
+        raise UnsupportedAcceptError(accept, offered)
+    return best
+
+
+def _accepted_ranges(accept: str) -> list[tuple[str, float]]:
+    ranges = []
+    for part in accept.split(","):
+        if part.strip():
+            media = parse(part)
+            ranges.append((media.name, _q_value(media.parameters.get("q", "1"))))
+    return ranges
+
+
+def _q_value(text: str) -> float:
+    try:
+        return min(max(float(text), 0.0), 1.0)
+    except ValueError:
+        return 0.0
+
+
+def _quality(name: str, ranges: Sequence[tuple[str, float]]) -> float:
+    """The quality of the most specific range that covers `name`: a/b, then a/*, then */*."""
+    main = name.partition("/")[0]
+    for pattern in (name, f"{main}/*", "*/*"):
+        qualities = [quality for accepted, quality in ranges if accepted == pattern]
+        if qualities:
+            return max(qualities)
+    return 0.0

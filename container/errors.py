@@ -1,0 +1,165 @@
+"""Every error that the product raises on purpose, in one tree.
+
+    ContainerError
+    ├─ UserError                        whoever made the job, the request or the setting can mend it
+    │  ├─ SettingsError                 an environment variable
+    │  ├─ JobConfigError                a file under /opt/ml/input/config
+    │  ├─ HyperparameterError           a key of hyperparameters.json
+    │  ├─ ChannelError                  a channel's presence, format or content
+    │  ├─ InvalidRequestError           a request that is not what its route takes
+    │  ├─ UnsupportedContentTypeError
+    │  ├─ UnsupportedAcceptError
+    │  ├─ MalformedPayloadError         with line and column where known
+    │  └─ PayloadTooLargeError
+    ├─ AlgorithmError                   the algorithm or the model cannot do what was asked
+    │  ├─ TrainingError
+    │  ├─ ModelLoadError
+    │  └─ PredictionError
+    └─ PlatformError                    /opt/ml is missing, a disk is full, a port is taken
+
+A message says what was wrong, what was given and what is accepted, and is fit to be shown to a
+client: no payload, no path of the host, no stack trace. `details` are facts for the log.
+HTTP statuses are in `serve/statuses.py`, exit codes in `train/job.py`; this module knows neither.
+"""
+
+from collections.abc import Sequence
+
+
+class ContainerError(Exception):
+    """The root: a message for people, a stable `code` for programs, and facts for the log."""
+
+    code = "container_error"
+
+    def __init__(self, message: str, **details: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+
+class UserError(ContainerError):
+    """The caller or the owner of the job can mend it."""
+
+    code = "user_error"
+
+
+class SettingsError(UserError):
+    """An environment variable holds a value that is not accepted."""
+
+    code = "invalid_setting"
+
+    def __init__(self, variable: str, given: str, accepted: str) -> None:
+        super().__init__(
+            f"environment variable {variable}={given!r} is not accepted; use {accepted}",
+            variable=variable,
+            given=given,
+        )
+
+
+class JobConfigError(UserError):
+    """A file under `/opt/ml/input/config` is not what the platform writes there."""
+
+    code = "invalid_job_config"
+
+
+class HyperparameterError(UserError):
+    """A hyperparameter is missing, unknown or not accepted."""
+
+    code = "invalid_hyperparameter"
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"hyperparameter {name!r}: {problem}", name=name)
+
+
+class ChannelError(UserError):
+    """A channel is missing, empty, or holds data that cannot be read."""
+
+    code = "invalid_channel"
+
+
+class InvalidRequestError(UserError):
+    """The request does not have the form that its route takes."""
+
+    code = "invalid_request"
+
+
+class UnsupportedContentTypeError(UserError):
+    """No codec reads the request's content type."""
+
+    code = "unsupported_content_type"
+
+    def __init__(self, given: str, accepted: Sequence[str]) -> None:
+        super().__init__(
+            f"content type {given!r} is not supported; send one of: {', '.join(accepted)}",
+            given=given,
+        )
+
+
+class UnsupportedAcceptError(UserError):
+    """No codec writes any of the media types that the client accepts."""
+
+    code = "unsupported_accept"
+
+    def __init__(self, given: str, offered: Sequence[str]) -> None:
+        super().__init__(
+            f"accept {given!r} cannot be satisfied; ask for one of: {', '.join(offered)}",
+            given=given,
+        )
+
+
+class MalformedPayloadError(UserError):
+    """Bytes that are not what their content type says; line and column count from 1."""
+
+    code = "malformed_payload"
+
+    def __init__(self, problem: str, *, line: int | None = None, column: int | None = None) -> None:
+        where = ", ".join(
+            f"{name} {number}"
+            for name, number in (("line", line), ("column", column))
+            if number is not None
+        )
+        super().__init__(f"{where}: {problem}" if where else problem, line=line, column=column)
+        self.problem = problem
+        self.line = line
+        self.column = column
+
+
+class PayloadTooLargeError(UserError):
+    """The request body is larger than the limit in force."""
+
+    code = "payload_too_large"
+
+    def __init__(self, limit_bytes: int, setting: str) -> None:
+        super().__init__(
+            f"the request body is larger than {limit_bytes} bytes, the limit set by {setting}",
+            limit_bytes=limit_bytes,
+        )
+
+
+class AlgorithmError(ContainerError):
+    """The algorithm or the model cannot do what was asked of it."""
+
+    code = "algorithm_error"
+
+
+class TrainingError(AlgorithmError):
+    """The framework refused to train."""
+
+    code = "training_failed"
+
+
+class ModelLoadError(AlgorithmError):
+    """The model artifact is missing, broken or not usable by this image."""
+
+    code = "model_load_failed"
+
+
+class PredictionError(AlgorithmError):
+    """The model failed on records that it should have handled."""
+
+    code = "prediction_failed"
+
+
+class PlatformError(ContainerError):
+    """What the platform should provide is missing or exhausted."""
+
+    code = "platform_error"

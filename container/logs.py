@@ -1,0 +1,38 @@
+"""Logs: one JSON object a line on standard output, which is all that the platform collects.
+
+The message of a record is its constant event name in snake_case; facts go into `extra`, so that
+lines can be grouped: `logger.info("model_loaded", extra={"n_features": 30})`. Only the two entry
+points configure; everything else calls `logging.getLogger(__name__)`.
+"""
+
+import logging
+import sys
+from datetime import UTC, datetime
+
+from pythonjsonlogger.json import JsonFormatter
+
+
+class _Formatter(JsonFormatter):
+    """`time`, `level`, `logger`, `event`, then the facts, in that order."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            fmt=["asctime", "levelname", "name", "message"],
+            rename_fields={
+                "asctime": "time",
+                "levelname": "level",
+                "name": "logger",
+                "message": "event",
+            },
+        )
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+def configure(level: int) -> None:
+    """Send every record at or above `level` to standard output. Called once per process."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_Formatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.captureWarnings(True)

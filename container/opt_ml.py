@@ -1,0 +1,201 @@
+"""The `/opt/ml` tree: where everything lies, what the platform wrote there, what we write.
+
+    input/config/hyperparameters.json   flat object of strings
+    input/config/inputdataconfig.json   channel name -> settings
+    input/config/resourceconfig.json    this host and the others
+    input/data/<channel>/               the channel's files, never written to
+    model/                              the model artifact, put in place whole (`replace_files`)
+    output/data/                        everything else worth keeping
+    output/failure                      why the job failed; the platform shows 1,024 characters
+
+Source: AWS SageMaker developer guide, "How Amazon SageMaker AI Provides Training Information" and
+"How Amazon SageMaker AI Processes Training Output"; CONTRACT 1.2 to 1.5.
+"""
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from container.errors import ChannelError, JobConfigError, PlatformError
+
+logger = logging.getLogger(__name__)
+
+MAX_FAILURE_CHARACTERS = 1024
+# The platform's own limits (100 hyperparameters of 2,500 characters) stay far below.
+_MAX_CONFIG_BYTES = 2**20
+_STAGING_PREFIX = ".staging-"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelConfig:
+    """What `inputdataconfig.json` says of one channel; absent keys have the platform's defaults."""
+
+    content_type: str | None = None
+    input_mode: str = "File"
+    record_wrapper: str = "None"
+    distribution: str = "FullyReplicated"
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceConfig:
+    """This host among the hosts of the job. `hosts` is sorted as text, as the platform sorts it."""
+
+    current_host: str = "localhost"
+    hosts: tuple[str, ...] = ("localhost",)
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this host writes what only one host may write (C-024)."""
+        return self.current_host == min(self.hosts)
+
+
+@dataclass(frozen=True, slots=True)
+class OptMl:
+    """The tree below `base_dir`, which is `/opt/ml` except in process mode."""
+
+    base_dir: Path
+
+    @property
+    def model_dir(self) -> Path:
+        return self.base_dir / "model"
+
+    @property
+    def output_data_dir(self) -> Path:
+        return self.base_dir / "output" / "data"
+
+    @property
+    def failure_file(self) -> Path:
+        return self.base_dir / "output" / "failure"
+
+    @property
+    def data_dir(self) -> Path:
+        return self.base_dir / "input" / "data"
+
+    def hyperparameters(self) -> dict[str, object]:
+        """The job's hyperparameters as they were sent; empty when the file is absent (C-015)."""
+        return self._config("hyperparameters.json") or {}
+
+    def channels(self) -> dict[str, ChannelConfig]:
+        """The channels that were declared, or else the directories that lie there."""
+        declared = self._config("inputdataconfig.json")
+        if declared is None:
+            if not self.data_dir.is_dir():
+                return {}
+            return {path.name: ChannelConfig() for path in sorted(self.data_dir.iterdir())}
+        return {name: self._channel_config(name, entry) for name, entry in declared.items()}
+
+    def resource_config(self) -> ResourceConfig:
+        """The hosts of the job; one host when the file is absent (C-022)."""
+        config = self._config("resourceconfig.json")
+        if config is None:
+            return ResourceConfig()
+        current, hosts = config.get("current_host"), config.get("hosts")
+        if not isinstance(current, str) or not isinstance(hosts, list) or current not in hosts:
+            raise JobConfigError(
+                "resourceconfig.json: 'current_host' must be one of the list 'hosts'; "
+                f"given: current_host={current!r}, hosts={hosts!r}"
+            )
+        return ResourceConfig(current, tuple(sorted(map(str, hosts))))
+
+    def write_failure(self, text: str) -> None:
+        """Leave the reason of the failure where the platform looks for it (C-027, C-028)."""
+        self.failure_file.parent.mkdir(parents=True, exist_ok=True)
+        self.failure_file.write_text(text[:MAX_FAILURE_CHARACTERS], encoding="utf-8")
+
+    def clear_failure(self) -> None:
+        """Remove the failure of an earlier run in the same tree (C-026)."""
+        self.failure_file.unlink(missing_ok=True)
+
+    def _config(self, name: str) -> dict[str, object] | None:
+        file = self.base_dir / "input" / "config" / name
+        try:
+            if file.stat().st_size > _MAX_CONFIG_BYTES:
+                raise JobConfigError(
+                    f"{name} is {file.stat().st_size} bytes; at most {_MAX_CONFIG_BYTES} are read"
+                )
+            content = json.loads(file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise PlatformError(f"{name} cannot be read: {error.strerror}") from error
+        except (ValueError, RecursionError) as error:
+            raise JobConfigError(f"{name} is not JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise JobConfigError(
+                f"{name} must hold a JSON object; it holds a {type(content).__name__}"
+            )
+        return content
+
+    @staticmethod
+    def _channel_config(name: str, entry: object) -> ChannelConfig:
+        if not isinstance(entry, dict):
+            raise JobConfigError(
+                f"inputdataconfig.json: channel {name!r} must be a JSON object; given: {entry!r}"
+            )
+
+        def text(key: str, default: str) -> str:
+            value = entry.get(key) or default
+            if not isinstance(value, str):
+                raise ChannelError(
+                    f"inputdataconfig.json: {key} of channel {name!r} must be text; "
+                    f"given: {value!r}"
+                )
+            return value
+
+        return ChannelConfig(
+            content_type=text("ContentType", "") or None,
+            input_mode=text("TrainingInputMode", "File"),
+            record_wrapper=text("RecordWrapperType", "None"),
+            distribution=text("S3DistributionType", "FullyReplicated"),
+        )
+
+
+@contextmanager
+def replace_files(directory: Path, *, last: str) -> Iterator[Path]:
+    """Give a staging directory whose files are moved into `directory` when the block succeeds.
+
+    Files are written aside on the same file system, flushed to disk and renamed, so that a kill at
+    any moment leaves either the old file or the new one under a name, never half of it (C-030).
+
+    Args:
+        directory: Created when absent.
+        last: The file that vouches for the others (the manifest). An old one is removed before the
+            first rename and the new one is renamed last, so that it never vouches for other files.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for stale in directory.glob(f"{_STAGING_PREFIX}*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=directory))
+    except OSError as error:
+        raise PlatformError(
+            f"the model directory cannot be written: {error.strerror}; mount it writable"
+        ) from error
+    try:
+        yield staging
+        _move_into(directory, staging, last)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _move_into(directory: Path, staging: Path, last: str) -> None:
+    (directory / last).unlink(missing_ok=True)
+    for file in sorted(staging.iterdir(), key=lambda path: (path.name == last, path.name)):
+        file.chmod(0o644)  # mkstemp-like modes would lock out a server with another uid (C-005)
+        _flush(file)
+        file.replace(directory / file.name)
+    _flush(directory)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

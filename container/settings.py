@@ -1,0 +1,119 @@
+"""Every environment variable that steers the container, declared once.
+
+Names that AWS's toolkits use keep their meaning; ours begin with `BYOA_`. A variable that is unset
+or empty has its default. `Settings.from_env` is the only reader of the environment.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar
+
+from container.errors import SettingsError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Parser(Generic[T]):
+    """Turns a variable's text into its value or raises `ValueError`."""
+
+    accepted: str
+    parse: Callable[[str], T]
+
+
+def _integer(minimum: int, maximum: int) -> Parser[int]:
+    def parse(text: str) -> int:
+        number = int(text)
+        if not minimum <= number <= maximum:
+            raise ValueError(text)
+        return number
+
+    return Parser(f"an integer from {minimum} to {maximum}", parse)
+
+
+def _mebibytes(minimum: int, maximum: int) -> Parser[int]:
+    number = _integer(minimum, maximum)
+    return Parser(f"{number.accepted}, in MiB", lambda text: number.parse(text) * 2**20)
+
+
+_TEXT = Parser("any text", str.strip)
+_DIRECTORY = Parser("the path of a directory", lambda text: Path(text).absolute())
+
+
+def _setting(variable: str, parser: Parser[Any], default: object, meaning: str) -> Any:
+    metadata = {"variable": variable, "parser": parser, "meaning": meaning}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the environment asks for, typed and checked."""
+
+    base_dir: Path = _setting(
+        "SAGEMAKER_BASE_DIR",
+        _DIRECTORY,
+        Path("/opt/ml"),
+        "The directory that the platform mounts; another one in process mode.",
+    )
+    port: int = _setting(
+        "SAGEMAKER_BIND_TO_PORT",
+        _integer(1, 65535),
+        8080,
+        "TCP port of the server. The platform sets it in multi-container endpoints.",
+    )
+    workers: int | None = _setting(
+        "SAGEMAKER_MODEL_SERVER_WORKERS",
+        _integer(1, 256),
+        None,
+        "Number of worker processes; by default the CPUs that the cgroup grants.",
+    )
+    timeout_seconds: int = _setting(
+        "SAGEMAKER_MODEL_SERVER_TIMEOUT",
+        _integer(1, 3600),
+        60,
+        "Seconds that a worker may be silent before it is replaced.",
+    )
+    default_accept: str | None = _setting(
+        "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT",
+        _TEXT,
+        None,
+        "Media type of an answer to `*/*` or no `Accept`; by default the algorithm's own.",
+    )
+    max_payload_bytes: int = _setting(
+        "SAGEMAKER_MAX_PAYLOAD_IN_MB",
+        _mebibytes(0, 1024),
+        100 * 2**20,
+        "Largest request body; the default, 100 MiB, is the most that batch transform sends. "
+        "0 means no limit.",
+    )
+    log_level: int = _setting(
+        "SAGEMAKER_CONTAINER_LOG_LEVEL",
+        _integer(0, 50),
+        20,
+        "Lowest level logged: 10 debug, 20 info, 30 warning, 40 error.",
+    )
+    algorithm: str = _setting(
+        "BYOA_ALGORITHM",
+        _TEXT,
+        "xgboost",
+        "Algorithm of a training job without the hyperparameter `algorithm`.",
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Read the settings.
+
+        Raises:
+            SettingsError: naming the variable, its value and what is accepted.
+        """
+        values = {}
+        for setting in fields(cls):
+            variable, parser = setting.metadata["variable"], setting.metadata["parser"]
+            text = environ.get(variable, "")
+            if text.strip():
+                try:
+                    values[setting.name] = parser.parse(text)
+                except ValueError as error:
+                    raise SettingsError(variable, text, parser.accepted) from error
+        return cls(**values)

@@ -1,0 +1,56 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from container import cgroup
+
+
+@pytest.fixture
+def two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+
+
+def _write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+@pytest.mark.usefixtures("two_cpus")
+@pytest.mark.parametrize(
+    ("membership", "files", "expected"),
+    [
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 2),
+        ("0::/\n", {"cpu.max": "50000 100000\n"}, 1),
+        ("0::/\n", {"cpu.max": "max 100000\n"}, 4),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "200000 100000\n"}, 2),
+        (
+            "4:cpu,cpuacct:/docker/x\n1:name=systemd:/\n",
+            {"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"},
+            1,
+        ),
+        (
+            "4:cpu:/\n",
+            {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"},
+            4,
+        ),
+        ("0::/\n", {}, 4),
+    ],
+)
+def test_cpu_count_is_the_smallest_limit_on_the_way(
+    tmp_path: Path, membership: str, files: dict[str, str], expected: int
+) -> None:
+    """Quotas of either version hold, those of parent groups too, rounded up to whole CPUs."""
+    root = _write(tmp_path / "cgroup", files)
+    own = tmp_path / "membership"
+    own.write_text(membership)
+
+    assert cgroup.cpu_count(root, own) == expected
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_cpu_count_without_control_groups_is_the_affinity(tmp_path: Path) -> None:
+    """A host without /proc or /sys still gets an answer."""
+    assert cgroup.cpu_count(tmp_path / "none", tmp_path / "absent") == 4
