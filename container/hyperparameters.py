@@ -1,0 +1,106 @@
+"""From the strings of `hyperparameters.json` to an algorithm's typed declaration.
+
+The platform sends every value as a string; the SDK's script mode also JSON-encodes it, some callers
+twice (`"\\"reg:squarederror\\""`). What a person wrote by hand as a JSON number or list is read as
+the text that the platform would have sent.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import AliasChoices, BaseModel, ValidationError
+
+from container.errors import HyperparameterError
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+# Keys that belong to the platform and its SDK, whatever the algorithm (C-013).
+_CONTROL_PREFIX = "sagemaker_"
+_CONTROL_KEYS = frozenset({"default_user_module_name"})
+_MAX_ENCODINGS = 3
+_UNKNOWN = "extra_forbidden"
+_MAX_SHOWN = 60
+
+
+def plain(raw: Mapping[str, object]) -> dict[str, str]:
+    """Drop the platform's control keys and give every value as text, JSON encoding undone."""
+    return {
+        name: _text(value)
+        for name, value in raw.items()
+        if not name.startswith(_CONTROL_PREFIX) and name not in _CONTROL_KEYS
+    }
+
+
+def validate(declaration: type[ModelT], values: Mapping[str, str]) -> ModelT:
+    """Check `values` against an algorithm's hyperparameters.
+
+    Raises:
+        HyperparameterError: naming every key that is unknown, missing or out of range.
+    """
+    _refuse_two_names_for_one(declaration, values)
+    try:
+        return declaration.model_validate(values)
+    except ValidationError as error:
+        problems: dict[str, str] = {}
+        # Unknown names last: their hint may list every known one.
+        for details in sorted(
+            error.errors(include_url=False), key=lambda entry: entry["type"] == _UNKNOWN
+        ):
+            name = str(details["loc"][0])
+            problems.setdefault(name, _problem(declaration, name, dict(details)))
+        (first, problem), *others = problems.items()
+        raise HyperparameterError(
+            first, "; ".join([problem, *(f"{name!r}: {text}" for name, text in others)])
+        ) from error
+
+
+def names(declaration: type[BaseModel]) -> list[str]:
+    """Every name that a job may use, aliases included."""
+    return sorted(name for group in _groups(declaration) for name in group)
+
+
+def _text(value: object) -> str:
+    for _ in range(_MAX_ENCODINGS):
+        if not (isinstance(value, str) and value[:1] == value[-1:] == '"' and len(value) > 1):
+            break
+        try:
+            value = json.loads(value)
+        except ValueError:
+            break
+    return value.strip() if isinstance(value, str) else json.dumps(value)
+
+
+def _groups(declaration: type[BaseModel]) -> Iterable[list[str]]:
+    """The names of each field: its alias or aliases, or else its own."""
+    for name, field in declaration.model_fields.items():
+        alias = field.validation_alias
+        if isinstance(alias, AliasChoices):
+            yield [str(choice) for choice in alias.choices]
+        else:
+            yield [str(alias or name)]
+
+
+def _refuse_two_names_for_one(declaration: type[BaseModel], values: Mapping[str, object]) -> None:
+    for group in _groups(declaration):
+        given = [name for name in group if name in values]
+        if len(given) > 1:
+            raise HyperparameterError(
+                given[0], f"given twice, as {' and '.join(map(repr, given))}; keep one of them"
+            )
+
+
+def _problem(declaration: type[BaseModel], name: str, details: Mapping[str, Any]) -> str:
+    if details["type"] == _UNKNOWN:
+        known = names(declaration)
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"known are: {', '.join(known)}"
+        return f"is not known; {hint}"
+    if details["type"] == "missing":
+        return "is required and was not given"
+    expected = str(details["msg"]).removeprefix("Value error, ")
+    given = repr(details["input"])
+    if len(given) > _MAX_SHOWN:
+        given = f"{given[:_MAX_SHOWN]}…"
+    return f"{given} is not accepted; {expected[:1].lower()}{expected[1:]}"
