@@ -1,0 +1,138 @@
+"""`text/csv`: records without a header, one a line.
+
+Cells are numbers; an empty cell or `nan` is a missing value. Rows end in LF or CRLF, the last one
+with or without. The delimiter is a comma, or the tab, semicolon or bar that the first line has
+instead. Cells may be quoted. A blank line among the records is refused rather than skipped: the
+number of predictions would no longer be the number of lines (C-072).
+"""
+
+import csv
+import io
+import re
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import orjson
+
+from container.codecs.base import Batch, Columns, Floats
+from container.errors import MalformedPayloadError
+
+_BOM = b"\xef\xbb\xbf"
+_OTHER_DELIMITERS = (b"\t", b";", b"|")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_MAX_VALUE = float(np.finfo(np.float32).max)
+_MISSING = frozenset({"", "nan", "na", "null"})
+
+
+def decode(body: bytes, columns: Columns) -> Batch:
+    """Read records whose first columns are as `columns` says.
+
+    Raises:
+        MalformedPayloadError: with the line and the column of the first cell that is not a number,
+            or the line whose width differs from the first one's.
+    """
+    rows = _matrix(body.removeprefix(_BOM).rstrip(b"\r\n"))
+    if rows.shape[1] <= columns.n_leading:
+        raise MalformedPayloadError(
+            f"the rows have {rows.shape[1]} columns, of which {columns.n_leading} are label and "
+            "weight: no features are left",
+            line=1,
+        )
+    return Batch(
+        features=np.ascontiguousarray(rows[:, columns.n_leading :]),
+        labels=rows[:, 0].copy() if columns.label_size else None,
+        weights=rows[:, columns.label_size].copy() if columns.has_weight else None,
+    )
+
+
+def encode(values: Floats) -> bytes:
+    """Write one line a record; several outputs are separated by commas."""
+    if not np.isfinite(values).all():  # JSON, used below for its speed, has no word for these
+        rows = values.reshape(len(values), -1).tolist()
+        return "".join(",".join(map(repr, row)) + "\n" for row in rows).encode()
+    text = orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)
+    if values.ndim == 1:
+        return text[1:-1].replace(b",", b"\n") + b"\n"
+    return text[2:-2].replace(b"],[", b"\n") + b"\n"
+
+
+def _matrix(text: bytes) -> Floats:
+    """Parse the cells, quickly where every line is plain numbers."""
+    if not text:
+        raise MalformedPayloadError("there are no records")
+    delimiter = _delimiter(text)
+    try:
+        with warnings.catch_warnings(action="error"):
+            rows = np.loadtxt(
+                io.BytesIO(text),
+                dtype=np.float32,
+                delimiter=delimiter.decode(),
+                comments=None,
+                ndmin=2,
+                encoding="ascii",
+            )
+    except (ValueError, Warning):
+        return _matrix_cell_by_cell(text, delimiter)
+    if len(rows) != text.count(b"\n") + 1 or np.isinf(rows).any():
+        return _matrix_cell_by_cell(text, delimiter)
+    return rows
+
+
+def _delimiter(text: bytes) -> bytes:
+    end = text.find(b"\n")
+    first_line = text if end < 0 else text[:end]
+    if b"," not in first_line:
+        for candidate in _OTHER_DELIMITERS:
+            if candidate in first_line:
+                return candidate
+    return b","
+
+
+def _matrix_cell_by_cell(text: bytes, delimiter: bytes) -> Floats:
+    """The exact reading: quotes, empty cells, and where the first fault is."""
+    width = 0
+    cells: list[float] = []
+    for line, row in _lines(text, delimiter.decode()):
+        if not row:
+            raise MalformedPayloadError("the line is blank; leave blank lines out", line=line)
+        width = width or len(row)
+        if len(row) != width:
+            raise MalformedPayloadError(
+                f"the line has {len(row)} columns where the first has {width}", line=line
+            )
+        for column, cell in enumerate(row, start=1):
+            cells.append(_number(cell, line, column))
+    return np.array(cells, dtype=np.float32).reshape(-1, width)
+
+
+def _lines(text: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    try:
+        decoded = text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        raise MalformedPayloadError("the text is not UTF-8", line=line) from error
+    reader = csv.reader(io.StringIO(decoded, newline=""), delimiter=delimiter, strict=True)
+    line = 1
+    try:
+        for row in reader:
+            yield line, row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise MalformedPayloadError(f"the line is not CSV: {error}", line=line) from error
+
+
+def _number(cell: str, line: int, column: int) -> float:
+    cell = cell.strip()
+    if cell.lower() in _MISSING:
+        return float("nan")
+    if not _NUMBER.fullmatch(cell):
+        raise MalformedPayloadError(
+            "the cell is not a number; send numbers only, and no header", line=line, column=column
+        )
+    number = float(cell)
+    if abs(number) > _MAX_VALUE:
+        raise MalformedPayloadError(
+            "the number does not fit a 32-bit float", line=line, column=column
+        )
+    return number

@@ -1,0 +1,64 @@
+"""Runs the corpus: `<format>/valid/NAME.body` decodes to `NAME.json` (null is a missing value),
+`<format>/invalid/NAME.body` is refused with the message in `NAME.error`.
+
+A bug's reproduction is two more files. The expectations were written by hand.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from container import codecs
+from container.codecs.base import Columns, Floats, SparseRows
+from container.errors import MalformedPayloadError
+
+ROOT = Path(__file__).parent
+CONTENT_TYPES = {"csv": "text/csv", "libsvm": "text/libsvm"}
+
+
+def _cases(kind: str) -> list[Path]:
+    return sorted(ROOT.glob(f"*/{kind}/*.body"))
+
+
+def _name(path: Path) -> str:
+    return f"{path.parts[-3]}-{path.stem}"
+
+
+def _dense(features: Floats | SparseRows) -> Floats:
+    if not isinstance(features, SparseRows):
+        return features
+    dense = np.full(features.shape, np.nan, dtype=np.float32)
+    for row in range(len(dense)):
+        cells = slice(features.offsets[row], features.offsets[row + 1])
+        dense[row, features.columns[cells]] = features.values[cells]
+    return dense
+
+
+@pytest.mark.parametrize("body", _cases("valid"), ids=_name)
+def test_valid_body_decodes_to_the_expected_records(body: Path) -> None:
+    """Every cell arrives as the 32-bit float nearest to its text."""
+    expected = np.array(json.loads(body.with_suffix(".json").read_text()), dtype=np.float32)
+
+    batch = codecs.decoder(CONTENT_TYPES[body.parts[-3]])(body.read_bytes(), Columns())
+
+    assert batch.n_rows == len(expected)
+    np.testing.assert_array_equal(_dense(batch.features), expected)
+
+
+@pytest.mark.parametrize("body", _cases("invalid"), ids=_name)
+def test_invalid_body_is_refused_with_the_place_of_the_fault(body: Path) -> None:
+    """The client learns line, column and what is accepted, and never sees its payload again."""
+    decode = codecs.decoder(CONTENT_TYPES[body.parts[-3]])
+
+    with pytest.raises(MalformedPayloadError) as caught:
+        decode(body.read_bytes(), Columns())
+
+    assert caught.value.message == body.with_suffix(".error").read_text().rstrip("\n")
+
+
+def test_the_corpus_is_there() -> None:
+    """An empty directory would pass every test above."""
+    assert len(_cases("valid")) > 20
+    assert len(_cases("invalid")) > 20
