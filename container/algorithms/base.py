@@ -1,0 +1,93 @@
+"""What an algorithm is: the extension point of this container, readable in one screen.
+
+To add an algorithm, write a class with these members, and register it: a built-in in
+`container/algorithms/registry.py`, one of your own as an entry point of the group
+`byoa.algorithms` in an ordinary wheel. Nothing has to be inherited or imported from here.
+
+A training job calls `hyperparameters` to check what the job asks for, `fit` with the channels, and
+`save` on what `fit` returned. A server calls `load` once and `predict` for every invocation.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from container.codecs.base import Batch, Columns, Floats, SparseRows
+from container.manifest import ModelFacts, ModelManifest
+
+MetricReporter = Callable[[int, Mapping[str, float]], None]
+"""Called after every round with its number and `{"train-rmse": 1.2, "validation-rmse": 1.3}`."""
+
+
+class Channel(Protocol):
+    """One channel of the job, whatever its input mode and content type."""
+
+    @property
+    def name(self) -> str:
+        """The channel's name, e.g. `train`."""
+
+    def batches(self) -> Iterator[Batch]:
+        """Read all records in chunks; the same records in the same order each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingInput:
+    """What `fit` is given: checked hyperparameters, the channels that are there, and the host."""
+
+    hyperparameters: Any  # an instance of what `hyperparameters()` declares
+    channels: Mapping[str, Channel]
+    report: MetricReporter
+    n_threads: int
+
+
+class TrainedModel(Protocol):
+    """What `fit` returns."""
+
+    def save(self, directory: Path) -> ModelFacts:
+        """Write the model's files into an empty directory and say what they hold."""
+
+
+class Model(Protocol):
+    """A loaded model."""
+
+    n_features: int
+
+    def predict(self, features: Floats | SparseRows) -> Floats:
+        """Predict for float32 `[n_rows, n_features]`; NaN or an absent cell is missing.
+
+        Returns:
+            Float32 `[n_rows]`, or `[n_rows, n_outputs]` for several outputs, owned by the caller.
+        Raises:
+            PredictionError: the framework refused the records.
+        """
+
+
+class Algorithm(Protocol):
+    """A pluggable algorithm."""
+
+    name: str
+    required_channels: tuple[str, ...]
+    optional_channels: tuple[str, ...]
+    training_types: tuple[str, ...]  # content types that a channel may have
+    request_types: tuple[str, ...]  # content types of invocations; the first when none is sent
+    response_types: tuple[str, ...]  # media types of answers; the first when none is asked for
+    is_fork_safe: bool  # whether a loaded model still works in a forked worker
+    is_thread_safe: bool  # whether `predict` may run in several threads at once
+
+    def hyperparameters(self) -> type[BaseModel]:
+        """The declaration: types, ranges, aliases and defaults of every hyperparameter."""
+
+    def columns(self, hyperparameters: Any) -> Columns:
+        """Which leading columns of a training record are label and weight."""
+
+    def fit(self, job: TrainingInput) -> TrainedModel:
+        """Train. Raises `UserError` for data or values that the owner of the job can mend."""
+
+    def recognises(self, directory: Path) -> bool:
+        """Whether a model directory without a manifest holds a model of this algorithm."""
+
+    def load(self, directory: Path, manifest: ModelManifest | None) -> Model:
+        """Load a model. Raises `ModelLoadError`. The directory is only read."""

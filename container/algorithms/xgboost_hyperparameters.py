@@ -1,0 +1,230 @@
+"""The hyperparameters of XGBoost: the table of AWS's built-in algorithm as a declaration.
+
+Source: CONTRACT 7.1, read from AWS's XGBoost container. Constraints are parsed as JSON, never
+evaluated. Where a parameter has no effect in current XGBoost it is accepted and reported, so that
+jobs written for older images still run.
+"""
+
+import json
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+from container.algorithms.xgboost_metrics import check_metrics
+from container.errors import HyperparameterError
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Flag = Literal[0, 1]
+
+_GROWING = frozenset({"grow_colmaker", "grow_histmaker", "grow_skmaker", "grow_quantile_histmaker"})
+_LINEAR = frozenset({"shotgun", "coord_descent"})
+_UPDATERS = _GROWING | _LINEAR | {"distcol", "sync", "refresh", "prune"}
+
+# Not sent to XGBoost: they steer the job around it.
+_OF_THE_JOB = frozenset(
+    {
+        "num_round",
+        "early_stopping_rounds",
+        "eval_metric",
+        "csv_weights",
+        "save_model_on_termination",
+        "tuning_objective_metric",
+        "use_dask_gpu_training",
+    }
+)
+# Known to older versions; XGBoost 3 would warn that they are not used.
+_WITHOUT_EFFECT = frozenset(
+    {"sketch_eps", "dsplit", "predictor", "deterministic_histogram", "prob_buffer_row"}
+)
+
+_EXPECTED_CONSTRAINTS = "a list of integers in brackets is expected"
+_CONSTRAINTS = re.compile(r"[\d\s,()\[\]-]+", re.ASCII)
+
+
+def _split(text: str) -> list[str]:
+    """Read `auc,error`, or the same as a JSON list."""
+    parts = json.loads(text) if text.startswith("[") else text.split(",")
+    return [str(part).strip() for part in parts]
+
+
+def _flag(text: str) -> object:
+    """Literal types compare by value: give them the number that the text stands for."""
+    return int(text) if text in ("0", "1") else text
+
+
+def _constraints(text: str) -> object:
+    """Read `(1,-1,0)` or `[[1,2],[3]]` as data."""
+    if not _CONSTRAINTS.fullmatch(text):
+        raise ValueError(_EXPECTED_CONSTRAINTS)
+    try:
+        return json.loads(text.replace("(", "[").replace(")", "]").replace(",]", "]"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(_EXPECTED_CONSTRAINTS) from error
+
+
+CommaList = Annotated[list[str], BeforeValidator(_split), Field(min_length=1)]
+Flags = Annotated[Flag, BeforeValidator(_flag)]
+Monotone = Annotated[list[Literal[-1, 0, 1]], BeforeValidator(_constraints)]
+Interactions = Annotated[list[list[Annotated[int, Field(ge=0)]]], BeforeValidator(_constraints)]
+
+
+class XGBoostHyperparameters(BaseModel):
+    """What a training job may set; what it does not set is left to XGBoost's own default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    num_round: int = Field(ge=1)
+    eta: Probability | None = Field(None, validation_alias=AliasChoices("eta", "learning_rate"))
+    gamma: NonNegative | None = Field(
+        None, validation_alias=AliasChoices("gamma", "min_split_loss")
+    )
+    lambda_: NonNegative | None = Field(
+        None, validation_alias=AliasChoices("lambda", "reg_lambda"), serialization_alias="lambda"
+    )
+    alpha: NonNegative | None = Field(None, validation_alias=AliasChoices("alpha", "reg_alpha"))
+    max_depth: int | None = Field(None, ge=0)
+    min_child_weight: NonNegative | None = None
+    max_delta_step: NonNegative | None = None
+    subsample: Share | None = None
+    colsample_bytree: Share | None = None
+    colsample_bylevel: Share | None = None
+    colsample_bynode: Share | None = None
+    tree_method: Literal["auto", "exact", "approx", "hist", "gpu_hist"] | None = None
+    booster: Literal["gbtree", "gblinear", "dart"] | None = None
+    objective: (
+        Literal[
+            "binary:logistic",
+            "binary:logitraw",
+            "binary:hinge",
+            "count:poisson",
+            "multi:softmax",
+            "multi:softprob",
+            "rank:pairwise",
+            "rank:ndcg",
+            "rank:map",
+            "reg:linear",
+            "reg:squarederror",
+            "reg:logistic",
+            "reg:gamma",
+            "reg:pseudohubererror",
+            "reg:squaredlogerror",
+            "reg:absoluteerror",
+            "reg:tweedie",
+            "survival:aft",
+            "survival:cox",
+        ]
+        | None
+    ) = None
+    num_class: int | None = Field(None, ge=2)
+    base_score: NonNegative | None = None
+    eval_metric: CommaList | None = None
+    early_stopping_rounds: int | None = Field(None, ge=1)
+    csv_weights: Flags = 0
+    scale_pos_weight: float | None = Field(None, gt=0)
+    seed: int | None = Field(None, gt=-(2**31), lt=2**31 - 1)
+    nthread: int | None = Field(None, ge=1)
+    verbosity: int | None = Field(None, ge=0, le=3)
+    max_leaves: int | None = Field(None, ge=0)
+    max_bin: int | None = Field(None, ge=0)
+    grow_policy: Literal["depthwise", "lossguide"] | None = None
+    num_parallel_tree: int | None = Field(None, ge=1)
+    updater: CommaList | None = None
+    process_type: Literal["default", "update"] | None = None
+    refresh_leaf: Flags | None = None
+    one_drop: Flags | None = None
+    dsplit: Literal["row", "col"] | None = None
+    predictor: Literal["auto", "cpu_predictor", "gpu_predictor"] | None = None
+    monotone_constraints: Monotone | None = None
+    interaction_constraints: Interactions | None = None
+    sample_type: Literal["uniform", "weighted"] | None = None
+    normalize_type: Literal["tree", "forest"] | None = None
+    rate_drop: Probability | None = None
+    skip_drop: Probability | None = None
+    lambda_bias: Probability | None = None
+    sketch_eps: float | None = Field(None, gt=0, lt=1)
+    tweedie_variance_power: float | None = Field(None, gt=1, lt=2)
+    sampling_method: Literal["uniform", "gradient_based"] | None = None
+    deterministic_histogram: Literal["true", "false"] | None = None
+    prob_buffer_row: float | None = Field(None, gt=1)
+    aft_loss_distribution: Literal["normal", "logistic", "extreme"] | None = None
+    aft_loss_distribution_scale: NonNegative | None = None
+    save_model_on_termination: Literal["true", "false"] = "false"
+    use_dask_gpu_training: Literal["false"] = "false"
+    tuning_objective_metric: str | None = Field(None, validation_alias="_tuning_objective_metric")
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        self._check_objective()
+        self._check_constraints()
+        self._check_updaters()
+        check_metrics(self.eval_metric or [], self.objective)
+        return self
+
+    def _check_objective(self) -> None:
+        if (self.objective or "").startswith("multi:") and self.num_class is None:
+            raise HyperparameterError("num_class", f"is required with objective={self.objective!r}")
+
+    def _check_constraints(self) -> None:
+        for name, methods in (
+            ("monotone_constraints", ("exact", "hist")),
+            ("interaction_constraints", ("exact", "hist", "approx")),
+        ):
+            if getattr(self, name) is not None and self.tree_method not in methods:
+                raise HyperparameterError(
+                    name,
+                    f"needs tree_method to be one of {', '.join(methods)}; "
+                    f"given: {self.tree_method or 'none'}",
+                )
+
+    def _check_updaters(self) -> None:
+        given = set(self.updater or [])
+        if unknown := given - _UPDATERS:
+            raise HyperparameterError(
+                "updater",
+                f"{', '.join(sorted(unknown))!r} is not one of {', '.join(sorted(_UPDATERS))}",
+            )
+        if not given:
+            return
+        if self.booster == "gblinear":
+            if len(given) != 1 or not given <= _LINEAR:
+                raise HyperparameterError(
+                    "updater", "must be one of coord_descent, shotgun with booster='gblinear'"
+                )
+        elif self.process_type == "update":
+            if not given <= {"refresh", "prune"}:
+                raise HyperparameterError(
+                    "updater", "may hold only refresh, prune with process_type='update'"
+                )
+        elif len(given & _GROWING) > 1:
+            raise HyperparameterError("updater", "may hold at most one grow_* updater")
+
+    def for_xgboost(self) -> dict[str, Any]:
+        """The parameters to train with, under XGBoost's own names."""
+        given = self.model_dump(
+            exclude_none=True, exclude=set(_OF_THE_JOB | _WITHOUT_EFFECT), by_alias=True
+        )
+        if self.tree_method == "gpu_hist":  # its name since XGBoost 2
+            given |= {"tree_method": "hist", "device": "cuda"}
+        if self.objective == "reg:linear":  # likewise
+            given["objective"] = "reg:squarederror"
+        if self.updater:
+            given["updater"] = ",".join(self.updater)
+        if self.monotone_constraints is not None:
+            given["monotone_constraints"] = f"({','.join(map(str, self.monotone_constraints))})"
+        if self.interaction_constraints is not None:
+            given["interaction_constraints"] = json.dumps(self.interaction_constraints)
+        return given
+
+    def without_effect(self) -> list[str]:
+        """The names that the job sets and current XGBoost does not use."""
+        return sorted(self.model_fields_set & _WITHOUT_EFFECT)

@@ -1,0 +1,50 @@
+"""Whether a channel's labels fit the objective, said in terms of the data.
+
+XGBoost accepts some of these and learns nothing, and words others in terms of its source.
+"""
+
+import numpy as np
+
+from container.algorithms.xgboost_hyperparameters import XGBoostHyperparameters
+from container.codecs.base import Floats
+from container.errors import ChannelError
+
+_NOT_NEGATIVE = ("count:poisson", "reg:tweedie", "survival:aft")
+_POSITIVE = ("reg:gamma",)
+
+
+def check_labels(labels: Floats, hyperparameters: XGBoostHyperparameters, *, channel: str) -> None:
+    """Refuse labels, float32 `[n_rows]`, that the objective cannot learn from.
+
+    Raises:
+        ChannelError: naming the channel, the first record at fault and what is accepted.
+    """
+    objective = hyperparameters.objective or "reg:squarederror"
+
+    def refuse(faulty: np.ndarray[tuple[int], np.dtype[np.bool_]], accepted: str) -> None:
+        if faulty.any():
+            record = int(np.argmax(faulty))
+            raise ChannelError(
+                f"channel {channel!r}, record {record + 1}: label {labels[record]:g} does not fit "
+                f"objective={objective!r}; {accepted}"
+            )
+
+    if objective.startswith("binary:") or objective == "reg:logistic":
+        refuse((labels < 0) | (labels > 1), "labels must lie between 0 and 1")
+    elif objective.startswith("multi:"):
+        last = (hyperparameters.num_class or 2) - 1
+        refuse(
+            (labels < 0) | (labels > last) | (labels != np.floor(labels)),
+            f"labels must be whole numbers from 0 to {last} (num_class is {last + 1}); "
+            "if yours count from 1, subtract 1",
+        )
+    elif objective in _NOT_NEGATIVE:
+        refuse(labels < 0, "labels must not be negative")
+    elif objective in _POSITIVE:
+        refuse(labels <= 0, "labels must be positive")
+    is_classifier = objective.startswith(("binary:", "multi:"))
+    if channel == "train" and is_classifier and (labels == labels[0]).all():
+        raise ChannelError(
+            f"channel {channel!r}: all {len(labels)} labels are {labels[0]:g}; "
+            "a classifier needs at least two classes"
+        )

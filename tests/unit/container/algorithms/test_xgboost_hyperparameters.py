@@ -1,0 +1,171 @@
+import pytest
+
+from container.algorithms.xgboost_hyperparameters import XGBoostHyperparameters
+from container.errors import HyperparameterError
+from container.hyperparameters import validate
+
+
+def _checked(**given: str) -> XGBoostHyperparameters:
+    return validate(XGBoostHyperparameters, {"num_round": "10"} | given)
+
+
+def test_num_round_is_required() -> None:
+    """C-096: it is the only required one."""
+    with pytest.raises(HyperparameterError, match="'num_round': is required"):
+        validate(XGBoostHyperparameters, {})
+
+
+# One value that is accepted and one that is not, from the table of CONTRACT 7.1.
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("num_round", "1", "0"),
+        ("num_round", "4000", "1.5"),
+        ("eta", "0", "1.1"),
+        ("learning_rate", "1", "-0.1"),
+        ("gamma", "0", "-1"),
+        ("min_split_loss", "5", "-1"),
+        ("max_depth", "0", "7.5"),
+        ("min_child_weight", "120", "-1"),
+        ("max_delta_step", "0.7", "-1"),
+        ("subsample", "1", "0"),
+        ("colsample_bytree", "0.5", "0"),
+        ("colsample_bylevel", "0.1", "1.01"),
+        ("colsample_bynode", "1", "0"),
+        ("lambda", "1000", "-1"),
+        ("reg_lambda", "0", "x"),
+        ("alpha", "0", "-1"),
+        ("reg_alpha", "1", "inf"),
+        ("tree_method", "approx", "fast"),
+        ("booster", "dart", "linear"),
+        ("objective", "survival:cox", "reg:quantileerror"),
+        ("num_class", "2", "1"),
+        ("base_score", "0", "-0.5"),
+        ("early_stopping_rounds", "1", "0"),
+        ("csv_weights", "1", "2"),
+        ("scale_pos_weight", "0.1", "0"),
+        ("seed", "-2147483647", "2147483647"),
+        ("nthread", "1", "0"),
+        ("verbosity", "3", "4"),
+        ("max_leaves", "0", "-1"),
+        ("max_bin", "0", "-1"),
+        ("grow_policy", "lossguide", "widest"),
+        ("num_parallel_tree", "1", "0"),
+        ("process_type", "update", "other"),
+        ("refresh_leaf", "0", "2"),
+        ("one_drop", "1", "yes"),
+        ("dsplit", "row", "none"),
+        ("predictor", "cpu_predictor", "tpu"),
+        ("sample_type", "weighted", "random"),
+        ("normalize_type", "forest", "none"),
+        ("rate_drop", "1", "1.1"),
+        ("skip_drop", "0", "-0.1"),
+        ("lambda_bias", "0", "2"),
+        ("sketch_eps", "0.5", "1"),
+        ("tweedie_variance_power", "1.5", "2"),
+        ("sampling_method", "gradient_based", "random"),
+        ("deterministic_histogram", "true", "1"),
+        ("prob_buffer_row", "1.5", "1"),
+        ("aft_loss_distribution", "extreme", "gumbel"),
+        ("aft_loss_distribution_scale", "0", "-1"),
+        ("save_model_on_termination", "true", "yes"),
+    ],
+)
+def test_every_hyperparameter_has_its_range(name: str, good: str, bad: str) -> None:
+    """C-014, C-096: values arrive as text; the message names the key and what was given."""
+    assert _checked(**{name: good})
+
+    with pytest.raises(HyperparameterError) as caught:
+        _checked(**{name: bad})
+
+    assert repr(name) in caught.value.message or f"as {name!r}" in caught.value.message
+    assert repr(bad) in caught.value.message
+
+
+def test_aliases_reach_xgboost_under_one_name() -> None:
+    """C-096: learning_rate, min_split_loss, reg_lambda and reg_alpha."""
+    checked = _checked(learning_rate="0.1", min_split_loss="2", reg_lambda="3", reg_alpha="4")
+
+    assert checked.for_xgboost() == {"eta": 0.1, "gamma": 2.0, "lambda": 3.0, "alpha": 4.0}
+
+
+def test_what_the_job_does_not_set_is_left_to_xgboost() -> None:
+    """No default of ours stands between the job and the framework."""
+    assert _checked().for_xgboost() == {}
+
+
+def test_tuning_objective_never_fails_validation() -> None:
+    """C-013: tuning jobs add it."""
+    assert _checked(_tuning_objective_metric="validation:anything at all")
+
+
+@pytest.mark.parametrize("text", ["(1,-1,0)", "[1,-1,0]", "(1, -1, 0,)"])
+def test_monotone_constraints_are_read_as_data(text: str) -> None:
+    """The tuple text of the documentation, and JSON."""
+    checked = _checked(monotone_constraints=text, tree_method="hist")
+
+    assert checked.for_xgboost()["monotone_constraints"] == "(1,-1,0)"
+
+
+@pytest.mark.parametrize(
+    "text", ["__import__('os').system('true')", "(1,2)", "(1", "1", "[" * 50_000, "(true,)"]
+)
+def test_constraints_are_never_evaluated(text: str) -> None:
+    """AWS's image evaluates this text; here it is data or an error."""
+    with pytest.raises(HyperparameterError, match="monotone_constraints"):
+        _checked(monotone_constraints=text, tree_method="hist")
+
+
+def test_interaction_constraints_are_nested_lists() -> None:
+    """Groups of feature indices."""
+    checked = _checked(interaction_constraints="[[1,2],[3,4,5]]", tree_method="approx")
+
+    assert checked.for_xgboost()["interaction_constraints"] == "[[1, 2], [3, 4, 5]]"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"objective": "multi:softmax"}, "'num_class': is required"),
+        ({"monotone_constraints": "(1,)"}, "needs tree_method to be one of exact, hist"),
+        (
+            {"monotone_constraints": "(1,)", "tree_method": "approx"},
+            "needs tree_method to be one of exact, hist; given: approx",
+        ),
+        ({"interaction_constraints": "[[1]]"}, "needs tree_method"),
+        ({"updater": "grow_colmaker,grow_histmaker"}, "at most one grow_"),
+        ({"updater": "magic"}, "'magic' is not one of"),
+        ({"updater": "prune", "booster": "gblinear"}, "coord_descent, shotgun"),
+        ({"updater": "grow_colmaker", "process_type": "update"}, "only refresh, prune"),
+        ({"eval_metric": "auc", "objective": "reg:squarederror"}, "needs a binary or rank"),
+        ({"eval_metric": "aft-nloglik"}, "needs objective 'survival:aft'"),
+        ({"eval_metric": "rmse,nonsense"}, "'nonsense' is not known"),
+        ({"eval_metric": "rmse@3"}, "'rmse@3' is not known"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(given: dict[str, str], message: str) -> None:
+    """The rules between hyperparameters of CONTRACT 7.1."""
+    with pytest.raises(HyperparameterError) as caught:
+        _checked(**given)
+
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "metrics", ["error@0.7,error", "ndcg@5,map@3-", '["auc","logloss"]', "rmse , mae"]
+)
+def test_metric_lists_and_arguments(metrics: str) -> None:
+    """Comma lists and JSON lists; thresholds and lengths."""
+    assert _checked(eval_metric=metrics, objective="binary:logistic").eval_metric
+
+
+def test_names_of_older_versions_are_translated_or_reported() -> None:
+    """Jobs written for older images still run."""
+    checked = _checked(tree_method="gpu_hist", objective="reg:linear", predictor="gpu_predictor")
+
+    assert checked.for_xgboost() == {
+        "tree_method": "hist",
+        "device": "cuda",
+        "objective": "reg:squarederror",
+    }
+    assert checked.without_effect() == ["predictor"]

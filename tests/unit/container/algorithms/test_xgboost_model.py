@@ -1,0 +1,177 @@
+"""Serving's own binding against `xgboost` called directly."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse
+import xgboost
+
+from container.algorithms.xgboost_handler import ALGORITHM
+from container.algorithms.xgboost_library import clean_message
+from container.algorithms.xgboost_model import XGBoostModel
+from container.codecs.base import Floats, SparseRows
+from container.errors import ModelLoadError, PredictionError
+
+RANDOM = np.random.default_rng(7)
+FEATURES = RANDOM.normal(size=(400, 6)).astype(np.float32)
+FEATURES[RANDOM.random(FEATURES.shape) < 0.1] = np.nan
+TARGET = np.nan_to_num(FEATURES[:, 0]) + np.nan_to_num(FEATURES[:, 1] * FEATURES[:, 2])
+LABELS: dict[str, Floats] = {
+    "reg:squarederror": TARGET,
+    "binary:logistic": (TARGET > 0).astype(np.float32),
+    "binary:hinge": (TARGET > 0).astype(np.float32),
+    "multi:softprob": np.digitize(TARGET, [-0.5, 0.5]).astype(np.float32),
+    "multi:softmax": np.digitize(TARGET, [-0.5, 0.5]).astype(np.float32),
+    "count:poisson": np.round(np.abs(TARGET)),
+    "rank:pairwise": (TARGET > 0).astype(np.float32),
+}
+
+
+def _booster(objective: str, **parameters: Any) -> xgboost.Booster:
+    given = {"objective": objective, "nthread": 1, "seed": 1} | parameters
+    if objective.startswith("multi:"):
+        given["num_class"] = 3
+    return xgboost.train(given, xgboost.DMatrix(FEATURES, LABELS[objective]), 12)
+
+
+def _saved(booster: xgboost.Booster, directory: Path, name: str = "model.ubj") -> Path:
+    booster.save_model(directory / name)
+    return directory / name
+
+
+@pytest.mark.parametrize("suffix", ["ubj", "json"])
+@pytest.mark.parametrize("objective", sorted(LABELS))
+def test_predictions_equal_xgboost_called_directly(
+    tmp_path: Path, objective: str, suffix: str
+) -> None:
+    """Every kind of output, in both formats, missing cells included."""
+    booster = _booster(objective)
+    model = XGBoostModel(_saved(booster, tmp_path, f"model.{suffix}"))
+
+    np.testing.assert_array_equal(
+        model.predict(FEATURES), booster.predict(xgboost.DMatrix(FEATURES))
+    )
+    assert model.n_features == 6
+    assert model.objective == objective
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated", "ignore:.*not used")
+@pytest.mark.parametrize("booster_kind", ["dart", "gblinear"])
+def test_other_boosters_predict_as_xgboost_does(tmp_path: Path, booster_kind: str) -> None:
+    """The linear booster takes the way over a DMatrix."""
+    booster = _booster("binary:logistic", booster=booster_kind)
+    model = XGBoostModel(_saved(booster, tmp_path))
+
+    np.testing.assert_allclose(
+        model.predict(FEATURES), booster.predict(xgboost.DMatrix(FEATURES)), atol=1e-6
+    )
+
+
+def test_sparse_records_equal_dense_ones(tmp_path: Path) -> None:
+    """A cell that is not stored is missing, also in the last columns."""
+    model = XGBoostModel(_saved(_booster("binary:logistic"), tmp_path))
+    kept = ~np.isnan(FEATURES)
+    kept[:, 4:] = False
+    rows = scipy.sparse.csr_matrix(
+        (FEATURES[kept], np.nonzero(kept)[1], np.concatenate([[0], kept.sum(axis=1).cumsum()])),
+        shape=FEATURES.shape,
+    )
+
+    sparse = model.predict(
+        SparseRows(
+            offsets=rows.indptr.astype(np.int64),
+            columns=rows.indices.astype(np.int32),
+            values=rows.data,
+            n_columns=4,
+        )
+    )
+
+    np.testing.assert_array_equal(sparse, model.predict(np.where(kept, FEATURES, np.nan)))
+
+
+def test_early_stopped_model_predicts_with_its_best_iteration(tmp_path: Path) -> None:
+    """A file of AWS's image holds all trees and says which round was best."""
+    booster = _booster("binary:logistic")
+    booster.set_attr(best_iteration="3")
+    best = booster.predict(xgboost.DMatrix(FEATURES), iteration_range=(0, 4))
+    every = booster.predict(xgboost.DMatrix(FEATURES))
+
+    predicted = XGBoostModel(_saved(booster, tmp_path)).predict(FEATURES)
+
+    np.testing.assert_array_equal(predicted, best)
+    assert not np.allclose(best, every)
+
+
+def test_predictions_do_not_share_the_library_buffer(tmp_path: Path) -> None:
+    """The caller owns what it gets."""
+    model = XGBoostModel(_saved(_booster("binary:logistic"), tmp_path))
+    first = model.predict(FEATURES[:3])
+    before = first.copy()
+
+    model.predict(FEATURES[3:6])
+
+    np.testing.assert_array_equal(first, before)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"binf\x00\x00", "does not begin with a brace"),
+        (b"\x80\x04\x95", "does not begin with a brace"),
+        (b'{"learner": 1}', "cannot be loaded"),
+        (b"{", "cannot be loaded"),
+    ],
+)
+def test_file_that_is_no_model_says_what_to_do(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    """PITFALLS 19, 22, 30: empty, legacy binary, pickle, JSON of something else."""
+    file = tmp_path / "xgboost-model"
+    file.write_bytes(content)
+
+    with pytest.raises(ModelLoadError, match=message) as caught:
+        XGBoostModel(file)
+
+    assert "/workspace" not in caught.value.message
+    assert "Stack trace" not in caught.value.message
+
+
+def test_wrong_width_is_a_prediction_error(tmp_path: Path) -> None:
+    """The library's own check is the last line of defence."""
+    model = XGBoostModel(_saved(_booster("binary:logistic"), tmp_path))
+
+    with pytest.raises(PredictionError, match="cannot predict"):
+        model.predict(FEATURES[:, :3].copy())
+
+
+def test_directory_with_several_models_is_refused(tmp_path: Path) -> None:
+    """PITFALLS 33: the order of a directory never decides."""
+    booster = _booster("binary:logistic")
+    _saved(booster, tmp_path, "a.ubj")
+    _saved(booster, tmp_path, "b.json")
+
+    with pytest.raises(ModelLoadError, match=r"a\.ubj, b\.json"):
+        ALGORITHM.recognises(tmp_path)
+
+
+def test_directory_foreign_files_are_passed_over(tmp_path: Path) -> None:
+    """C-060: dot files and others are neither loaded nor in the way."""
+    _saved(_booster("binary:logistic"), tmp_path, "model.ubj")
+    (tmp_path / "._model.ubj").write_bytes(b"finder")
+    (tmp_path / "notes.txt").write_text("mine")
+
+    assert ALGORITHM.load(tmp_path, None).n_features == 6
+
+
+def test_library_messages_lose_their_source_paths() -> None:
+    """PITFALLS A12-124: no path of the build machine, no stack trace."""
+    text = (
+        "[01:19:49] /workspace/src/tree/tree_updater.cc:20: Unknown tree updater grow_skmaker\n"
+        "Stack trace:\n  [bt] (0) /x/libxgboost.so(+0x6e) [0x7fcef111cfae]\n"
+    )
+
+    assert clean_message(text) == "Unknown tree updater grow_skmaker"
+    assert clean_message("Invalid Input: 'x'") == "Invalid Input: 'x'"
