@@ -1,0 +1,73 @@
+"""A tree as the platform lays it out, with real records."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer
+
+
+class Tree:
+    """Plays the platform: writes configuration and channels, reads what the job left."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "input" / "config").mkdir(parents=True)
+
+    def configure(self, name: str, content: object) -> None:
+        (self.root / "input" / "config" / name).write_text(json.dumps(content))
+
+    def hyperparameters(self, **values: str) -> None:
+        self.configure("hyperparameters.json", {"num_round": "3"} | values)
+
+    def channel(self, name: str, files: Mapping[str, bytes]) -> Path:
+        directory = self.root / "input" / "data" / name
+        directory.mkdir(parents=True, exist_ok=True)
+        for file, content in files.items():
+            (directory / file).parent.mkdir(parents=True, exist_ok=True)
+            (directory / file).write_bytes(content)
+        return directory
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {"SAGEMAKER_BASE_DIR": str(self.root)}
+
+    @property
+    def failure(self) -> str:
+        file = self.root / "output" / "failure"
+        return file.read_text() if file.exists() else ""
+
+    @property
+    def model_files(self) -> list[str]:
+        directory = self.root / "model"
+        return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
+
+
+def as_csv(rows: np.ndarray) -> bytes:
+    """Records as training CSV."""
+    return "".join(",".join(f"{cell:.9g}" for cell in row) + "\n" for row in rows).encode()
+
+
+@pytest.fixture(scope="session")
+def records() -> np.ndarray:
+    """The breast cancer set, label first, shuffled; float64 [569, 31]."""
+    data = load_breast_cancer()
+    rows = np.column_stack([data.target, data.data])
+    np.random.default_rng(0).shuffle(rows)
+    return rows
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path / "ml")
+
+
+@pytest.fixture
+def cancer(tree: Tree, records: np.ndarray) -> Tree:
+    """A job that is ready to run: two channels and a classifier."""
+    tree.hyperparameters(objective="binary:logistic", eval_metric="logloss")
+    tree.channel("train", {"part-0.csv": as_csv(records[:400])})
+    tree.channel("validation", {"part-0.csv": as_csv(records[400:])})
+    return tree

@@ -1,0 +1,368 @@
+"""The training verb in process, on real records."""
+
+import gzip
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xgboost
+
+from container.manifest import MANIFEST_FILE, ModelManifest
+from tests.unit.train.conftest import Tree, as_csv
+from train import job
+
+
+def _booster(tree: Tree) -> xgboost.Booster:
+    return xgboost.Booster(
+        model_file=bytearray((tree.root / "model" / "xgboost-model").read_bytes())
+    )
+
+
+def test_job_leaves_the_model_that_xgboost_trains_directly(
+    cancer: Tree, records: np.ndarray
+) -> None:
+    """C-026, C-097: same parameters, same records, same predictions, bit for bit."""
+    code = job.main(cancer.environ)
+
+    rows = records.astype(np.float32)
+    expected = xgboost.train(
+        {"objective": "binary:logistic"}, xgboost.DMatrix(rows[:400, 1:], rows[:400, 0]), 3
+    )
+    held_out = xgboost.DMatrix(rows[400:, 1:])
+    assert code == 0
+    assert cancer.failure == ""
+    assert cancer.model_files == [MANIFEST_FILE, "xgboost-model"]
+    np.testing.assert_array_equal(_booster(cancer).predict(held_out), expected.predict(held_out))
+
+
+def test_job_writes_a_manifest_of_what_it_made(cancer: Tree) -> None:
+    """The server will know the algorithm, the width and the objective."""
+    job.main(cancer.environ)
+
+    text = (cancer.root / "model" / MANIFEST_FILE).read_text()
+    manifest = ModelManifest.model_validate_json(text)
+    assert manifest.algorithm == "xgboost"
+    assert manifest.model.n_features == 30
+    assert manifest.model.n_outputs == 1
+    assert manifest.model.objective == "binary:logistic"
+    assert list(manifest.files) == ["xgboost-model"]
+
+
+def test_job_twice_gives_the_same_bytes(cancer: Tree) -> None:
+    """PITFALLS 123: same seed, same data, same files."""
+    job.main(cancer.environ)
+    first = {path.name: path.read_bytes() for path in (cancer.root / "model").iterdir()}
+
+    job.main(cancer.environ)
+
+    assert {path.name: path.read_bytes() for path in (cancer.root / "model").iterdir()} == first
+
+
+def test_job_metric_lines_match_the_published_expressions(
+    cancer: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """C-034, C-100: CloudWatch shows a tab as #011 and the expressions expect it."""
+    job.main(cancer.environ)
+
+    log = capsys.readouterr().out.replace("\t", "#011")
+    for channel in ("train", "validation"):
+        values = re.findall(rf".*\[[0-9]+\].*#011{channel}-logloss:(\S+)", log)
+        assert len(values) == 3
+        assert float(values[0].partition("#")[0]) > float(values[-1].partition("#")[0]) > 0
+
+
+def test_job_early_stopping_keeps_the_best_rounds(cancer: Tree, records: np.ndarray) -> None:
+    """Whoever opens the file gets the best iteration, with or without asking for it."""
+    cancer.hyperparameters(
+        num_round="200", objective="binary:logistic", early_stopping_rounds="5", eta="0.9"
+    )
+
+    assert job.main(cancer.environ) == 0
+
+    booster = _booster(cancer)
+    manifest = json.loads((cancer.root / "model" / MANIFEST_FILE).read_text())
+    assert booster.num_boosted_rounds() == manifest["model"]["best_iteration"] + 1 < 200
+
+
+def test_job_reads_every_file_of_a_channel(tree: Tree, records: np.ndarray) -> None:
+    """C-016: nested, linked, compressed, oddly named; what is foreign is passed over."""
+    tree.hyperparameters()
+    parts = [as_csv(part) for part in np.array_split(records, 5)]
+    directory = tree.channel(
+        "train",
+        {
+            "a.csv": parts[0],
+            "deep/er/and/deeper/b.csv": parts[1],
+            "name with\nnewline é.csv": parts[2],
+            "c.csv.gz": gzip.compress(parts[3]),
+            "_SUCCESS": b"",
+            ".DS_Store": b"\x00\x01",
+            "_temporary/0/part": b"not,numbers\n",
+            "empty.csv": b"",
+        },
+    )
+    elsewhere = tree.root / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "d.csv").write_bytes(parts[4])
+    os.symlink(elsewhere, directory / "linked")
+    os.symlink(directory, directory / "loop")
+
+    assert job.main(tree.environ) == 0, tree.failure
+
+    whole = Tree(tree.root / "whole")
+    whole.hyperparameters()
+    whole.channel("train", {"all.csv": b"".join(parts)})
+    job.main(whole.environ)
+    rows = xgboost.DMatrix(records[:, 1:])
+    np.testing.assert_allclose(
+        _booster(tree).predict(rows), _booster(whole).predict(rows), atol=1e-5
+    )
+
+
+def test_job_reads_libsvm_by_declaration_and_by_recognition(
+    tree: Tree, records: np.ndarray
+) -> None:
+    """The content type is the channel's, else the first line tells."""
+    lines = "".join(
+        f"{row[0]:g} " + " ".join(f"{i}:{cell:.9g}" for i, cell in enumerate(row[1:])) + "\n"
+        for row in records
+    )
+    tree.hyperparameters()
+    tree.channel("train", {"data": lines.encode()})
+
+    assert job.main(tree.environ) == 0, tree.failure
+    recognised = (tree.root / "model" / "xgboost-model").read_bytes()
+    tree.configure("inputdataconfig.json", {"train": {"ContentType": "text/x-libsvm"}})
+    assert job.main(tree.environ) == 0, tree.failure
+
+    assert (tree.root / "model" / "xgboost-model").read_bytes() == recognised
+    assert _booster(tree).num_features() == 30
+
+
+def test_job_uses_weights_where_the_job_says_so(tree: Tree, records: np.ndarray) -> None:
+    """csv_weights=1: column 1 is a weight and not a feature."""
+    weights = np.random.default_rng(3).uniform(0.1, 3, len(records)).astype(np.float32)
+    rows = np.column_stack([records[:, 0], weights, records[:, 1:]])
+    tree.hyperparameters(csv_weights="1")
+    tree.channel("train", {"data.csv": as_csv(rows)})
+
+    assert job.main(tree.environ) == 0, tree.failure
+
+    data = xgboost.DMatrix(records[:, 1:].astype(np.float32), records[:, 0], weight=weights)
+    expected = xgboost.train({}, data, 3)
+    np.testing.assert_allclose(_booster(tree).predict(data), expected.predict(data), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # XGBoost's advice on old parameters
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"tree_method": "exact"},
+        {"tree_method": "approx"},
+        {"booster": "gblinear"},
+        {"booster": "dart", "rate_drop": "0.1"},
+        {"objective": "multi:softprob", "num_class": "2"},
+        {"objective": "survival:cox"},
+        {"objective": "survival:aft", "aft_loss_distribution": "normal"},
+        {"objective": "count:poisson"},
+        {"objective": "reg:linear"},
+        {"tree_method": "hist", "monotone_constraints": str((1,) * 30)},
+        {"tree_method": "hist", "interaction_constraints": "[[1,2],[3,4]]"},
+        {"num_parallel_tree": "3", "subsample": "0.5"},
+        {"updater": "grow_colmaker,prune"},
+        {"max_bin": "64", "grow_policy": "lossguide", "max_leaves": "8"},
+    ],
+)
+def test_job_kinds_of_training_leave_a_model(
+    cancer: Tree, given: dict[str, str], records: np.ndarray
+) -> None:
+    """What validation accepts, XGBoost trains."""
+    cancer.hyperparameters(**given)
+    if given.get("objective") == "survival:aft":
+        labels = records[:, :1] + 1
+        cancer.channel("train", {"part-0.csv": as_csv(np.hstack([labels, records[:, 1:]]))})
+        cancer.channel("validation", {"part-0.csv": as_csv(records[:10] + 1)})
+
+    assert job.main(cancer.environ) == 0, cancer.failure
+    assert "xgboost-model" in cancer.model_files
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("hyperparameters.json", {}, "'num_round': is required"),
+        ("hyperparameters.json", [], "must hold a JSON object"),
+        ("hyperparameters.json", {"num_round": "1", "max_deph": "2"}, "did you mean 'max_depth'?"),
+        ("hyperparameters.json", {"num_round": "x"}, "'x' is not accepted"),
+        ("hyperparameters.json", {"num_round": "1", "algorithm": "magic"}, "known are: xgboost"),
+        (
+            "hyperparameters.json",
+            {"num_round": "1", "early_stopping_rounds": "2"},
+            "needs the channel 'validation'",
+        ),
+        ("inputdataconfig.json", {"training": {}}, "channels found: training"),
+        ("inputdataconfig.json", {}, "channels found: none"),
+        ("inputdataconfig.json", {"train": {}, "validation": {}}, "input/data/validation does not"),
+        ("inputdataconfig.json", {"train": {"ContentType": "image/png"}}, "'image/png'"),
+        ("inputdataconfig.json", {"train": {"TrainingInputMode": "Pipe"}}, "'Pipe'"),
+        (
+            "inputdataconfig.json",
+            {"train": {"ContentType": "text/csv;label_size=0"}},
+            "label_size=0 is not supported",
+        ),
+    ],
+)
+def test_job_bad_configuration_fails_with_the_reason(
+    tree: Tree, records: np.ndarray, name: str, content: object, message: str
+) -> None:
+    """C-014, C-027, C-028: exit code 1, a failure file, no model."""
+    tree.hyperparameters()
+    tree.channel("train", {"data.csv": as_csv(records)})
+    tree.configure(name, content)
+
+    assert job.main(tree.environ) == 1
+    assert message in tree.failure
+    assert len(tree.failure) <= 1024
+    assert tree.model_files == []
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "holds no data"),
+        ({".DS_Store": b"x", "_SUCCESS": b"x"}, "holds no data"),
+        ({"a.csv": b"y,x\n1,2\n"}, "file 'a.csv': line 1, column 1: the cell is not a number"),
+        ({"a.csv": b"1,2\n0,3\n1,oops\n"}, "file 'a.csv': line 3, column 2"),
+        ({"a.csv": b"1,2,3\n0,3,4\n", "b.csv": b"1,2\n"}, "file 'b.csv': 2 columns where a.csv"),
+        ({"a.csv": b"1,2\n,3\n"}, "line 2: the label is missing"),
+        ({"a.csv": b"1,2\nnan,3\n"}, "line 2: the label is missing"),
+        ({"a.csv": b"1\n0\n"}, "no features are left"),
+        ({"a.csv": b"1,2\n1,3\n"}, "all 2 labels are 1"),
+        ({"a.csv": b"1,2\n2,3\n"}, "label 2 does not fit objective='binary:logistic'"),
+        ({"a.csv.gz": gzip.compress(b"1,2\n0,3\n" * 99)[:-20]}, "'a.csv.gz': cannot be read"),
+        ({"a.libsvm": b"1 0:1\n0 0:x\n"}, "file 'a.libsvm': line 2, column 2"),
+        ({"a.csv": b"1,2\n0,3\n", "b.libsvm": b"1 0:1\n"}, "file 'b.libsvm': line 1"),
+    ],
+)
+def test_job_bad_data_fails_with_file_and_line(
+    tree: Tree, files: dict[str, bytes], message: str
+) -> None:
+    """PITFALLS 110 to 112: the message says where to look and what to mend."""
+    tree.hyperparameters(objective="binary:logistic")
+    tree.channel("train", files)
+
+    assert job.main(tree.environ) == 1
+    assert message in tree.failure
+    assert "Traceback" not in tree.failure
+    assert tree.model_files == []
+
+
+def test_job_labels_counted_from_one_are_explained(tree: Tree) -> None:
+    """PITFALLS 112: the commonest mistake with several classes."""
+    tree.hyperparameters(objective="multi:softmax", num_class="3")
+    tree.channel("train", {"a.csv": b"1,5\n2,6\n3,7\n"})
+
+    job.main(tree.environ)
+
+    assert "if yours count from 1, subtract 1" in tree.failure
+
+
+def test_job_wider_validation_is_refused(tree: Tree) -> None:
+    """PITFALLS 113: more columns in validation than in train."""
+    tree.hyperparameters()
+    tree.channel("train", {"a.csv": b"1,5\n2,6\n"})
+    tree.channel("validation", {"a.csv": b"1,5,6\n2,6,7\n"})
+
+    job.main(tree.environ)
+
+    assert "'validation' has 2 feature columns where 'train' has 1" in tree.failure
+
+
+def test_job_unknown_channel_is_ignored(cancer: Tree) -> None:
+    """C-036: up to 20 channels may be there; those that the algorithm does not know do no harm."""
+    cancer.channel("My-other.channel_1", {"x.png": b"\x89PNG"})
+
+    assert job.main(cancer.environ) == 0
+
+
+def test_job_bad_setting_fails_with_the_reason(tree: Tree) -> None:
+    """Also before the settings are known the failure file has its place."""
+    assert job.main(tree.environ | {"SAGEMAKER_CONTAINER_LOG_LEVEL": "loud"}) == 1
+    assert "SAGEMAKER_CONTAINER_LOG_LEVEL='loud' is not accepted" in tree.failure
+
+
+def test_job_failure_of_an_earlier_run_is_removed(cancer: Tree) -> None:
+    """C-026: success leaves no failure file behind."""
+    (cancer.root / "output").mkdir()
+    (cancer.root / "output" / "failure").write_text("old")
+
+    assert job.main(cancer.environ) == 0
+    assert not (cancer.root / "output" / "failure").exists()
+
+
+def test_job_model_directory_that_cannot_be_written_fails_with_the_reason(cancer: Tree) -> None:
+    """PITFALLS 103."""
+    (cancer.root / "model").write_text("a file where the directory should be")
+
+    assert job.main(cancer.environ) == 1
+    assert "model directory cannot be written" in cancer.failure
+
+
+def test_job_failing_run_keeps_the_model_of_an_earlier_one(cancer: Tree) -> None:
+    """C-030: no half-written model, and no lost one."""
+    job.main(cancer.environ)
+    before = (cancer.root / "model" / "xgboost-model").read_bytes()
+    cancer.hyperparameters(objective="nonsense")
+
+    assert job.main(cancer.environ) == 1
+    assert (cancer.root / "model" / "xgboost-model").read_bytes() == before
+
+
+def test_job_writes_nothing_into_the_channels(cancer: Tree) -> None:
+    """C-018: FastFile mounts are read-only."""
+    data = cancer.root / "input"
+    before = sorted((path, path.stat().st_mtime_ns) for path in data.rglob("*"))
+
+    job.main(cancer.environ)
+
+    assert sorted((path, path.stat().st_mtime_ns) for path in data.rglob("*")) == before
+
+
+def test_job_reads_large_files_in_chunks(
+    tree: Tree, records: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file cut into many chunks gives the same model as in one piece."""
+    tree.hyperparameters()
+    tree.channel("train", {"a.csv": as_csv(records)})
+    job.main(tree.environ)
+    whole = (tree.root / "model" / "xgboost-model").read_bytes()
+    monkeypatch.setattr("train.data._CHUNK_BYTES", 1000)
+
+    assert job.main(tree.environ) == 0
+    assert (tree.root / "model" / "xgboost-model").read_bytes() == whole
+
+
+def test_job_line_numbers_count_through_the_chunks(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line in the message is the line in the file."""
+    monkeypatch.setattr("train.data._CHUNK_BYTES", 10)
+    tree.hyperparameters()
+    tree.channel("train", {"a.csv": b"1,2\n" * 50 + b"1,x\n" + b"1,2\n" * 50})
+
+    job.main(tree.environ)
+
+    assert "line 51, column 2" in tree.failure
+
+
+def test_job_says_nothing_of_the_host_in_the_failure(tree: Tree) -> None:
+    """Paths of the machine stay in the log."""
+    tree.hyperparameters()
+    tree.channel("train", {"a.csv": b"x\n"})
+
+    job.main(tree.environ)
+
+    assert str(Path(tree.root).parent) not in tree.failure

@@ -1,0 +1,102 @@
+"""One training job, top to bottom, and the boundary where its errors become a failure file.
+
+    read the contract -> check hyperparameters -> open channels -> fit -> put the model in place
+
+Exit codes: 0 the model is in place; 1 the job failed and `/opt/ml/output/failure` says why;
+143 the job was stopped by SIGTERM before there was a model.
+"""
+
+import errno
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from container import cgroup, hyperparameters, logs, manifest
+from container.algorithms import registry
+from container.algorithms.base import TrainingInput
+from container.errors import AlgorithmError, ContainerError, PlatformError, SettingsError
+from container.opt_ml import OptMl, replace_files
+from container.settings import Settings
+from train import data, metrics
+
+logger = logging.getLogger(__name__)
+
+
+def main(environ: Mapping[str, str]) -> int:
+    """Run the job that `/opt/ml/input/config` describes and return the exit code."""
+    try:
+        settings = Settings.from_env(environ)
+    except SettingsError as error:
+        defaults = Settings()
+        logs.configure(defaults.log_level)
+        return _fail(OptMl(Path(environ.get("SAGEMAKER_BASE_DIR") or defaults.base_dir)), error)
+    logs.configure(settings.log_level)
+    opt_ml = OptMl(settings.base_dir)
+    try:
+        opt_ml.clear_failure()
+        run(opt_ml, settings)
+    except ContainerError as error:
+        return _fail(opt_ml, error)
+    except MemoryError as error:
+        return _fail(opt_ml, PlatformError("out of memory; use an instance with more"), error)
+    except OSError as error:
+        return _fail(opt_ml, _platform_error(error), error)
+    except Exception as error:  # noqa: BLE001 - the one boundary: nothing may end a job in silence
+        wrapped = AlgorithmError(f"internal error: {type(error).__name__}: {error}")
+        return _fail(opt_ml, wrapped, error)
+    return 0
+
+
+def run(opt_ml: OptMl, settings: Settings) -> None:
+    """Train and leave the model in `/opt/ml/model`.
+
+    Raises:
+        ContainerError: why there is no model; the model directory is then as it was.
+    """
+    started = time.monotonic()
+    given = hyperparameters.plain(opt_ml.hyperparameters())
+    algorithm = registry.get(given.pop("algorithm", settings.algorithm))
+    checked = hyperparameters.validate(algorithm.hyperparameters(), given)
+    channels = data.open_channels(opt_ml, algorithm, algorithm.columns(checked))
+    logger.info("training_started", extra={"algorithm": algorithm.name, "hyperparameters": given})
+    model = algorithm.fit(
+        TrainingInput(
+            hyperparameters=checked,
+            channels=channels,
+            report=metrics.report,
+            n_threads=cgroup.cpu_count(),
+        )
+    )
+    with replace_files(opt_ml.model_dir, last=manifest.MANIFEST_FILE) as staging:
+        facts = model.save(staging)
+        saved = manifest.write(staging, algorithm.name, facts)
+    logger.info(
+        "training_completed",
+        extra={
+            "files": sorted(saved.files),
+            "n_features": facts.n_features,
+            "best_iteration": facts.best_iteration,
+            "duration_seconds": round(time.monotonic() - started, 3),
+        },
+    )
+
+
+def _platform_error(error: OSError) -> PlatformError:
+    if error.errno == errno.ENOSPC:
+        return PlatformError("a disk is full; use a larger volume (VolumeSizeInGB)")
+    return PlatformError(f"{error.strerror or error}: {error.filename or 'no file'}")
+
+
+def _fail(opt_ml: OptMl, error: ContainerError, cause: Exception | None = None) -> int:
+    """Tell the log and the failure file; the traceback only goes to the log."""
+    logger.error(
+        "training_failed",
+        extra={"code": error.code, "reason": error.message, "details": error.details},
+        exc_info=cause,
+    )
+    try:
+        opt_ml.write_failure(f"{error.message}\n")
+    except OSError as failure_error:
+        logger.error("failure_file_not_written", extra={"reason": str(failure_error)})  # noqa: TRY400
+    return 1

@@ -1,0 +1,18 @@
+"""Metric lines: `[round]<TAB>train-rmse:1.2<TAB>validation-rmse:1.3`, one a round.
+
+Their form is an interface: CloudWatch shows the tab as `#011`, and the expressions that AWS
+publishes for its XGBoost image, such as `.*\\[[0-9]+\\].*#011validation-rmse:(\\S+)`, read the
+numbers out of the log (C-034, C-100).
+"""
+
+from collections.abc import Mapping
+
+
+def line(iteration: int, scores: Mapping[str, float]) -> str:
+    """The line for one round; scores are named `<channel>-<metric>`."""
+    return "\t".join([f"[{iteration}]", *(f"{name}:{score:.5f}" for name, score in scores.items())])
+
+
+def report(iteration: int, scores: Mapping[str, float]) -> None:
+    """Print the line as it is, not as JSON, and at once."""
+    print(line(iteration, scores), flush=True)
