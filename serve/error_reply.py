@@ -1,0 +1,20 @@
+"""The one form that every error has on the wire, whichever application answers."""
+
+import uuid
+
+import orjson
+
+CONTENT_TYPE = "application/json"
+_MAX_ID_CHARACTERS = 64
+
+
+def error_body(code: str, message: str, request_id: str) -> bytes:
+    """`{"error": {"code": …, "message": …, "request_id": …}}`; the id is in the log as well."""
+    return orjson.dumps({"error": {"code": code, "message": message, "request_id": request_id}})
+
+
+def request_id(inference_id: str) -> str:
+    """The client's `X-Amzn-SageMaker-Inference-Id`, or a new id where there is none fit to log."""
+    if 0 < len(inference_id) <= _MAX_ID_CHARACTERS and inference_id.isprintable():
+        return inference_id
+    return uuid.uuid4().hex

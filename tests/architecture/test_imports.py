@@ -1,0 +1,168 @@
+"""The direction of imports, read from the source; `docs/architecture.md` draws it."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PRODUCT = ("container", "train", "serve")
+FRAMEWORKS = {"xgboost", "keras", "tensorflow", "onnxruntime", "sklearn", "lightgbm", "scipy"}
+
+# Who may import whom: each layer sees itself and the layers before it.
+LAYERS = [
+    {"container.errors", "container"},
+    {"container.content_types", "container.cgroup"},
+    {"container.settings", "container.opt_ml", "container.logs", "container.manifest"},
+    {"container.hyperparameters"},
+    {"container.codecs"},
+    {"container.algorithms"},
+    {"train", "serve"},
+    {"container.__main__"},
+]
+
+
+def _modules(*packages: str) -> Iterator[tuple[str, Path]]:
+    for package in packages:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def _imports(path: Path, *, top_level_only: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text())
+    found: set[str] = set()
+    nodes = _outside_functions(tree) if top_level_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            assert node.module is not None
+            # `from package import module` names a module of ours, `from module import x` a thing.
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                is_module = (ROOT / full.replace(".", "/")).with_suffix(".py").exists()
+                found.add(full if is_module else node.module)
+    return found
+
+
+def _outside_functions(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from _outside_functions(node)
+
+
+def _layer(module: str) -> int:
+    matches = [
+        (len(name), index)
+        for index, names in enumerate(LAYERS)
+        for name in names
+        if module == name or module.startswith(f"{name}.")
+    ]
+    assert matches, f"{module} belongs to no layer; say where in {__file__}"
+    return max(matches)[1]
+
+
+MODULES = list(_modules(*PRODUCT))
+
+
+@pytest.mark.parametrize(("module", "path"), MODULES, ids=[name for name, _ in MODULES])
+def test_imports_go_from_later_layers_to_earlier_ones(module: str, path: Path) -> None:
+    """errors <- settings … <- codecs <- algorithms <- train | serve <- __main__."""
+    for imported in _imports(path):
+        if imported.split(".")[0] in PRODUCT:
+            assert _layer(imported) <= _layer(module), f"{module} imports {imported}"
+
+
+def test_the_verbs_do_not_know_each_other() -> None:
+    """train never imports serve, nor serve train."""
+    for verb, other in (("train", "serve"), ("serve", "train")):
+        for module, path in _modules(verb):
+            roots = {name.split(".")[0] for name in _imports(path)}
+            assert other not in roots, f"{module} imports {other}"
+
+
+def test_local_test_knows_nothing_of_the_product() -> None:
+    """An emulator that shares the product's constants could only agree with it."""
+    for module, path in _modules("local_test"):
+        roots = {name.split(".")[0] for name in _imports(path)}
+        assert not roots & set(PRODUCT), f"{module} imports {roots & set(PRODUCT)}"
+
+
+@pytest.mark.parametrize(("module", "path"), MODULES, ids=[name for name, _ in MODULES])
+def test_frameworks_are_imported_by_their_own_handler_only(module: str, path: Path) -> None:
+    """`xgboost` in `xgboost_*.py` and nowhere else, likewise the others."""
+    for framework in {name.split(".")[0] for name in _imports(path)} & FRAMEWORKS:
+        owner = "xgboost" if framework == "scipy" else framework
+        assert module.startswith(f"container.algorithms.{owner}_"), f"{module}: {framework}"
+
+
+@pytest.mark.parametrize(
+    ("library", "places"),
+    [
+        ("flask", ("serve.app",)),
+        ("gunicorn", ("serve.server", "serve.gunicorn_worker")),
+        ("pydantic", ("container.hyperparameters", "container.manifest", "container.algorithms.")),
+    ],
+)
+def test_libraries_stay_where_they_belong(library: str, places: tuple[str, ...]) -> None:
+    """HTTP at the rim, business inside."""
+    for module, path in MODULES:
+        if library in {name.split(".")[0] for name in _imports(path)}:
+            assert module.startswith(places), f"{module} imports {library}"
+
+
+def test_importing_any_module_does_nothing_and_loads_no_framework() -> None:
+    """No output, no files, no environment: work begins when a verb is called."""
+    names = [
+        name
+        for name, _ in MODULES
+        if name != "container.__main__"
+        and not (
+            name.startswith("container.algorithms.xgboost_")
+            and FRAMEWORKS
+            & {n.split(".")[0] for n in _imports(ROOT / f"{name.replace('.', '/')}.py")}
+        )
+    ]
+    script = f"""
+import os, sys
+before = dict(os.environ)
+for name in {names!r}:
+    __import__(name)
+assert dict(os.environ) == before, "the environment changed"
+loaded = {FRAMEWORKS!r} & set(sys.modules)
+assert not loaded, f"frameworks were loaded: {{loaded}}"
+"""
+
+    finished = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
+
+
+def test_modules_are_short_and_functions_too() -> None:
+    """A module has at most 300 lines, a function at most 40 without its docstring."""
+    too_long = []
+    for module, path in _modules(*PRODUCT, "local_test"):
+        source = path.read_text()
+        if source.count("\n") > 300:
+            too_long.append(f"{module}: {source.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                if body and (body[-1].end_lineno or 0) - body[0].lineno + 1 > 40:
+                    too_long.append(f"{module}.{node.name}")
+    assert too_long == []

@@ -1,0 +1,50 @@
+import inspect
+
+import pytest
+
+from container import errors
+from container.errors import ContainerError
+from serve import statuses
+
+CLASSES = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, ContainerError)
+]
+# Raised while training or at start-up, where there is no HTTP.
+WITHOUT_A_CLIENT = {
+    errors.SettingsError,
+    errors.JobConfigError,
+    errors.HyperparameterError,
+    errors.ChannelError,
+    errors.TrainingError,
+    errors.ModelLoadError,
+    errors.PredictionError,
+}
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_every_error_has_a_status(kind: type[ContainerError]) -> None:
+    """A class is in the table itself, or is known never to reach a client under its own name."""
+    assert kind in statuses._STATUSES or kind in WITHOUT_A_CLIENT
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_user_errors_are_4xx_and_all_others_5xx(kind: type[ContainerError]) -> None:
+    """The status says whose fault it is."""
+    status = statuses.status_of(kind.__new__(kind))
+
+    assert (400 <= status < 500) == issubclass(kind, errors.UserError)
+
+
+def test_every_error_has_its_own_code() -> None:
+    """Programs tell errors apart by code."""
+    codes = [kind.code for kind in CLASSES]
+
+    assert len(set(codes)) == len(codes)
+
+
+def test_the_tree_in_the_docstring_is_the_tree() -> None:
+    """A newcomer reads the docstring first."""
+    for kind in CLASSES:
+        assert kind.__name__ in (errors.__doc__ or "")
