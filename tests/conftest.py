@@ -1,9 +1,11 @@
-"""Hygiene for every test: the environment is restored, and each layer carries its own mark."""
+"""Hygiene for every test, and the image for those that need a Docker engine."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
+
+from local_test.docker_engine import engine_answers, image_exists
 
 
 @pytest.fixture(autouse=True)
@@ -14,3 +16,27 @@ def restored_environment() -> Iterator[None]:
     if dict(os.environ) != before:
         os.environ.clear()
         os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """The full image that BYOA_IMAGE names; without it the test is skipped, or fails in CI."""
+    image = os.environ.get("BYOA_IMAGE", "")
+    problem = ""
+    if not engine_answers():
+        problem = "no Docker engine answers"
+    elif not image:
+        problem = "BYOA_IMAGE names no image"
+    elif not image_exists(image):
+        problem = f"the engine has no image {image!r} (BYOA_IMAGE); run: make image"
+    if problem and os.environ.get("BYOA_REQUIRE_DOCKER") == "1":
+        pytest.fail(f"BYOA_REQUIRE_DOCKER=1, but {problem}")
+    if problem:
+        pytest.skip(problem)
+    return image
+
+
+@pytest.fixture(scope="session")
+def slim_image(image: str) -> str:
+    """The image with XGBoost only."""
+    return f"{image.partition(':')[0]}:slim"

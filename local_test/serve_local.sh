@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Serve with IMAGE what train_local.sh left in test_dir/model, on port 8080 until Ctrl-C.
+set -euo pipefail
+case $#:${1:-} in 1:[!-]*) ;; *) echo "usage: $0 IMAGE" >&2; exit 2 ;; esac
+
+here=$(cd "$(dirname "$0")" && pwd)
+python=$here/../.venv/bin/python
+[ -x "$python" ] || python=python3
+export PYTHONPATH=$here/.. PYTHONSAFEPATH=1
+exec "$python" -m local_test serve "$here/test_dir" --image "$1"
