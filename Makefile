@@ -25,7 +25,10 @@ image: ## build IMAGE (full) and IMAGE-slim; makes a base image where none can b
 lint: venv ## formatting, lint, types, shell scripts, Dockerfile
 	@scripts/lint.sh
 
+contract: venv ## regenerate docs/contract.md from the rules and the tests
+	@.venv/bin/python scripts/contract_table.py
+
 lock: venv ## regenerate requirements/*.txt from requirements/*.in
 	@scripts/lock.sh
 
-.PHONY: help venv demo test image lint lock
+.PHONY: help venv demo test image lint contract lock

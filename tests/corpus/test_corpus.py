@@ -38,7 +38,7 @@ def _dense(features: Floats | SparseRows) -> Floats:
 
 @pytest.mark.parametrize("body", _cases("valid"), ids=_name)
 def test_valid_body_decodes_to_the_expected_records(body: Path) -> None:
-    """Every cell arrives as the 32-bit float nearest to its text."""
+    """C-072: one record a line, every cell the 32-bit float nearest to its text."""
     expected = np.array(json.loads(body.with_suffix(".json").read_text()), dtype=np.float32)
 
     batch = codecs.decoder(CONTENT_TYPES[body.parts[-3]])(body.read_bytes(), Columns())
@@ -49,7 +49,7 @@ def test_valid_body_decodes_to_the_expected_records(body: Path) -> None:
 
 @pytest.mark.parametrize("body", _cases("invalid"), ids=_name)
 def test_invalid_body_is_refused_with_the_place_of_the_fault(body: Path) -> None:
-    """The client learns line, column and what is accepted, and never sees its payload again."""
+    """C-057: line, column and what is accepted, and nothing of the payload."""
     decode = codecs.decoder(CONTENT_TYPES[body.parts[-3]])
 
     with pytest.raises(MalformedPayloadError) as caught:

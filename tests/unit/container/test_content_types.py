@@ -7,7 +7,7 @@ OFFERED = ("text/csv", "application/json")
 
 
 def test_parse_folds_case_aliases_and_spaces() -> None:
-    """The name is matched without case, parameters are kept apart from it."""
+    """C-055: the name is matched without case, parameters are kept apart from it."""
     media = content_types.parse('  Text/CSV ; Charset="UTF-8";label_size=0 ')
 
     assert media.name == "text/csv"
@@ -40,7 +40,7 @@ def test_parse_alias_is_the_registered_name(alias: str, name: str) -> None:
     ],
 )
 def test_negotiate_takes_the_best_of_what_is_offered(accept: str, chosen: str) -> None:
-    """Quality decides, then specificity, then the default."""
+    """C-056: quality decides, then specificity, then the default."""
     assert content_types.negotiate(accept, OFFERED, "text/csv") == chosen
 
 

@@ -1,0 +1,233 @@
+"""Write docs/contract.md: every rule of the platform, its status, and the tests that show it.
+
+The rules are in docs/contract_rules.toml; which tests show a rule is said nowhere but in their own
+docstrings, by its number.
+"""
+
+import argparse
+import ast
+import difflib
+import re
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import groupby
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RULES_FILE = Path("docs", "contract_rules.toml")
+TABLE_FILE = Path("docs", "contract.md")
+COMMAND = ".venv/bin/python scripts/contract_table.py"
+
+STRENGTHS = ("MUST", "SHOULD", "CHOICE")
+MAX_TEXT_CHARACTERS = 110
+# Two digits or four are a slip of the pen and reported; one is a heading of PITFALLS ("C-1").
+_CITATION = re.compile(r"\bC-\d{2,}\b")
+
+_HEAD = f"""\
+<!-- Made by `{COMMAND}` of {RULES_FILE.name} and the tests' docstrings: do not edit. -->
+
+# The contract with Amazon SageMaker
+
+Each rule comes from AWS's documentation or from the source of AWS's own containers; the numbers
+and the words are ours. A **MUST** that is broken breaks the platform, or contradicts its
+documentation. A **SHOULD** is what AWS's containers do and clients rely on. A **CHOICE** is left
+open by the platform, and made here so that it can be tested.
+
+The tests beside a rule name it in their docstrings. Those in `tests/blackbox` look from outside, at
+plain processes and at containers of the built image.
+"""
+
+
+class ContractTableError(Exception):
+    """The rules and the tests do not fit together; the message has one line a problem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of the rules file.
+
+    Args:
+        planned: The part of the work that brings the rule or its rest; empty if nothing is left.
+        not_applicable: The reason why the rule binds nothing here; empty if it does.
+    """
+
+    section: str
+    id: str
+    strength: str
+    text: str
+    planned: str = ""
+    not_applicable: str = ""
+
+    def status(self, *, is_cited: bool) -> tuple[str, str]:
+        """Say how far the rule is kept, and what there is to add: the plan or the reason."""
+        if self.not_applicable:
+            return "does not apply", f": {self.not_applicable}"
+        if self.planned and is_cited:
+            return "partly", f": planned with {self.planned}"
+        if self.planned:
+            return "planned", f" with {self.planned}"
+        return "implemented", ""
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """The rules in the order of their file, and what each plan brings."""
+
+    plans: Mapping[str, str]
+    rules: Sequence[Rule]
+
+
+def read_contract(file: Path) -> Contract:
+    """Read the rules file.
+
+    Raises:
+        ContractTableError: it is not TOML, or a rule lacks a key or has one that is not known.
+    """
+    try:
+        content = tomllib.loads(file.read_text("utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ContractTableError(f"{file.name}: {error}") from error
+    known = {field.name for field in fields(Rule)} - {"section", "id"}
+    rules = []
+    for section, entries in content["rules"].items():
+        for rule_id, entry in entries.items():
+            missing = {"strength", "text"} - entry.keys()
+            if missing or not entry.keys() <= known:
+                accepted = ", ".join(sorted(known))
+                raise ContractTableError(
+                    f"{rule_id}: has the keys {', '.join(entry)}; needed are strength and text, "
+                    f"accepted: {accepted}"
+                )
+            rules.append(Rule(section=section, id=rule_id, **entry))
+    return Contract(plans=content["plans"], rules=rules)
+
+
+def read_citations(root: Path) -> dict[str, list[str]]:
+    """Find the tests that name each rule.
+
+    Returns:
+        Ids as pytest takes them, `tests/…/test_x.py::test_y`, sorted, by the id of the rule.
+    """
+    citations: dict[str, list[str]] = {}
+    for file in (root / "tests").rglob("test_*.py"):
+        tree = ast.parse(file.read_text("utf-8"))
+        for test, docstring in _tests(tree.body, file.relative_to(root).as_posix()):
+            for rule_id in set(_CITATION.findall(docstring)):
+                citations.setdefault(rule_id, []).append(test)
+    return {rule_id: sorted(tests) for rule_id, tests in citations.items()}
+
+
+def _tests(statements: Iterable[ast.stmt], prefix: str) -> Iterator[tuple[str, str]]:
+    for node in statements:
+        match node:
+            case ast.ClassDef(name=name, body=body) if name.startswith("Test"):
+                yield from _tests(body, f"{prefix}::{name}")
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                if name.startswith("test_"):
+                    yield f"{prefix}::{name}", ast.get_docstring(node) or ""
+
+
+def problems(contract: Contract, citations: Mapping[str, Sequence[str]]) -> list[str]:
+    """List what keeps the table from being true, naming the rule or the test; empty if nothing."""
+    found = []
+    count = Counter(rule.id for rule in contract.rules)
+    found += [f"{rule_id}: is there {n} times" for rule_id, n in count.items() if n > 1]
+    for rule in contract.rules:
+        found += [f"{rule.id}: {problem}" for problem in _rule_problems(rule, contract, citations)]
+    unused = contract.plans.keys() - {rule.planned for rule in contract.rules}
+    found += [f"plan {plan!r}: no rule waits for it; delete it" for plan in sorted(unused)]
+    for rule_id in sorted(citations.keys() - count.keys()):
+        found += [f"{test}: cites {rule_id}, which is no rule" for test in citations[rule_id]]
+    return found
+
+
+def _rule_problems(
+    rule: Rule, contract: Contract, citations: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    if rule.strength not in STRENGTHS:
+        yield f"strength {rule.strength!r} is not one of {', '.join(STRENGTHS)}"
+    if not 0 < len(rule.text) <= MAX_TEXT_CHARACTERS:
+        yield f"text has {len(rule.text)} characters; 1 to {MAX_TEXT_CHARACTERS} are accepted"
+    if rule.planned and rule.planned not in contract.plans:
+        yield f"planned {rule.planned!r} is not one of {', '.join(contract.plans)}"
+    if rule.planned and rule.not_applicable:
+        yield "is both planned and not_applicable"
+    if rule.not_applicable and rule.id in citations:
+        yield f"is not_applicable, but shown by {', '.join(citations[rule.id])}"
+    if not (rule.planned or rule.not_applicable or rule.id in citations):
+        yield "no test cites it, and it is neither planned nor not_applicable"
+
+
+def render(contract: Contract, citations: Mapping[str, Sequence[str]]) -> str:
+    """Write the page.
+
+    Raises:
+        ContractTableError: see `problems`.
+    """
+    if found := problems(contract, citations):
+        raise ContractTableError("\n".join(found))
+    parts = [_HEAD, _summary(contract, citations)]
+    for section, rules in groupby(contract.rules, key=lambda rule: rule.section):
+        parts += [f"## {section}", "", "| Rule | Strength | What it asks | Status | Shown by |"]
+        parts += ["|---|---|---|---|---|"]
+        parts += [_row(rule, citations.get(rule.id, ())) for rule in rules] + [""]
+    return "\n".join(parts)
+
+
+def _summary(contract: Contract, citations: Mapping[str, Sequence[str]]) -> str:
+    count = Counter(rule.status(is_cited=rule.id in citations)[0] for rule in contract.rules)
+    lines = [
+        f"Of {count.total()} rules, {count['implemented']} are implemented and {count['partly']} "
+        f"partly; planned: {count['planned']}; not applicable: {count['does not apply']}.",
+        "",
+        "| Planned with | which brings |",
+        "|---|---|",
+        *(f"| {name} | {brings} |" for name, brings in contract.plans.items()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _row(rule: Rule, tests: Sequence[str]) -> str:
+    cells = (
+        rule.id,
+        rule.strength,
+        rule.text.replace("|", "\\|"),
+        "".join(rule.status(is_cited=bool(tests))),
+        "<br>".join(f"[`{test}`](../{test.partition('::')[0]})" for test in tests),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def main(arguments: Sequence[str], root: Path = ROOT) -> int:
+    """Write the table, or with `--check` compare it, and return the exit code."""
+    parser = argparse.ArgumentParser(prog=Path(__file__).name, description=__doc__)
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; print a diff and fail if it is stale"
+    )
+    is_check = parser.parse_args(arguments).check
+    try:
+        expected = render(read_contract(root / RULES_FILE), read_citations(root))
+    except ContractTableError as error:
+        print(error, file=sys.stderr)
+        return 1
+    file = root / TABLE_FILE
+    if not is_check:
+        file.write_text(expected, "utf-8")
+        return 0
+    current = file.read_text("utf-8") if file.exists() else ""
+    if current == expected:
+        return 0
+    diff = difflib.unified_diff(
+        current.splitlines(), expected.splitlines(), str(TABLE_FILE), "as it should be", lineterm=""
+    )
+    print("\n".join(diff))
+    print(f"{TABLE_FILE} is not current; run: {COMMAND}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

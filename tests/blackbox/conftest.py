@@ -1,0 +1,103 @@
+"""The product from outside: as plain processes and as containers, from one parametrised fixture.
+
+Nothing here imports the product; `local_test` starts it, and XGBoost called directly says what its
+predictions must be.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xgboost
+
+from local_test.backends import INHERITED_VARIABLES, Backend, DockerBackend, ProcessBackend
+from local_test.datasets import TabularDataset, breast_cancer, write_breast_cancer
+from local_test.invoke import Response, invoke
+from local_test.ml_tree import MlTree
+from local_test.outcomes import FinishedRun
+from local_test.programs import RunningServer
+
+
+@pytest.fixture(
+    scope="session", params=["process", pytest.param("docker", marks=pytest.mark.docker)]
+)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Both ways to run everything."""
+    if request.param == "process":
+        measured = ("COVERAGE_PROCESS_START", "COVERAGE_FILE")  # branches of the verbs count, too
+        return ProcessBackend(inherited_variables=(*INHERITED_VARIABLES, *measured))
+    return DockerBackend(request.getfixturevalue("image"))
+
+
+@pytest.fixture(scope="session")
+def cancer() -> TabularDataset:
+    return breast_cancer()
+
+
+@pytest.fixture
+def ml(tmp_path: Path) -> MlTree:
+    """A complete tree with real data, ready to train."""
+    tree = MlTree(tmp_path / "ml")
+    write_breast_cancer(tree)
+    return tree
+
+
+@pytest.fixture
+def train(backend: Backend, ml: MlTree) -> Callable[..., FinishedRun]:
+    """Train on `ml` with these hyperparameters, which replace those of the tree if given."""
+
+    def run(**hyperparameters: str) -> FinishedRun:
+        if hyperparameters:
+            ml.write_hyperparameters(hyperparameters)
+        return backend.run_training(ml, timeout_seconds=120)
+
+    return run
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished job and its model as XGBoost itself sees it."""
+
+    ml: MlTree
+    run: FinishedRun
+    booster: xgboost.Booster
+
+    def expected(self, features: np.ndarray) -> np.ndarray:
+        return self.booster.predict(xgboost.DMatrix(features))
+
+
+@pytest.fixture(scope="session")
+def trained(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """One job on the real data, shared by all tests that only look at its result."""
+    ml = MlTree(tmp_path_factory.mktemp("trained") / "ml")
+    write_breast_cancer(ml)
+    run = backend.run_training(ml, timeout_seconds=120)
+    assert run.exit_code == 0, run.output
+    content = bytearray((ml.model_dir / "xgboost-model").read_bytes())
+    return Trained(ml, run, xgboost.Booster(model_file=content))
+
+
+@pytest.fixture(scope="session")
+def server(backend: Backend, trained: Trained) -> Iterator[RunningServer]:
+    """A server of the trained model, shared by all tests that do not disturb it."""
+    with backend.start_server(trained.ml) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def features(cancer: TabularDataset) -> np.ndarray:
+    """The validation records, float32 [114, 30]."""
+    rows = [line.split(",") for line in cancer.payload.decode().splitlines()]
+    return np.array(rows, dtype=np.float32)
+
+
+@pytest.fixture(scope="session")
+def post(server: RunningServer) -> Callable[..., Response]:
+    """Send an invocation to the shared server."""
+
+    def send(body: bytes, **options: object) -> Response:
+        return invoke(server.url, body, **options)  # type: ignore[arg-type]
+
+    return send

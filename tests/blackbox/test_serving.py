@@ -1,0 +1,466 @@
+"""`serve` from outside, by the rules of the platform."""
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from local_test.backends import Backend, DockerBackend, ProcessBackend
+from local_test.datasets import TabularDataset
+from local_test.invoke import Response, invoke, ping, send
+from local_test.ml_tree import MlTree
+from local_test.outcomes import ServerStartError
+from local_test.programs import RunningServer
+from tests.blackbox.conftest import Trained
+
+Post = Callable[..., Response]
+
+
+def _scores(response: Response) -> np.ndarray:
+    assert response.status == 200, response.text
+    if response.headers["Content-Type"] == "text/csv":
+        return np.array(response.text.split(), dtype=np.float32)
+    return np.array([row["score"] for row in json.loads(response.body)["predictions"]])
+
+
+def _error(response: Response) -> dict[str, str]:
+    assert response.headers["Content-Type"] == "application/json"
+    error: dict[str, str] = json.loads(response.body)["error"]
+    assert set(error) == {"code", "message", "request_id"}
+    assert "Traceback" not in response.text
+    return error
+
+
+def test_ping_is_200_with_an_empty_body(server: RunningServer) -> None:
+    """C-002, C-044, C-046: once it answers at all, it can serve."""
+    response = ping(server.url)
+
+    assert response.status == 200
+    assert response.body == b""
+
+
+@pytest.mark.parametrize(
+    "accept", [None, "*/*", "text/csv", "application/json", "Application/JSON"]
+)
+def test_predictions_equal_xgboost_called_directly(
+    post: Post, trained: Trained, cancer: TabularDataset, features: np.ndarray, accept: str | None
+) -> None:
+    """C-047, C-053, C-056, C-098: all rows, in order, to 1e-6; the type is the one asked for."""
+    response = post(cancer.payload, accept=accept)
+
+    np.testing.assert_allclose(_scores(response), trained.expected(features), atol=1e-6)
+    wants_json = accept is not None and "json" in accept.lower()
+    expected_type = "application/json" if wants_json else "text/csv"
+    assert response.headers["Content-Type"] == expected_type
+    assert int(response.headers["Content-Length"]) == len(response.body)
+
+
+def test_best_iteration_is_served(post: Post, trained: Trained, cancer: TabularDataset) -> None:
+    """An early-stopped model predicts with its best round, as its manifest says."""
+    manifest = json.loads((trained.ml.model_dir / "byoa-manifest.json").read_text())
+    best = manifest["model"]["best_iteration"]
+    rows = np.array(
+        [line.split(",") for line in cancer.payload.decode().splitlines()], dtype=np.float32
+    )
+    import xgboost
+
+    expected = trained.booster.predict(xgboost.DMatrix(rows), iteration_range=(0, best + 1))
+
+    assert best + 1 < 50
+    np.testing.assert_allclose(_scores(post(cancer.payload)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/csv", "Text/CSV", "csv", "text/csv; charset=utf-8; label_size=0"]
+)
+def test_content_type_is_matched_with_parameters_in_any_case(
+    post: Post, cancer: TabularDataset, content_type: str
+) -> None:
+    """C-055."""
+    assert post(cancer.payload, content_type=content_type).status == 200
+
+
+@pytest.mark.parametrize("ending", [b"\r\n", b"\n", b""])
+def test_lines_may_end_in_any_way(post: Post, cancer: TabularDataset, ending: bytes) -> None:
+    """C-072: CRLF, and a last line without a newline, give one prediction a record."""
+    lines = cancer.payload.splitlines()[:3]
+    body = (b"\r\n" if ending == b"\r\n" else b"\n").join(lines) + ending
+
+    assert len(_scores(post(body))) == 3
+
+
+@pytest.mark.parametrize("n_lines", [1, 7, 50, 113])
+def test_answers_to_cuts_of_a_file_can_be_joined(
+    post: Post, cancer: TabularDataset, n_lines: int
+) -> None:
+    """C-072, C-073, C-075: mini-batches of any size join byte by byte to the whole answer."""
+    lines = cancer.payload.splitlines(keepends=True)
+    whole = post(cancer.payload).body
+
+    cuts = (b"".join(lines[i : i + n_lines]) for i in range(0, len(lines), n_lines))
+
+    assert b"".join(post(cut).body for cut in cuts) == whole
+    assert post(cancer.payload).body == whole
+
+
+@pytest.mark.parametrize(
+    ("body", "options", "status", "code"),
+    [
+        (b"1,2", {"content_type": "text/xml"}, 415, "unsupported_content_type"),
+        (b"1,2", {"content_type": "application/x-www-form-urlencoded"}, 415, None),
+        (b"1,2", {"accept": "image/png"}, 406, "unsupported_accept"),
+        (b"1,2,3\n", {}, 400, "malformed_payload"),
+        (b",".join([b"1"] * 31), {}, 400, "malformed_payload"),
+        (b",".join([b"x"] * 30), {}, 400, "malformed_payload"),
+        (b"\x00\xff\xfe" * 50, {}, 400, "malformed_payload"),
+        (b"\n\n\n", {}, 400, "malformed_payload"),
+        (b'"' * 999, {}, 400, "malformed_payload"),
+        (b"1 0:1 99:1\n", {"content_type": "text/libsvm"}, 400, "malformed_payload"),
+        (b"[" * 100_000, {}, 400, "malformed_payload"),
+    ],
+)
+def test_bad_request_is_4xx_and_the_worker_lives(
+    server: RunningServer,
+    post: Post,
+    cancer: TabularDataset,
+    body: bytes,
+    options: dict[str, str],
+    status: int,
+    code: str | None,
+) -> None:
+    """C-054, C-057: the error body says what is wrong; the same processes answer the next one."""
+    before = server.process_ids()
+
+    response = post(body, **options)
+
+    assert response.status == status
+    assert _error(response)["code"] == (code or "unsupported_content_type")
+    assert post(cancer.payload).status == 200
+    assert server.process_ids() == before
+
+
+def test_malformed_cell_is_named_by_line_and_column(post: Post, cancer: TabularDataset) -> None:
+    """C-057: where to look, without the payload."""
+    rows = [line.split(b",") for line in cancer.payload.splitlines()]
+    rows[4][6] = b"secret-text"
+
+    message = _error(post(b"\n".join(b",".join(row) for row in rows)))["message"]
+
+    assert message.startswith("line 5, column 7: ")
+    assert "secret" not in message
+
+
+def test_empty_body_gives_204(post: Post) -> None:
+    """C-058."""
+    response = post(b"")
+
+    assert response.status == 204
+    assert response.body == b""
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "HEAD"])
+def test_other_methods_give_405(server: RunningServer, method: str) -> None:
+    """C-047."""
+    response = send(server.url, method, "/invocations")
+
+    assert response.status == 405
+    assert response.headers["Allow"] == "POST"
+
+
+@pytest.mark.parametrize("route", ["/", "/nope", "/Invocations", "/invocations/x", "/%70ing/"])
+def test_unknown_paths_give_404(server: RunningServer, route: str) -> None:
+    """C-047."""
+    response = send(server.url, "POST", route, b"1,2")
+
+    assert response.status == 404
+    assert _error(response)["code"] == "not_found"
+
+
+def test_many_unknown_headers_are_ignored(post: Post, cancer: TabularDataset) -> None:
+    """C-051: whatever their number."""
+    headers = {f"X-Custom-{index}": "v" * 50 for index in range(300)}
+
+    assert post(cancer.payload, headers=headers).status == 200
+
+
+def test_custom_attributes_do_not_come_back_unasked(post: Post, cancer: TabularDataset) -> None:
+    """C-052: the header is the container's to set, and it does not."""
+    response = post(cancer.payload, headers={"X-Amzn-SageMaker-Custom-Attributes": "trace=1"})
+
+    assert "X-Amzn-SageMaker-Custom-Attributes" not in response.headers
+
+
+def test_chunked_body_is_read_in_full(
+    server: RunningServer, cancer: TabularDataset, trained: Trained, features: np.ndarray
+) -> None:
+    """C-074: Transfer-Encoding: chunked, pieces cut in the middle of numbers."""
+    pieces = (cancer.payload[i : i + 1000] for i in range(0, len(cancer.payload), 1000))
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.request("POST", "/invocations", pieces, {"Content-Type": "text/csv"})
+
+    answer = connection.getresponse().read()
+
+    connection.close()
+    np.testing.assert_allclose(
+        np.array(answer.split(), dtype=np.float32), trained.expected(features), atol=1e-6
+    )
+
+
+def test_large_bodies_are_accepted(post: Post, cancer: TabularDataset) -> None:
+    """C-050: 6,291,456 bytes and 25 MB."""
+    line = cancer.payload.splitlines(keepends=True)[0]
+    for n_bytes in (6_291_456, 25_000_000):
+        n_rows = n_bytes // len(line)
+        response = post(line * n_rows)
+        assert response.status == 200
+        assert response.body.count(b"\n") == n_rows
+
+
+def test_payload_limit_is_a_setting(backend: Backend, trained: Trained) -> None:
+    """C-050: one byte over gives 413, declared or chunked, and the next request is answered."""
+    with backend.start_server(
+        trained.ml, environment={"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1"}
+    ) as server:
+        over = b"1" * (2**20 + 1)
+        response = invoke(server.url, over)
+        assert response.status == 413
+        assert "SAGEMAKER_MAX_PAYLOAD_IN_MB" in _error(response)["message"]
+
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        pieces = iter([over[: 2**19], over[2**19 :]])
+        connection.request("POST", "/invocations", pieces, {"Content-Type": "text/csv"})
+        assert connection.getresponse().status == 413
+        connection.close()
+        assert invoke(server.url, b"1").status == 400
+
+
+def test_default_accept_is_a_setting(
+    backend: Backend, trained: Trained, cancer: TabularDataset
+) -> None:
+    """C-056: SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT answers */* and no Accept at all."""
+    environment = {"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "application/json"}
+    with backend.start_server(trained.ml, environment=environment) as server:
+        for accept in (None, "*/*"):
+            response = invoke(server.url, cancer.payload, accept=accept)
+            assert response.headers["Content-Type"] == "application/json"
+        assert invoke(server.url, cancer.payload, accept="text/csv").body.count(b"\n") == 114
+
+
+def test_port_is_8080_unless_bound_elsewhere(backend: Backend, trained: Trained) -> None:
+    """C-041, C-042: with SAGEMAKER_BIND_TO_PORT the server listens there and nowhere else."""
+    if isinstance(backend, DockerBackend):
+        # The backend publishes 8080 unless the variable says otherwise.
+        with backend.start_server(trained.ml) as server:
+            assert ping(server.url).status == 200
+        environment = {"SAGEMAKER_BIND_TO_PORT": "18081"}
+        with backend.start_server(trained.ml, environment=environment) as server:
+            assert ping(server.url).status == 200
+            assert _listening(server) == {18081}
+    else:
+        with backend.start_server(trained.ml) as server:
+            assert _listening(server) == {server.port}
+
+
+def _listening(server: RunningServer) -> set[int]:
+    """TCP ports on which a process of the server listens, from the kernel's tables."""
+    ports = set()
+    for table in ("tcp", "tcp6"):
+        sockets = set()
+        for pid in server.process_ids():
+            for link in Path(f"/proc/{pid}/fd").iterdir():
+                try:
+                    sockets.add(str(link.readlink()))
+                except OSError:
+                    continue
+        lines = Path(f"/proc/{server.process_id}/net/{table}").read_text().splitlines()[1:]
+        for columns in map(str.split, lines):
+            if columns[3] == "0A" and f"socket:[{columns[9]}]" in sockets:
+                ports.add(int(columns[1].rpartition(":")[2], 16))
+    return ports
+
+
+def test_model_directory_is_only_read(backend: Backend, trained: Trained) -> None:
+    """C-059: files, times and names are as before; in Docker it is mounted read-only."""
+    before = {
+        path.name: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in trained.ml.model_dir.iterdir()
+    }
+
+    with backend.start_server(trained.ml) as server:
+        invoke(server.url, b"1")
+
+    assert before == {
+        path.name: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in trained.ml.model_dir.iterdir()
+    }
+
+
+def _model_tree(tmp_path: Path, files: dict[str, bytes]) -> MlTree:
+    ml = MlTree(tmp_path / "served").create()
+    for name, content in files.items():
+        (ml.model_dir / name).write_bytes(content)
+    return ml
+
+
+def test_foreign_files_beside_the_model_are_skipped(
+    backend: Backend, trained: Trained, tmp_path: Path, cancer: TabularDataset
+) -> None:
+    """C-060: a bare xgboost-model without a manifest, among files of other systems."""
+    model = (trained.ml.model_dir / "xgboost-model").read_bytes()
+    files = {"xgboost-model": model, "._xgboost-model": b"x", ".DS_Store": b"x", "notes.md": b"x"}
+    ml = _model_tree(tmp_path, files)
+
+    with backend.start_server(ml) as server:
+        assert invoke(server.url, cancer.payload).status == 200
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "holds no model"),
+        ({"xgboost-model": b""}, "it is empty"),
+        ({"xgboost-model": b"\x80\x04\x95pickle"}, "is not an XGBoost model"),
+        ({"xgboost-model": b'{"learner": {}}'}, "cannot be loaded"),
+        ({"a.ubj": b"{", "b.ubj": b"{"}, "several model files"),
+        ({"byoa-manifest.json": b"{}", "xgboost-model": b"{}"}, "byoa-manifest.json"),
+    ],
+)
+def test_missing_or_broken_model_ends_the_server_with_the_reason(
+    backend: Backend, tmp_path: Path, files: dict[str, bytes], message: str
+) -> None:
+    """C-061: never a 200 ping over a model that cannot answer."""
+    ml = _model_tree(tmp_path, files)
+
+    with pytest.raises(ServerStartError) as caught:
+        backend.start_server(ml, ready_timeout_seconds=30)
+
+    assert caught.value.exit_code == 1
+    assert message in caught.value.output
+
+
+def test_bad_setting_ends_the_server_with_the_reason(backend: Backend, trained: Trained) -> None:
+    """C-064: only the variables that mean something here are judged, and by name."""
+    environment = {"SAGEMAKER_MODEL_SERVER_WORKERS": "many", "ANYTHING": "ü\n=%s"}
+    with pytest.raises(ServerStartError) as caught:
+        backend.start_server(trained.ml, environment=environment, ready_timeout_seconds=30)
+    assert "SAGEMAKER_MODEL_SERVER_WORKERS='many'" in caught.value.output
+
+    with backend.start_server(trained.ml, environment={"ANYTHING": "ü\n=%s"}) as server:
+        assert ping(server.url).status == 200
+
+
+def test_taken_port_ends_the_server_with_the_reason(trained: Trained) -> None:
+    """PITFALLS 105: not half alive on some other port."""
+    with socket.create_server(("0.0.0.0", 0)) as taken:  # noqa: S104 - as the server binds
+        port = str(taken.getsockname()[1])
+        server = ProcessBackend().start_server(
+            trained.ml, environment={"SAGEMAKER_BIND_TO_PORT": port}, wait_until_ready=False
+        )
+        exit_code = server.wait(30)
+        server.close()
+
+    assert exit_code != 0
+    assert "in use" in server.output()
+
+
+def test_sigterm_finishes_what_is_in_flight(
+    backend: Backend, trained: Trained, cancer: TabularDataset
+) -> None:
+    """C-062: a request whose body is still arriving is answered; then the exit code is 0."""
+    answers: list[bytes] = []
+    half = len(cancer.payload) // 2
+    with backend.start_server(trained.ml) as server:
+        client = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {len(cancer.payload)}\r\n"
+        client.sendall(head.encode() + b"Content-Type: text/csv\r\n\r\n" + cancer.payload[:half])
+        idle = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        time.sleep(0.3)  # the server has begun to read
+
+        def finish() -> None:
+            time.sleep(1.5)
+            client.sendall(cancer.payload[half:])
+            while piece := client.recv(65536):
+                answers.append(piece)
+
+        late = threading.Thread(target=finish)
+        late.start()
+        stopped = server.stop(grace_seconds=30)
+        late.join()
+        client.close()
+        idle.close()
+
+    answer = b"".join(answers)
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert answer.partition(b"\r\n\r\n")[2].count(b"\n") == 114
+    assert stopped.ended_by == "SIGTERM"
+    assert stopped.exit_code == 0
+    assert stopped.duration_seconds < 10
+
+
+def test_sigterm_turns_the_ping_to_503_while_work_is_left(
+    backend: Backend, trained: Trained
+) -> None:
+    """C-046, C-062: no new traffic is asked for while the old is finished."""
+    with backend.start_server(trained.ml) as server:
+        client = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        client.sendall(
+            b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
+            b"Content-Type: text/csv\r\n\r\n1,2"
+        )
+        time.sleep(0.3)
+        server.terminate()
+        time.sleep(0.3)
+        # Each worker answers for itself: ask often enough to have asked them all.
+        statuses = {ping(server.url).status for _ in range(20)}
+        client.sendall(b",3")
+        answer = client.recv(65536)
+        client.close()
+        exit_code = server.wait(30)
+
+    assert statuses == {503}
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert exit_code == 0
+
+
+def test_sigterm_while_idle_ends_at_once(backend: Backend, trained: Trained) -> None:
+    """C-062: kept-alive connections do not hold the server back."""
+    with backend.start_server(trained.ml) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        connection.request("GET", "/ping")
+        connection.getresponse().read()
+        stopped = server.stop()
+        connection.close()
+
+    assert stopped.exit_code == 0
+    assert stopped.duration_seconds < 5
+
+
+def test_server_logs_one_json_line_an_invocation(
+    backend: Backend, trained: Trained, cancer: TabularDataset
+) -> None:
+    """With the client's id, and none for pings."""
+    with backend.start_server(trained.ml) as server:
+        invoke(server.url, cancer.payload, headers={"X-Amzn-SageMaker-Inference-Id": "mine-7"})
+        ping(server.url)
+        server.wait_for_output("mine-7")
+        server.stop()
+
+    events = [json.loads(line) for line in server.output().splitlines()]
+    (line,) = [event for event in events if event["event"] == "invocation"]
+    assert line["request_id"] == "mine-7"
+    assert line["n_rows"] == 114
+    assert line["n_bytes"] == len(cancer.payload)
+
+
+def test_cgroup_decides_the_number_of_workers(trained: Trained, image: str) -> None:
+    """A container that is granted half a CPU runs one worker, not one for each of the host."""
+    backend = DockerBackend(image, ("--cpus", "0.5", "--memory", "512m"))
+
+    with backend.start_server(trained.ml) as server:
+        assert len(server.process_ids()) == 2  # the master and one worker

@@ -1,0 +1,339 @@
+"""`train` from outside, by the rules of the platform."""
+
+import json
+import re
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xgboost
+
+from local_test.backends import Backend, DockerBackend, ProcessBackend
+from local_test.datasets import TabularDataset
+from local_test.ml_tree import MlTree
+from local_test.outcomes import FinishedRun
+from tests.blackbox.conftest import Trained
+
+Train = Callable[..., FinishedRun]
+CLASSIFIER = {"objective": "binary:logistic", "num_round": "5"}
+
+
+# Run by the Python of the image, since another version of XGBoost grows other trees.
+DIRECT = """
+import json, os, pathlib, numpy, xgboost
+root = pathlib.Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+given = json.loads((root / "direct.json").read_text())
+rows = numpy.array([line.split(",") for line in given["train"].split()], dtype=numpy.float32)
+data = xgboost.DMatrix(rows[:, 1:], rows[:, 0])
+xgboost.train(given["parameters"], data, given["n_rounds"]).save_model(root / "direct.ubj")
+"""
+
+
+def _assert_as_trained_directly(
+    backend: Backend, ml: MlTree, cancer: TabularDataset, n_rounds: int, **parameters: object
+) -> None:
+    """The job's model predicts as one that XGBoost makes of the same records without us."""
+    given = {"train": cancer.train.decode(), "parameters": parameters, "n_rounds": n_rounds}
+    (ml.root / "direct.json").write_text(json.dumps(given))
+    if isinstance(backend, DockerBackend):
+        python: Backend = DockerBackend(backend.image, ("--entrypoint", "python"))
+    else:
+        python = ProcessBackend(command=(sys.executable,))
+    run = python.start_program(ml, ["-c", DIRECT]).finish(60)
+    assert run.exit_code == 0, run.output
+    rows = [line.split(",") for line in cancer.payload.decode().splitlines()]
+    features = np.array(rows, dtype=np.float32)
+    np.testing.assert_allclose(
+        _predict(ml.model_dir / "xgboost-model", features),
+        _predict(ml.root / "direct.ubj", features),
+        atol=1e-6,
+    )
+
+
+def _predict(file: Path, features: np.ndarray) -> np.ndarray:
+    booster = xgboost.Booster(model_file=bytearray(file.read_bytes()))
+    return booster.predict(xgboost.DMatrix(features))
+
+
+def test_training_succeeds_and_leaves_the_model(trained: Trained) -> None:
+    """C-001, C-026, C-097: exit code 0, xgboost-model in place, no failure file."""
+    assert trained.run.exit_code == 0
+    assert trained.ml.model_files() == ("byoa-manifest.json", "xgboost-model")
+    assert trained.ml.failure_reason() is None
+
+
+def test_training_logs_to_stdout_while_it_runs(trained: Trained) -> None:
+    """Everything worth reading is there, one JSON object or metric line at a time."""
+    lines = trained.run.output.splitlines()
+    events = [json.loads(line)["event"] for line in lines if line.startswith("{")]
+    assert events[0] == "channel_opened"
+    assert events[-1] == "training_completed"
+    assert all(line.startswith(("{", "[")) for line in lines)
+
+
+@pytest.mark.parametrize("metric", ["train:error", "validation:error", "validation:logloss"])
+def test_metric_lines_match_the_published_expressions(trained: Trained, metric: str) -> None:
+    """C-034, C-100: as CloudWatch shows them, with the tab as #011."""
+    name = metric.replace(":", "-")
+    log = trained.run.output.replace("\t", "#011")
+
+    values = [float(v.split("#")[0]) for v in re.findall(rf".*\[[0-9]+\].*#011{name}:(\S+)", log)]
+
+    assert len(values) == len(re.findall(r"^\[\d+\]#011", log, re.MULTILINE)) > 5
+    assert values[-1] < values[0]
+
+
+def test_hyperparameters_are_strings_however_they_are_written(
+    train: Train, backend: Backend, ml: MlTree, cancer: TabularDataset
+) -> None:
+    """C-011, C-012: text, JSON-encoded text, encoded twice, and native JSON values."""
+    ml.hyperparameters_file.write_text(
+        json.dumps(
+            {
+                "objective": '"binary:logistic"',
+                "num_round": '"\\"4\\""',
+                "eta": 0.5,
+                "max_depth": 3,
+                "subsample": "1.0",
+            }
+        )
+    )
+
+    assert train().exit_code == 0
+    _assert_as_trained_directly(
+        backend, ml, cancer, 4, objective="binary:logistic", eta=0.5, max_depth=3
+    )
+
+
+def test_control_keys_never_fail(train: Train) -> None:
+    """C-013: whatever the SDK and tuning jobs add."""
+    run = train(
+        **CLASSIFIER,
+        sagemaker_program='"train.py"',
+        sagemaker_submit_directory='"s3://bucket/source.tar.gz"',
+        sagemaker_container_log_level="20",
+        sagemaker_job_name='"job"',
+        sagemaker_region='"eu-west-1"',
+        _tuning_objective_metric="validation:logloss",
+    )
+
+    assert run.exit_code == 0, run.output
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"num_round": "5", "max_dept": "3"}, "'max_dept': is not known; did you mean 'max_depth'"),
+        ({"num_round": "0"}, "'num_round'"),
+        ({"num_round": "5", "eta": "2"}, "'eta'"),
+        ({"max_depth": "3"}, "'num_round': is required"),
+        ({"num_round": "5", "objective": "multi:softmax"}, "'num_class'"),
+        ({"num_round": "5", "tree_method": "hist", "monotone_constraints": "open('x')"}, "'mono"),
+    ],
+)
+def test_bad_hyperparameter_fails_before_the_data_is_read(
+    train: Train, ml: MlTree, given: dict[str, str], named: str
+) -> None:
+    """C-014, C-027, C-028, C-096: non-zero, and a failure file that names the key."""
+    ml.write_channel("train", {"a.csv": b"this,would,fail,later\n"})
+
+    run = train(**given)
+
+    assert run.exit_code == 1
+    assert named in (ml.failure_reason() or "").splitlines()[0]
+    assert "channel_opened" not in run.output
+    assert ml.model_files() == ()
+
+
+@pytest.mark.parametrize("content", [None, "{}", "", "[]", "{broken"])
+def test_absent_or_broken_hyperparameters_file_is_a_clean_failure(
+    train: Train, ml: MlTree, content: str | None
+) -> None:
+    """C-015: num_round has no default, so the job says that it is missing."""
+    if content is None:
+        ml.hyperparameters_file.unlink()
+    else:
+        ml.hyperparameters_file.write_text(content)
+
+    assert train().exit_code == 1
+    assert re.search(r"num_round|hyperparameters\.json", ml.failure_reason() or "")
+
+
+def test_every_file_of_a_channel_is_read(
+    train: Train, backend: Backend, ml: MlTree, cancer: TabularDataset
+) -> None:
+    """C-016, C-017: several files in nested folders, a channel entry with one key."""
+    lines = cancer.train.splitlines(keepends=True)
+    ml.write_channel(
+        "train",
+        {
+            "2026/11/22/part 0000 é.csv": b"".join(lines[:100]),
+            "2026/11/part-0001": b"".join(lines[100:250]),
+            "part-0002.csv": b"".join(lines[250:]),
+            "_SUCCESS": b"",
+            ".DS_Store": b"\x00\x00\x00\x01Bud1",
+        },
+    )
+    config = {"train": {"TrainingInputMode": "File"}}
+    ml.input_data_config_file.write_text(json.dumps(config))
+
+    assert train(**CLASSIFIER).exit_code == 0, ml.failure_reason()
+    _assert_as_trained_directly(backend, ml, cancer, 5, objective="binary:logistic")
+
+
+def test_channels_may_be_read_only(backend: Backend, ml: MlTree) -> None:
+    """C-018: FastFile channels cannot be written to, and nothing tries."""
+    ml.write_hyperparameters(CLASSIFIER)
+    if isinstance(backend, DockerBackend):
+        option = f"type=bind,source={ml.data_dir},target=/opt/ml/input/data,readonly"
+        run = DockerBackend(backend.image, ("--mount", option)).run_training(ml)
+    else:
+        with _read_only(ml.data_dir):
+            run = backend.run_training(ml)
+
+    assert run.exit_code == 0, run.output
+
+
+@contextmanager
+def _read_only(directory: Path) -> Iterator[None]:
+    paths = [directory, *directory.rglob("*")]
+    modes = [path.stat().st_mode for path in paths]
+    stamps = [path.stat().st_mtime_ns for path in paths]
+    for path, mode in zip(paths, modes, strict=True):
+        path.chmod(mode & ~(stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH))
+    yield
+    for path, mode in zip(paths, modes, strict=True):
+        path.chmod(mode)
+    assert [path.stat().st_mtime_ns for path in paths] == stamps
+
+
+@pytest.mark.parametrize(
+    ("channel", "files", "message"),
+    [
+        ("training", {"a.csv": b"1,2\n0,3\n"}, "channels found: training"),
+        ("train", {}, "holds no data"),
+        ("train", {"_SUCCESS": b"", ".DS_Store": b"x"}, "holds no data"),
+        ("train", {"a.csv": b"label,x\n1,2\n"}, "file 'a.csv': line 1, column 1"),
+        ("train", {"a.csv": b"1,2\n0,3\n", "b.csv": b"1,2,3\n"}, "file 'b.csv': 3 columns"),
+        ("train", {"a.csv": b"1,2\n,3\n"}, "the label is missing"),
+        ("train", {"a.csv": b"1,2\n1,3\n"}, "all 2 labels are 1"),
+        ("train", {"a.csv": b"yes,2\nno,3\n"}, "is not a number"),
+        ("train", {"a.csv": b"1,2\n2,3\n"}, "label 2 does not fit"),
+        ("train", {"a.csv.gz": b"\x1f\x8b\x08not gzip"}, "cannot be read"),
+    ],
+)
+def test_bad_data_fails_with_cause_and_place(
+    train: Train, ml: MlTree, channel: str, files: dict[str, bytes], message: str
+) -> None:
+    """C-027, C-028: the first line of the failure file says what to mend; no model is left."""
+    ml.input_data_config_file.write_text("{}")
+    ml.write_channel(channel, files)
+
+    run = train(**CLASSIFIER)
+
+    assert run.exit_code == 1
+    assert message in (ml.failure_reason() or "").splitlines()[0]
+    assert "Traceback" not in (ml.failure_reason() or "")
+    assert ml.model_files() == ()
+
+
+def test_pipe_mode_is_refused_at_once(train: Train, ml: MlTree) -> None:
+    """C-021: not reported as an empty channel."""
+    config = {"train": {"TrainingInputMode": "Pipe"}}
+    ml.input_data_config_file.write_text(json.dumps(config))
+
+    assert train(**CLASSIFIER).exit_code == 1
+    assert "'Pipe' is not supported" in (ml.failure_reason() or "")
+
+
+def test_any_channel_name_is_tolerated(train: Train, ml: MlTree) -> None:
+    """C-036: 20 channels of odd names beside the two that matter."""
+    for index in range(18):
+        ml.write_channel(f"Other.-_{index}{'x' * 50}", {"image.png": b"\x89PNG"})
+
+    assert train(**CLASSIFIER).exit_code == 0
+
+
+def test_csv_has_its_label_first_and_no_header(train: Train, ml: MlTree) -> None:
+    """C-038: declared with parameters in any case; label_size=0 leaves no label to train on."""
+    ml.write_channel("train", {"a.csv": b"1,5\n0,6\n1,7\n"}, content_type="Text/CSV; Label_Size=1")
+    ml.write_channel("validation", {"a.csv": b"1,5\n0,6\n"}, content_type="csv")
+    assert train(**CLASSIFIER).exit_code == 0, ml.failure_reason()
+
+    ml.write_channel("train", {"a.csv": b"5\n6\n"}, content_type="text/csv;label_size=0")
+    assert train(**CLASSIFIER).exit_code == 1
+    assert "label_size=0" in (ml.failure_reason() or "")
+
+
+def test_environment_of_the_toolkits_is_not_needed(backend: Backend, ml: MlTree) -> None:
+    """C-035, C-007: no SM_*, no job name, no region, no credentials; wrong ones do no harm."""
+    ml.write_hyperparameters(CLASSIFIER)
+    assert backend.run_training(ml).exit_code == 0
+
+    misleading = {"SM_CHANNEL_TRAIN": "/nowhere", "SM_MODEL_DIR": "/nowhere", "AWS_REGION": "x"}
+    assert backend.run_training(ml, environment=misleading).exit_code == 0
+
+
+def test_failed_job_keeps_the_earlier_model(train: Train, ml: MlTree) -> None:
+    """C-030: the model directory changes only when a new model is complete."""
+    train(**CLASSIFIER)
+    before = {name: (ml.model_dir / name).read_bytes() for name in ml.model_files()}
+
+    assert train(num_round="5", objective="binary:logistic", eta="9").exit_code == 1
+
+    assert {name: (ml.model_dir / name).read_bytes() for name in ml.model_files()} == before
+    assert ml.failure_reason() is not None
+
+
+def test_success_removes_the_failure_of_an_earlier_run(train: Train, ml: MlTree) -> None:
+    """C-026: no failure file is left behind."""
+    train(num_round="x")
+    assert ml.failure_reason() is not None
+
+    assert train(**CLASSIFIER).exit_code == 0
+    assert ml.failure_reason() is None
+
+
+def test_model_files_can_be_read_by_anybody(train: Train, ml: MlTree) -> None:
+    """C-005: the server may run as another user."""
+    train(**CLASSIFIER)
+
+    for name in ml.model_files():
+        assert (ml.model_dir / name).stat().st_mode & 0o444 == 0o444
+
+
+def test_sigterm_ends_the_job_without_half_a_model(backend: Backend, ml: MlTree) -> None:
+    """C-008, C-029: gone well within 120 s, half a model is never left, rounds were logged live."""
+    ml.write_hyperparameters({"num_round": "1000000", "max_depth": "2"})
+
+    with backend.start_training(ml) as job:
+        job.wait_for_output("[3]\t")
+        stopped = job.stop(grace_seconds=60)
+
+    assert stopped.ended_by == "SIGTERM"
+    assert stopped.exit_code == 143
+    assert ml.model_files() in ((), ("byoa-manifest.json", "xgboost-model"))
+
+
+@pytest.mark.parametrize("arguments", [[], ["fit"], ["train", "now"], ["--help", "me"]])
+def test_unknown_verb_ends_with_a_message(
+    backend: Backend, ml: MlTree, arguments: list[str]
+) -> None:
+    """C-009: not a hang, not a silent success."""
+    run = backend.start_program(ml, arguments).finish(timeout_seconds=30)
+
+    assert run.exit_code == 2
+    assert "the verb must be train or serve" in run.output
+    assert "usage:" in run.output
+
+
+def test_help_is_there(backend: Backend, ml: MlTree) -> None:
+    """`--help` explains the two verbs."""
+    run = backend.start_program(ml, ["--help"]).finish(timeout_seconds=30)
+
+    assert run.exit_code == 0
+    assert "serve   answer GET /ping and POST /invocations" in run.output
