@@ -1,24 +1,29 @@
-"""gunicorn's ASGI worker, with the accepting, draining and logging that this contract needs.
+"""gunicorn's arbiter and ASGI worker, with the accepting, draining and logging that we need.
 
-What differs from the stock worker (gunicorn 27.0.1) and why:
+What differs from the stock ones (gunicorn 27.0.1) and why:
 
 - It accepts one connection each time around the loop. The stock worker leaves accepting to
   asyncio, which takes everything that waits, so that one worker may get every connection of a
   burst and its sibling none; asyncio also cuts the listen backlog to 100 (C-048, C-077).
 - On SIGTERM it first answers pings with 503, finishes what is in flight, closes idle connections
   and then leaves. The stock worker waits for idle kept-alive connections until the time is up.
-- Its log lines go where all others go, as JSON.
+- A worker that is told to leave while it is being born leaves. Between the fork and its own
+  handlers a stock worker has the arbiter's, which only note the signal: the arbiter then waited
+  until the time was up and killed it.
+- Log lines go where all others go, as JSON.
 """
 
 import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
 from collections.abc import Coroutine
 from typing import Any
 
 from gunicorn import glogging
+from gunicorn.arbiter import Arbiter
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers.gasgi import ASGIWorker
 
@@ -28,9 +33,23 @@ from serve.asgi import ASGIApp, InferenceApplication, Receive, Scope, Send
 _RESERVED_SECONDS = 2.0
 _CLOSING_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 1.0
+_LEAVE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
-class Connection(ASGIProtocol):  # type: ignore[misc] # gunicorn ships no type information
+class InferenceArbiter(Arbiter):  # type: ignore[misc] # gunicorn ships no type information
+    """Starts workers that cannot miss a signal."""
+
+    def spawn_worker(self) -> int:
+        """Fork a worker with the signals held back until it has handlers of its own."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _LEAVE_SIGNALS)
+        try:
+            pid: int = super().spawn_worker()  # does not return in the worker
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _LEAVE_SIGNALS)
+        return pid
+
+
+class Connection(ASGIProtocol):  # type: ignore[misc]
     """One client connection that knows whether it is idle and is known to its worker."""
 
     def __init__(self, worker: "InferenceWorker") -> None:
@@ -64,6 +83,11 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
         self.connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving = asyncio.Event()
+
+    def init_signals(self) -> None:
+        """Take over the signals that `InferenceArbiter.spawn_worker` held back."""
+        super().init_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _LEAVE_SIGNALS)
 
     def handle_exit_signal(self) -> None:
         """SIGTERM: stop being ready, finish the work, leave."""

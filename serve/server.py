@@ -51,6 +51,7 @@ def _run(settings: Settings) -> None:
     from serve import loading
     from serve.app import create_app
     from serve.asgi import ASGIApp, InferenceApplication
+    from serve.gunicorn_worker import InferenceArbiter
 
     artifact = loading.inspect(settings.base_dir / "model", settings.default_accept)
     # What cannot be forked is loaded once in each worker instead.
@@ -70,6 +71,9 @@ def _run(settings: Settings) -> None:
                 cast(ASGIApp, WSGIMiddleware(cast(Any, others))),
                 max_payload_bytes=settings.max_payload_bytes,
             )
+
+        def run(self) -> None:
+            InferenceArbiter(self).run()
 
     logger.info("server_starting", extra={"port": settings.port, "workers": options["workers"]})
     gc.collect()

@@ -1,0 +1,57 @@
+"""What the worker does with signals, in processes of its own."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_sigterm_during_a_workers_birth_is_not_lost() -> None:
+    """C-062: the worker that gets it before it has handlers still leaves, and at once."""
+    script = textwrap.dedent(
+        """
+        import os, signal, sys, time
+        from gunicorn.app.base import BaseApplication
+        from serve.gunicorn_worker import InferenceArbiter, InferenceWorker
+
+        class SlowToStart(InferenceWorker):
+            def init_process(self):
+                time.sleep(1)  # the arbiter gets SIGTERM and passes it on in this second
+                super().init_process()
+
+        class Draining:
+            def begin_drain(self):
+                return True
+            async def drained(self):
+                return None
+
+        class Server(BaseApplication):
+            def load_config(self):
+                for name, value in {
+                    "bind": "127.0.0.1:0", "worker_class": SlowToStart, "workers": 1,
+                    "graceful_timeout": 20, "control_socket_disable": True,
+                }.items():
+                    self.cfg.set(name, value)
+            def load(self):
+                return Draining()
+
+        if os.fork() == 0:
+            time.sleep(0.5)
+            os.kill(os.getppid(), signal.SIGTERM)
+            os._exit(0)
+        InferenceArbiter(Server()).run()
+        """
+    )
+
+    finished = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+
+    assert finished.returncode == 0, finished.stderr
