@@ -19,7 +19,7 @@ demo: venv ## train on real data, serve, and predict once (ENGINE=docker: in the
 test: venv ## all tests; the Docker half where an engine answers
 	@scripts/test.sh "$(IMAGE)"
 
-image: ## build IMAGE (full) and IMAGE-slim; makes a base image where none can be pulled
+image: ## build IMAGE:full and IMAGE:slim; makes a base image where none can be pulled
 	@scripts/image.sh "$(IMAGE)"
 
 lint: venv ## formatting, lint, types, shell scripts, Dockerfile
