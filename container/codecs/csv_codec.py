@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 import orjson
 
+from container.codecs import number_rows
 from container.codecs.base import Batch, Columns, Floats
 from container.errors import MalformedPayloadError
 
@@ -58,14 +59,36 @@ def encode(values: Floats) -> bytes:
 
 
 def _matrix(text: bytes) -> Floats:
-    """Parse the cells, quickly where every line is plain numbers."""
+    """Parse the cells, in the quickest of three ways that reads this text."""
     if not text:
         raise MalformedPayloadError("there are no records")
     delimiter = _delimiter(text)
+    rows = _plain_numbers(text, delimiter)
+    if rows is None:
+        rows = _numbers_and_gaps(text, delimiter)
+    if rows is None or np.isinf(rows).any():
+        rows = _cell_by_cell(text, delimiter)
+    return rows
+
+
+def _plain_numbers(text: bytes, delimiter: bytes) -> Floats | None:
+    """Cells that JSON would call numbers: nothing missing, quoted, padded or oddly signed."""
+    if delimiter != b"," or b"[" in text or b"]" in text:
+        return None
+    return number_rows.from_json(b"[[" + text.replace(b"\n", b"],[") + b"]]")
+
+
+def _numbers_and_gaps(text: bytes, delimiter: bytes) -> Floats | None:
+    """Any decimal notation, and empty cells; three times slower."""
+    gap, filled = delimiter * 2, delimiter + b"nan" + delimiter
+    # Twice, because of three empty cells in a row the first pass fills every other one.
+    whole = b"\n" + text.replace(b"\r\n", b"\n").replace(gap, filled).replace(gap, filled) + b"\n"
+    whole = whole.replace(b"\n" + delimiter, b"\nnan" + delimiter)
+    whole = whole.replace(delimiter + b"\n", delimiter + b"nan\n")
     try:
         with warnings.catch_warnings(action="error"):
             rows = np.loadtxt(
-                io.BytesIO(text),
+                io.BytesIO(whole[1:-1]),
                 dtype=np.float32,
                 delimiter=delimiter.decode(),
                 comments=None,
@@ -73,10 +96,9 @@ def _matrix(text: bytes) -> Floats:
                 encoding="ascii",
             )
     except (ValueError, Warning):
-        return _matrix_cell_by_cell(text, delimiter)
-    if len(rows) != text.count(b"\n") + 1 or np.isinf(rows).any():
-        return _matrix_cell_by_cell(text, delimiter)
-    return rows
+        return None
+    # It passes over blank lines, which would lose a record.
+    return rows if len(rows) == text.count(b"\n") + 1 else None
 
 
 def _delimiter(text: bytes) -> bytes:
@@ -89,8 +111,8 @@ def _delimiter(text: bytes) -> bytes:
     return b","
 
 
-def _matrix_cell_by_cell(text: bytes, delimiter: bytes) -> Floats:
-    """The exact reading: quotes, empty cells, and where the first fault is."""
+def _cell_by_cell(text: bytes, delimiter: bytes) -> Floats:
+    """The exact reading: quotes, spaces, and where the first fault is."""
     width = 0
     cells: list[float] = []
     for line, row in _lines(text, delimiter.decode()):
