@@ -22,6 +22,17 @@ def cpu_count(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) 
     return max(1, count)
 
 
+def memory_bytes(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) -> int:
+    """Memory that may be used: what the host has, cut by the limits of the groups."""
+    granted = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for directory in _groups(root, membership, controller="memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            words = _words(directory / name)
+            if words and words[0] != "max":
+                granted = min(granted, int(words[0]))
+    return granted
+
+
 def _quota(directory: Path) -> float | None:
     """CPUs granted by one group; None where it sets no limit."""
     unified = _words(directory / "cpu.max")

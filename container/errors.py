@@ -8,13 +8,17 @@
     │  ├─ ChannelError                  a channel's presence, format or content
     │  ├─ InvalidRequestError           a request that is not what its route takes
     │  ├─ UnsupportedContentTypeError
+    │  ├─ UnsupportedContentEncodingError
     │  ├─ UnsupportedAcceptError
     │  ├─ MalformedPayloadError         with line and column where known
+    │  ├─ SlowRequestError              a body that does not arrive
     │  └─ PayloadTooLargeError
     ├─ AlgorithmError                   the algorithm or the model cannot do what was asked
     │  ├─ TrainingError
     │  ├─ ModelLoadError
     │  └─ PredictionError
+    ├─ OverloadedError                  more work than may wait; expected under load
+    ├─ InvocationTimeoutError           an invocation took longer than the setting allows
     └─ PlatformError                    /opt/ml is missing, a disk is full, a port is taken
 
 A message says what was wrong, what was given and what is accepted, and is fit to be shown to a
@@ -94,6 +98,18 @@ class UnsupportedContentTypeError(UserError):
         )
 
 
+class UnsupportedContentEncodingError(UserError):
+    """The request body is compressed in a way that is not read."""
+
+    code = "unsupported_content_encoding"
+
+    def __init__(self, given: str) -> None:
+        super().__init__(
+            f"content encoding {given!r} is not supported; send gzip, or send the body as it is",
+            given=given,
+        )
+
+
 class UnsupportedAcceptError(UserError):
     """No codec writes any of the media types that the client accepts."""
 
@@ -121,6 +137,17 @@ class MalformedPayloadError(UserError):
         self.problem = problem
         self.line = line
         self.column = column
+
+
+class SlowRequestError(UserError):
+    """The client did not send its request in time."""
+
+    code = "slow_request"
+
+    def __init__(self, timeout_seconds: float, setting: str) -> None:
+        super().__init__(
+            f"the request did not arrive within {timeout_seconds:g} s, the limit set by {setting}"
+        )
 
 
 class PayloadTooLargeError(UserError):
@@ -157,6 +184,30 @@ class PredictionError(AlgorithmError):
     """The model failed on records that it should have handled."""
 
     code = "prediction_failed"
+
+
+class OverloadedError(ContainerError):
+    """There is more work than may wait; the same request may succeed a moment later."""
+
+    code = "overloaded"
+
+    def __init__(self, resource: str, limit: int, setting: str) -> None:
+        super().__init__(
+            f"the server is at its limit of {limit} {resource} ({setting}); try again",
+            resource=resource,
+            limit=limit,
+        )
+
+
+class InvocationTimeoutError(ContainerError):
+    """An invocation took longer than the setting allows."""
+
+    code = "invocation_timeout"
+
+    def __init__(self, timeout_seconds: float, setting: str) -> None:
+        super().__init__(
+            f"the invocation took longer than {timeout_seconds:g} s, the limit set by {setting}"
+        )
 
 
 class PlatformError(ContainerError):

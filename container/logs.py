@@ -5,10 +5,13 @@ lines can be grouped: `logger.info("model_loaded", extra={"n_features": 30})`. O
 points configure; everything else calls `logging.getLogger(__name__)`.
 """
 
+import contextlib
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
+import orjson
 from pythonjsonlogger.json import JsonFormatter
 
 
@@ -27,7 +30,7 @@ class _Formatter(JsonFormatter):
         )
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
-        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
 
 
 def configure(level: int) -> None:
@@ -36,3 +39,23 @@ def configure(level: int) -> None:
     handler.setFormatter(_Formatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
+
+
+def write(logger: logging.Logger, event: str, facts: Mapping[str, object]) -> None:
+    """Log at level info, past the logging module: for what happens thousands of times a second.
+
+    The line is the same; it costs 3 µs instead of 15. A standard output that nobody reads any more
+    is no reason to fail.
+    """
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    line = {
+        "time": datetime.now(UTC),
+        "level": "INFO",
+        "logger": logger.name,
+        "event": event,
+        **facts,
+    }
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.buffer.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+        sys.stdout.buffer.flush()

@@ -87,6 +87,26 @@ class Settings:
         "Largest request body; the default, 100 MiB, is the most that batch transform sends. "
         "0 means no limit.",
     )
+    n_threads: int = _setting(
+        "BYOA_THREADS",
+        _integer(1, 64),
+        2,
+        "Threads of each worker for large bodies and slow models. Code that is not thread-safe has "
+        "one.",
+    )
+    max_waiting: int = _setting(
+        "BYOA_MAX_WAITING",
+        _integer(0, 10_000),
+        64,
+        "Invocations that may wait for a thread in each worker before others are refused with 503.",
+    )
+    emf_namespace: str | None = _setting(
+        "BYOA_EMF_NAMESPACE",
+        _TEXT,
+        None,
+        "CloudWatch namespace; where set, the line of an invocation is also a metric in "
+        "CloudWatch's Embedded Metric Format.",
+    )
     log_level: int = _setting(
         "SAGEMAKER_CONTAINER_LOG_LEVEL",
         _integer(0, 50),

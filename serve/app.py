@@ -1,22 +1,57 @@
 """Everything that is neither a ping nor an invocation, in Flask.
 
+    GET /execution-parameters   how batch transform should cut its input (C-069)
+    GET /metrics                Prometheus text
+
 Unknown paths and wrong methods get the same error body as on the hot path.
 """
 
 import re
 
-from flask import Flask, Response, request
+from flask import Flask, Response, current_app, jsonify, request
 from werkzeug.exceptions import HTTPException
 
+from container.settings import Settings
+from serve import metrics as prometheus
 from serve.error_reply import CONTENT_TYPE, error_body, request_id
+from serve.metrics import Metrics
+
+# The platform refuses more than this much at once: transforms times their payload (C-070).
+_MAX_TRANSFORM_MEBIBYTES = 100
+_DEFAULT_TRANSFORM_MEBIBYTES = 6
 
 
-def create_app() -> Flask:
+def create_app(settings: Settings, n_workers: int, metrics: Metrics) -> Flask:
     """The application; it holds no state of its own."""
     app = Flask("serve", static_folder=None)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected_error)
+
+    @app.get("/execution-parameters")
+    def execution_parameters() -> Response:
+        return jsonify(transform_parameters(settings, n_workers))
+
+    @app.get("/metrics")
+    def scrape() -> Response:
+        return Response(metrics.text(), content_type=prometheus.CONTENT_TYPE)
+
     return app
+
+
+def transform_parameters(settings: Settings, n_workers: int) -> dict[str, int | str]:
+    """What `GET /execution-parameters` answers: a transform for each worker, in the default size.
+
+    Source: AWS SageMaker developer guide, "How Containers Serve Requests" for batch transform.
+    """
+    mebibytes = _DEFAULT_TRANSFORM_MEBIBYTES
+    limit = settings.max_payload_bytes // 2**20
+    if limit and limit < mebibytes:
+        mebibytes = max(limit, 1)
+    return {
+        "MaxConcurrentTransforms": min(n_workers, _MAX_TRANSFORM_MEBIBYTES // mebibytes),
+        "BatchStrategy": "MULTI_RECORD",
+        "MaxPayloadInMB": mebibytes,
+    }
 
 
 def _http_error(error: HTTPException) -> Response:
@@ -30,9 +65,7 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _unexpected_error(error: Exception) -> Response:
-    from flask import current_app
-
-    current_app.logger.exception("request_failed", exc_info=error)
+    current_app.logger.error("request_failed", exc_info=error)
     return _reply(500, "internal_error", "the request failed; see the log")
 
 

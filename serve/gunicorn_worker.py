@@ -27,7 +27,8 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers.gasgi import ASGIWorker
 
-from serve.asgi import ASGIApp, InferenceApplication, Receive, Scope, Send
+from serve.asgi import ASGIApp, InferenceApplication, Scope
+from serve.replies import Receive, Send
 
 # Out of gunicorn's graceful_timeout, what is left for closing connections and for the arbiter.
 _RESERVED_SECONDS = 2.0
@@ -88,6 +89,15 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
         """Take over the signals that `InferenceArbiter.spawn_worker` held back."""
         super().init_signals()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _LEAVE_SIGNALS)
+
+    def load_wsgi(self) -> None:
+        """Make the application, which asks to be replaced when it cannot go on."""
+        self.asgi = self.app.wsgi()(self.retire)
+
+    def retire(self) -> None:
+        """Leave as on SIGTERM; the arbiter starts another worker."""
+        self.log.warning("Worker retires (pid: %s)", self.pid)
+        self.handle_exit_signal()
 
     def handle_exit_signal(self) -> None:
         """SIGTERM: stop being ready, finish the work, leave."""

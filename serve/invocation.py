@@ -1,11 +1,13 @@
 """One invocation, without HTTP: negotiate, decode, predict, encode.
 
-Every way in joins here: the ASGI application, and later the routes of many models and the
+Every way in joins here: the ASGI application, the routes of many models, and the
 multi-model-server handler.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import NamedTuple, Protocol
 
 from container import codecs, content_types
 from container.algorithms.base import Algorithm, Model
@@ -19,55 +21,96 @@ class Invocation(NamedTuple):
     body: bytes
     content_type: str = ""
     accept: str = ""
+    headers: Mapping[bytes, bytes] = {}  # as ASGI has them: only user code looks at them
 
 
 class Answer(NamedTuple):
-    """What it gets. Without a body there is no content type."""
+    """What it gets.
 
-    body: bytes
+    A body that is an iterator is streamed, piece by piece. Without a content type there is no
+    body. `stages` are the seconds that decoding, predicting and encoding took.
+    """
+
+    body: bytes | Iterator[bytes]
     content_type: str = ""
     n_rows: int = 0
+    stages: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+EMPTY = Answer(b"", status=204)
+
+
+class Servable(Protocol):
+    """Something that can be invoked."""
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether a small invocation takes well under a millisecond and may be answered at once,
+        on the event loop, rather than in a thread."""
+
+    @property
+    def is_thread_safe(self) -> bool:
+        """Whether several threads may invoke at once."""
+
+    def invoke(self, invocation: Invocation) -> Answer:
+        """Answer one invocation; raises `ContainerError`, or whatever user code raises."""
 
 
 @dataclass(frozen=True, slots=True)
-class Servable:
-    """A loaded model and how it is to be spoken to."""
+class ModelServable:
+    """A model of an algorithm, spoken to in the algorithm's formats."""
 
     algorithm: Algorithm
     model: Model
     default_accept: str  # one of the algorithm's response types
+    is_quick: bool = field(default=True, init=False)
+
+    @property
+    def is_thread_safe(self) -> bool:
+        return self.algorithm.is_thread_safe
+
+    def invoke(self, invocation: Invocation) -> Answer:
+        """Answer one invocation; an empty body has an empty answer (C-058).
+
+        Raises:
+            UnsupportedContentTypeError, UnsupportedAcceptError: judged before any work is done.
+            MalformedPayloadError: the body is not what it says, or not as wide as the model.
+            PredictionError: the model failed.
+        """
+        if not invocation.body:
+            return EMPTY
+        algorithm = self.algorithm
+        media = content_types.parse(invocation.content_type or algorithm.request_types[0])
+        if media.name not in algorithm.request_types:
+            raise UnsupportedContentTypeError(media.name, algorithm.request_types)
+        accept = content_types.negotiate(
+            invocation.accept, algorithm.response_types, self.default_accept
+        )
+        started = perf_counter()
+        batch = codecs.decoder(media.name)(invocation.body, _columns(media.parameters))
+        _check_width(batch, self.model.n_features)
+        decoded = perf_counter()
+        values = self.model.predict(batch.features)
+        predicted = perf_counter()
+        body = codecs.encode(values, accept)
+        stages = (decoded - started, predicted - decoded, perf_counter() - predicted)
+        return Answer(body, accept, batch.n_rows, stages)
 
 
-def invoke(invocation: Invocation, servable: Servable) -> Answer:
-    """Answer one invocation; an empty body has an empty answer (C-058).
-
-    Raises:
-        UnsupportedContentTypeError, UnsupportedAcceptError: judged before any work is done.
-        MalformedPayloadError: the body is not what it says, or not as wide as the model.
-        PredictionError: the model failed.
-    """
-    if not invocation.body:
-        return Answer(b"")
-    algorithm = servable.algorithm
-    media = content_types.parse(invocation.content_type or algorithm.request_types[0])
-    if media.name not in algorithm.request_types:
-        raise UnsupportedContentTypeError(media.name, algorithm.request_types)
-    accept = content_types.negotiate(
-        invocation.accept, algorithm.response_types, servable.default_accept
-    )
-    batch = codecs.decoder(media.name)(invocation.body, _columns(media.parameters))
-    _check_width(batch, servable.model.n_features)
-    values = servable.model.predict(batch.features)
-    return Answer(codecs.encode(values, accept), accept, batch.n_rows)
+_FEATURES_ONLY = Columns()
 
 
-def _columns(parameters: dict[str, str]) -> Columns:
+def _columns(parameters: Mapping[str, str]) -> Columns:
     label_size = parameters.get("label_size", "0")
-    if label_size not in ("0", "1"):
+    if label_size == "0":
+        return _FEATURES_ONLY
+    if label_size != "1":
         raise MalformedPayloadError(
             "the content type's label_size must be 0 (no label column, the default) or 1"
         )
-    return Columns(label_size=int(label_size))
+    return Columns(label_size=1)
 
 
 def _check_width(batch: Batch, n_features: int) -> None:

@@ -10,7 +10,7 @@ from container.algorithms import registry
 from container.algorithms.base import Algorithm
 from container.errors import ModelLoadError, SettingsError
 from container.manifest import ModelManifest
-from serve.invocation import Servable
+from serve.invocation import ModelServable, Servable
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Artifact:
                 "duration_seconds": round(time.monotonic() - started, 4),
             },
         )
-        return Servable(self.algorithm, model, self.default_accept)
+        return ModelServable(self.algorithm, model, self.default_accept)
 
 
 def inspect(model_dir: Path, default_accept: str | None) -> Artifact:

@@ -8,12 +8,17 @@ that nobody is told that the server is ready before it is (C-046).
 import gc
 import logging
 import os
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 from container import cgroup, logs
 from container.errors import ContainerError, SettingsError
 from container.settings import Settings
+
+if TYPE_CHECKING:
+    from serve.asgi import InferenceApplication, Limits
+    from serve.invocation import Servable
+    from serve.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -45,49 +50,79 @@ def main(environ: Mapping[str, str]) -> int:
 
 
 def _run(settings: Settings) -> None:
-    from a2wsgi import WSGIMiddleware
-    from gunicorn.app.base import BaseApplication
-
     from serve import loading
-    from serve.app import create_app
-    from serve.asgi import ASGIApp, InferenceApplication
-    from serve.gunicorn_worker import InferenceArbiter
+    from serve.metrics import Metrics
 
     artifact = loading.inspect(settings.base_dir / "model", settings.default_accept)
     # What cannot be forked is loaded once in each worker instead.
     shared = artifact.load() if artifact.algorithm.is_fork_safe else None
-    others = create_app()
-    options = _gunicorn_options(settings)
+    metrics = Metrics()
+    n_workers = settings.workers or cgroup.cpu_count()
+    try:
+        _serve(settings, n_workers, metrics, lambda: shared or artifact.load())
+    finally:
+        metrics.close()
+
+
+def _serve(
+    settings: Settings, n_workers: int, metrics: "Metrics", servable: "Callable[[], Servable]"
+) -> None:
+    from a2wsgi import WSGIMiddleware
+    from gunicorn.app.base import BaseApplication
+
+    from serve.app import create_app
+    from serve.asgi import ASGIApp, InferenceApplication
+    from serve.gunicorn_worker import InferenceArbiter
+    from serve.observation import Observer
+
+    others = create_app(settings, n_workers, metrics)
+    options = _gunicorn_options(settings, n_workers, metrics)
 
     class Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no type information
         def load_config(self) -> None:
             for name, value in options.items():
                 self.cfg.set(name, value)
 
-        def load(self) -> InferenceApplication:
-            """Called in each worker."""
-            return InferenceApplication(
-                shared or artifact.load(),
+        def load(self) -> "Callable[[Callable[[], None]], InferenceApplication]":
+            """Called in each worker, which then says how it is retired."""
+            return lambda retire: InferenceApplication(
+                servable(),
                 cast(ASGIApp, WSGIMiddleware(cast(Any, others))),
-                max_payload_bytes=settings.max_payload_bytes,
+                limits=_limits(settings, n_workers),
+                observer=Observer(metrics, emf_namespace=settings.emf_namespace),
+                retire=retire,
             )
 
         def run(self) -> None:
             InferenceArbiter(self).run()
 
-    logger.info("server_starting", extra={"port": settings.port, "workers": options["workers"]})
+    logger.info("server_starting", extra={"port": settings.port, "workers": n_workers})
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, what the workers share
     Server().run()
 
 
-def _gunicorn_options(settings: Settings) -> dict[str, object]:
+def _limits(settings: Settings, n_workers: int) -> "Limits":
+    from serve.asgi import Limits
+
+    # A quarter of the memory for bodies; the copies that decoding makes need as much again.
+    share = cgroup.memory_bytes() // 4 // n_workers
+    return Limits(
+        max_payload_bytes=settings.max_payload_bytes,
+        max_held_bytes=max(share, settings.max_payload_bytes),
+        timeout_seconds=settings.timeout_seconds,
+        n_threads=settings.n_threads,
+        n_waiting=settings.max_waiting,
+    )
+
+
+def _gunicorn_options(settings: Settings, n_workers: int, metrics: "Metrics") -> dict[str, object]:
     from serve.gunicorn_worker import InferenceWorker, JsonLogger
 
     return {
         "bind": f"0.0.0.0:{settings.port}",
         "backlog": _BACKLOG,
-        "workers": settings.workers or cgroup.cpu_count(),
+        "workers": n_workers,
         "worker_class": InferenceWorker,
         "asgi_loop": "asyncio",
         "http_parser": "python",
@@ -97,6 +132,7 @@ def _gunicorn_options(settings: Settings) -> dict[str, object]:
         "limit_request_fields": _MAX_HEADERS,
         "logger_class": JsonLogger,
         "control_socket_disable": True,  # it would need a writable home directory
+        "child_exit": lambda server, worker: metrics.forget_process(worker.pid),
     }
 
 

@@ -7,8 +7,12 @@ _STATUSES: dict[type[ContainerError], int] = {
     errors.InvalidRequestError: 400,
     errors.MalformedPayloadError: 400,
     errors.UnsupportedAcceptError: 406,
+    errors.SlowRequestError: 408,
     errors.PayloadTooLargeError: 413,
     errors.UnsupportedContentTypeError: 415,
+    errors.UnsupportedContentEncodingError: 415,
+    errors.OverloadedError: 503,
+    errors.InvocationTimeoutError: 503,
     # The families, for what reaches a client only if something is badly wrong.
     errors.UserError: 400,
     errors.AlgorithmError: 500,

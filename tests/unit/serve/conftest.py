@@ -1,8 +1,8 @@
 """Models that make the server's own behaviour visible, and a client without sockets."""
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +10,12 @@ import pytest
 from a2wsgi import WSGIMiddleware
 
 from container.codecs.base import Floats, SparseRows
+from container.settings import Settings
 from serve.app import create_app
-from serve.asgi import InferenceApplication
-from serve.invocation import Servable
+from serve.asgi import InferenceApplication, Limits
+from serve.invocation import ModelServable, Servable
+from serve.metrics import Metrics
+from serve.observation import Observer
 
 
 class SumModel:
@@ -57,6 +60,8 @@ class Client:
 
     def __init__(self, app: InferenceApplication) -> None:
         self.app = app
+        self.leaves_after_its_body = False
+        self.on_send: Callable[[dict[str, Any]], None] = lambda message: None
 
     def request(
         self,
@@ -82,9 +87,12 @@ class Client:
         sent: list[dict[str, Any]] = []
 
         async def receive() -> dict[str, Any]:
+            if not messages and not self.leaves_after_its_body:
+                await asyncio.Event().wait()  # it waits for its answer
             return messages.pop(0) if messages else {"type": "http.disconnect"}
 
         async def send(message: Any) -> None:
+            self.on_send(message)
             sent.append(message)
 
         scope = {
@@ -119,11 +127,51 @@ def model() -> SumModel:
 
 
 @pytest.fixture
-def servable(model: SumModel) -> Servable:
-    return Servable(SumAlgorithm(), model, "text/csv")
+def servable(model: SumModel) -> ModelServable:
+    return ModelServable(SumAlgorithm(), model, "text/csv")
 
 
 @pytest.fixture
-def client(servable: Servable) -> Client:
-    others: Any = WSGIMiddleware(create_app())  # type: ignore[arg-type]
-    return Client(InferenceApplication(servable, others, max_payload_bytes=1000))
+def metrics() -> Iterator[Metrics]:
+    made = Metrics()
+    yield made
+    made.close()
+
+
+LIMITS = Limits(
+    max_payload_bytes=1000, max_held_bytes=10_000, timeout_seconds=5, n_threads=2, n_waiting=2
+)
+
+
+class Server:
+    """Makes applications as the worker does, and remembers whether one asked to be replaced."""
+
+    def __init__(self, servable: Servable, metrics: Metrics) -> None:
+        self._servable = servable
+        self._metrics = metrics
+        self.n_retired = 0
+
+    def client(self, servable: Servable | None = None, **limits: Any) -> Client:
+        others: Any = WSGIMiddleware(create_app(Settings(), 2, self._metrics))  # type: ignore[arg-type]
+        return Client(
+            InferenceApplication(
+                servable or self._servable,
+                others,
+                limits=replace(LIMITS, **limits),
+                observer=Observer(self._metrics),
+                retire=self._retire,
+            )
+        )
+
+    def _retire(self) -> None:
+        self.n_retired += 1
+
+
+@pytest.fixture
+def server(servable: ModelServable, metrics: Metrics) -> Server:
+    return Server(servable, metrics)
+
+
+@pytest.fixture
+def client(server: Server) -> Client:
+    return server.client()

@@ -51,7 +51,7 @@ def test_empty_body_gives_204(client: Client) -> None:
         (b"1", CSV, 400, "malformed_payload"),
         (b"1" * 1001, CSV, 413, "payload_too_large"),
         ([b"1" * 600, b"1" * 600], CSV, 413, "payload_too_large"),
-        (b"", CSV | {"Content-Length": "1001"}, 413, "payload_too_large"),
+        ([b"1", b"1"], CSV | {"Content-Length": "1001"}, 413, "payload_too_large"),
     ],
 )
 def test_bad_request_has_status_code_and_the_error_body(
@@ -159,7 +159,7 @@ def test_large_body_is_answered_as_a_small_one_is(
 
 
 def test_every_invocation_is_one_log_line_and_a_ping_none(
-    client: Client, caplog: pytest.LogCaptureFixture
+    client: Client, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """PITFALLS A12-120: the log tells of work, not of pings."""
     caplog.set_level(logging.INFO)
@@ -167,11 +167,14 @@ def test_every_invocation_is_one_log_line_and_a_ping_none(
     client.request("GET", "/ping")
     client.request("POST", "/invocations", b"1,2\n3,4\n", CSV)
 
-    (record,) = caplog.records
-    assert record.getMessage() == "invocation"
-    assert record.__dict__["status"] == 200
-    assert record.__dict__["n_rows"] == 2
-    assert record.__dict__["n_bytes"] == 8
+    (line,) = capsys.readouterr().out.splitlines()
+    facts = json.loads(line)
+    assert facts["event"] == "invocation"
+    assert facts["status"] == 200
+    assert facts["n_rows"] == 2
+    assert facts["n_bytes"] == 8
+    stages = facts["decode_ms"] + facts["predict_ms"] + facts["encode_ms"]
+    assert 0 < stages < facts["duration_ms"]
 
 
 def test_draining_fails_the_ping_and_still_answers_what_was_on_its_way(

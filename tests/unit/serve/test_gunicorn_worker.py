@@ -35,7 +35,7 @@ def test_sigterm_during_a_workers_birth_is_not_lost() -> None:
                 }.items():
                     self.cfg.set(name, value)
             def load(self):
-                return Draining()
+                return lambda retire: Draining()
 
         if os.fork() == 0:
             time.sleep(0.5)

@@ -7,45 +7,46 @@ from container.errors import (
     UnsupportedAcceptError,
     UnsupportedContentTypeError,
 )
-from serve.invocation import Answer, Invocation, Servable, invoke
+from serve.invocation import EMPTY, Answer, Invocation, ModelServable
 
 
-def test_invoke_answers_in_the_default_type(servable: Servable) -> None:
+def test_invoke_answers_in_the_default_type(servable: ModelServable) -> None:
     """C-056: no Accept means the default of the image."""
-    answer = invoke(Invocation(b"1,2\n3,4\n", "text/csv"), servable)
+    answer = servable.invoke(Invocation(b"1,2\n3,4\n", "text/csv"))
 
-    assert answer == Answer(b"3.0\n7.0\n", "text/csv", 2)
+    assert answer == Answer(b"3.0\n7.0\n", "text/csv", 2, answer.stages)
+    assert all(seconds > 0 for seconds in answer.stages)
 
 
-def test_invoke_answers_as_asked(servable: Servable) -> None:
+def test_invoke_answers_as_asked(servable: ModelServable) -> None:
     """The best of what is accepted, parameters and case aside."""
-    answer = invoke(Invocation(b"1,2", "TEXT/CSV; charset=utf-8", "Application/JSON"), servable)
+    answer = servable.invoke(Invocation(b"1,2", "TEXT/CSV; charset=utf-8", "Application/JSON"))
 
     assert answer.content_type == "application/json"
     assert json.loads(answer.body) == {"predictions": [{"score": 3.0}]}
 
 
-def test_invoke_without_a_content_type_takes_the_algorithms_first(servable: Servable) -> None:
+def test_invoke_without_a_content_type_takes_the_algorithms_first(servable: ModelServable) -> None:
     """A request without Content-Type is legal."""
-    assert invoke(Invocation(b"1,2"), servable).body == b"3.0\n"
+    assert servable.invoke(Invocation(b"1,2")).body == b"3.0\n"
 
 
-def test_invoke_empty_body_has_an_empty_answer(servable: Servable) -> None:
+def test_invoke_empty_body_has_an_empty_answer(servable: ModelServable) -> None:
     """C-058: whatever the headers say."""
-    assert invoke(Invocation(b"", "text/nonsense"), servable) == Answer(b"")
+    assert servable.invoke(Invocation(b"", "text/nonsense")) == EMPTY
 
 
-def test_invoke_label_column_is_dropped_when_declared(servable: Servable) -> None:
+def test_invoke_label_column_is_dropped_when_declared(servable: ModelServable) -> None:
     """Training data can be sent back as it is with label_size=1."""
-    assert invoke(Invocation(b"9,1,2", "text/csv;label_size=1"), servable).body == b"3.0\n"
+    assert servable.invoke(Invocation(b"9,1,2", "text/csv;label_size=1")).body == b"3.0\n"
 
 
-def test_invoke_judges_the_headers_before_the_body(servable: Servable) -> None:
+def test_invoke_judges_the_headers_before_the_body(servable: ModelServable) -> None:
     """No work is done for an answer that cannot be given."""
     with pytest.raises(UnsupportedContentTypeError, match="'text/xml'"):
-        invoke(Invocation(b"not,csv", "text/xml", "text/html"), servable)
+        servable.invoke(Invocation(b"not,csv", "text/xml", "text/html"))
     with pytest.raises(UnsupportedAcceptError, match="'text/html'"):
-        invoke(Invocation(b"not,csv", "text/csv", "text/html"), servable)
+        servable.invoke(Invocation(b"not,csv", "text/csv", "text/html"))
 
 
 @pytest.mark.parametrize(
@@ -57,14 +58,14 @@ def test_invoke_judges_the_headers_before_the_body(servable: Servable) -> None:
     ],
 )
 def test_invoke_wrong_width_or_text_is_refused(
-    servable: Servable, body: bytes, message: str
+    servable: ModelServable, body: bytes, message: str
 ) -> None:
     """C-057: a missing column is an error, never a missing value."""
     with pytest.raises(MalformedPayloadError, match=message):
-        invoke(Invocation(body, "text/csv"), servable)
+        servable.invoke(Invocation(body, "text/csv"))
 
 
-def test_invoke_sparse_records_may_be_narrower_but_not_wider(servable: Servable) -> None:
+def test_invoke_sparse_records_may_be_narrower_but_not_wider(servable: ModelServable) -> None:
     """A column that does not occur is missing; one that the model lacks is an error."""
     with pytest.raises(MalformedPayloadError, match="3 features; the model takes 2"):
-        invoke(Invocation(b"0:1 2:1", "text/libsvm"), servable)
+        servable.invoke(Invocation(b"0:1 2:1", "text/libsvm"))

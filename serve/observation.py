@@ -1,0 +1,106 @@
+"""What an operator sees of an invocation: one log line, and the metrics."""
+
+import logging
+import time
+from dataclasses import dataclass, field
+
+from container import logs
+from container.errors import ContainerError
+from serve.metrics import Metrics
+from serve.replies import Reply
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Observation:
+    """One invocation as it goes by; filled in on the way."""
+
+    request_id: str
+    content_type: str
+    status: int = 0
+    n_bytes: int = 0
+    n_rows: int = 0
+    queue_seconds: float = 0.0
+    stages: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    error: Exception | None = None
+    started: float = field(default_factory=time.perf_counter)
+
+    def replied(self, reply: Reply) -> Reply:
+        """Note the reply and hand it on."""
+        self.status = reply.status
+        return reply
+
+    def failed(self, error: Exception, reply: Reply) -> Reply:
+        """Note the reply and why it is an error."""
+        self.error = error
+        return self.replied(reply)
+
+
+class Observer:
+    """Writes down every invocation of one worker."""
+
+    def __init__(self, metrics: Metrics, *, emf_namespace: str | None = None) -> None:
+        """Args:
+        metrics: Counted into.
+        emf_namespace: Where set, every line is also in CloudWatch's Embedded Metric Format.
+        """
+        self._metrics = metrics
+        self._emf_namespace = emf_namespace
+
+    def record(self, seen: Observation) -> None:
+        """Log the invocation, with its traceback where it is our fault, and count it."""
+        seconds = time.perf_counter() - seen.started
+        self._metrics.count(seen.status, seconds, seen.n_rows)
+        decode, predict, encode = seen.stages
+        facts: dict[str, object] = {
+            "request_id": seen.request_id,
+            "status": seen.status,
+            "content_type": seen.content_type,
+            "n_bytes": seen.n_bytes,
+            "n_rows": seen.n_rows,
+            "duration_ms": _milliseconds(seconds),
+            "queue_ms": _milliseconds(seen.queue_seconds),
+            "decode_ms": _milliseconds(decode),
+            "predict_ms": _milliseconds(predict),
+            "encode_ms": _milliseconds(encode),
+        }
+        if self._emf_namespace is not None:
+            facts |= _embedded_metrics(self._emf_namespace, seen, seconds)
+        if seen.error is None:
+            logs.write(logger, "invocation", facts)
+            return
+        if isinstance(seen.error, ContainerError):
+            facts |= {"code": seen.error.code, "reason": seen.error.message}
+        if isinstance(seen.error, ContainerError) and seen.status < 500:
+            logs.write(logger, "invocation", facts)
+        else:
+            logger.error("invocation", extra=facts, exc_info=seen.error)
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+# Names and units of CloudWatch's own endpoint metrics (CONTRACT 4.6).
+_EMF_METRICS = [
+    {"Name": "Invocations", "Unit": "Count"},
+    {"Name": "Invocation4XXErrors", "Unit": "Count"},
+    {"Name": "Invocation5XXErrors", "Unit": "Count"},
+    {"Name": "ModelLatency", "Unit": "Microseconds"},
+]
+
+
+def _embedded_metrics(namespace: str, seen: Observation, seconds: float) -> dict[str, object]:
+    """What makes a log line a CloudWatch metric: a declaration, and the values beside it.
+
+    Source: CloudWatch user guide, "Specification: Embedded metric format".
+    """
+    declaration = {"Namespace": namespace, "Dimensions": [[]], "Metrics": _EMF_METRICS}
+    return {
+        "_aws": {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [declaration]},
+        "Invocations": 1,
+        "Invocation4XXErrors": int(400 <= seen.status < 500),
+        "Invocation5XXErrors": int(seen.status >= 500),
+        "ModelLatency": round(seconds * 1_000_000),
+    }

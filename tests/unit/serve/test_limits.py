@@ -1,0 +1,301 @@
+"""What one worker refuses: too much at once, too slow, too large once decompressed."""
+
+import asyncio
+import gzip
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from serve.invocation import Answer, Invocation
+from tests.unit.serve.conftest import Client, Reply, Server
+
+CSV = {"Content-Type": "text/csv"}
+GZIP = CSV | {"Content-Encoding": "gzip"}
+
+
+class BlockingServable:
+    """Answers when it is told to; says in which threads it was called."""
+
+    is_quick = False
+    is_thread_safe = True
+
+    def __init__(self) -> None:
+        self.may_answer = threading.Event()
+        self.threads: list[int] = []
+
+    def invoke(self, invocation: Invocation) -> Answer:
+        self.threads.append(threading.get_ident())
+        assert self.may_answer.wait(10)
+        return Answer(invocation.body, "text/plain")
+
+
+@pytest.fixture
+def blocking() -> Iterator[BlockingServable]:
+    servable = BlockingServable()
+    yield servable
+    servable.may_answer.set()
+
+
+def _all_at_once(client: Client, n: int, then: Callable[[], None]) -> list[Reply]:
+    async def scenario() -> list[Reply]:
+        sent = [asyncio.create_task(client.send("POST", "/invocations", b"x")) for _ in range(n)]
+        await asyncio.sleep(0.2)
+        then()
+        return await asyncio.gather(*sent)
+
+    return asyncio.run(scenario())
+
+
+def test_more_than_may_wait_is_refused_at_once(server: Server, blocking: BlockingServable) -> None:
+    """Two threads and two places to wait: of ten, four are answered and six told to come again."""
+    client = server.client(blocking)
+
+    replies = _all_at_once(client, 10, blocking.may_answer.set)
+
+    assert sorted(reply.status for reply in replies) == [200] * 4 + [503] * 6
+    refused = [reply for reply in replies if reply.status == 503]
+    assert all(reply.headers["retry-after"] == "1" for reply in refused)
+    assert b"BYOA_MAX_WAITING" in refused[0].body
+
+
+def test_places_are_free_again_after_the_work(server: Server, blocking: BlockingServable) -> None:
+    """Being full once is not being full for ever."""
+    client = server.client(blocking)
+    _all_at_once(client, 10, blocking.may_answer.set)
+
+    replies = _all_at_once(client, 4, blocking.may_answer.set)
+
+    assert [reply.status for reply in replies] == [200] * 4
+
+
+def test_what_is_not_thread_safe_is_called_from_one_thread(
+    server: Server, blocking: BlockingServable
+) -> None:
+    """One after the other, whatever the setting says."""
+    blocking.is_thread_safe = False
+    client = server.client(blocking)
+
+    _all_at_once(client, 3, blocking.may_answer.set)
+
+    assert len(blocking.threads) == 3
+    assert len(set(blocking.threads)) == 1
+
+
+def test_ping_is_answered_while_all_threads_are_busy(
+    server: Server, blocking: BlockingServable
+) -> None:
+    """C-045: a ping never waits behind a prediction."""
+    client = server.client(blocking)
+
+    async def scenario() -> tuple[int, float]:
+        sent = [asyncio.create_task(client.send("POST", "/invocations", b"x")) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        started = time.monotonic()
+        ping = await client.send("GET", "/ping")
+        seconds = time.monotonic() - started
+        blocking.may_answer.set()
+        await asyncio.gather(*sent)
+        return ping.status, seconds
+
+    status, seconds = asyncio.run(scenario())
+
+    assert status == 200
+    assert seconds < 0.1
+
+
+def test_invocation_over_the_time_limit_is_given_up_and_the_process_replaced(
+    server: Server, blocking: BlockingServable
+) -> None:
+    """A thread that hangs cannot be stopped; the worker that it lives in can."""
+    client = server.client(blocking, timeout_seconds=0.2)
+
+    reply = client.request("POST", "/invocations", b"x")
+
+    assert reply.status == 503
+    assert b"longer than 0.2 s" in reply.body
+    assert server.n_retired == 1
+
+
+def test_a_models_own_timeout_error_is_its_own(server: Server) -> None:
+    """It is a failed invocation, and no reason to replace the process."""
+
+    class Failing(BlockingServable):
+        def invoke(self, invocation: Invocation) -> Answer:
+            raise TimeoutError("a database, say")
+
+    reply = server.client(Failing()).request("POST", "/invocations", b"x")
+
+    assert reply.status == 500
+    assert server.n_retired == 0
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), StopIteration()])
+def test_what_would_end_a_thread_ends_the_request_only(
+    server: Server, error: BaseException
+) -> None:
+    """PITFALLS 55: a model that calls sys.exit does not take the worker with it."""
+
+    class Exiting(BlockingServable):
+        def invoke(self, invocation: Invocation) -> Answer:
+            raise error
+
+    client = server.client(Exiting())
+
+    assert client.request("POST", "/invocations", b"x").status == 500
+    assert client.request("POST", "/invocations", b"x").status == 500
+
+
+def test_bodies_are_bounded_together(server: Server, blocking: BlockingServable) -> None:
+    """Many bodies that are each within the limit do not fill the memory."""
+    client = server.client(blocking, max_held_bytes=2)
+
+    replies = _all_at_once(client, 3, blocking.may_answer.set)
+
+    assert sorted(reply.status for reply in replies) == [200, 200, 503]
+    assert client.request("POST", "/invocations", b"xx").status == 200
+
+
+def test_body_that_does_not_arrive_is_given_up(server: Server) -> None:
+    """PITFALLS 78: a slow body does not hold its place for ever."""
+    client = server.client(timeout_seconds=0.1)
+
+    async def scenario() -> list[int]:
+        statuses: list[int] = []
+        first = True
+
+        async def receive() -> dict[str, object]:
+            nonlocal first
+            if first:
+                first = False
+                return {"type": "http.request", "body": b"1", "more_body": True}
+            await asyncio.sleep(10)
+            raise AssertionError
+
+        async def send(message: dict[str, object]) -> None:
+            if "status" in message:
+                statuses.append(int(str(message["status"])))
+
+        scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": []}
+        await client.app(scope, receive, send)  # type: ignore[arg-type]
+        return statuses
+
+    assert asyncio.run(scenario()) == [408]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip"])
+def test_gzip_body_is_decompressed(client: Client, encoding: str) -> None:
+    """Content-Encoding: gzip, also in several members."""
+    headers = CSV | {"Content-Encoding": encoding}
+    body = gzip.compress(b"1,2\n") + gzip.compress(b"3,4\n")
+
+    assert client.request("POST", "/invocations", body, headers).body == b"3.0\n7.0\n"
+
+
+def test_identity_encoding_is_no_encoding(client: Client) -> None:
+    """A client that says so gets its answer."""
+    headers = CSV | {"Content-Encoding": "identity"}
+
+    assert client.request("POST", "/invocations", b"1,2\n", headers).body == b"3.0\n"
+
+
+def test_gzip_bomb_is_refused_under_the_limit(server: Server) -> None:
+    """PITFALLS 71: 1 MB that would be 1 GB is given up after the limit, not after the gigabyte."""
+    client = server.client(max_payload_bytes=2**21, max_held_bytes=2**22)
+    bomb = zlib.compressobj(9, wbits=31)
+    body = b"".join([*(bomb.compress(b"1" * 2**20) for _ in range(1024)), bomb.flush()])
+
+    started = time.monotonic()
+    reply = client.request("POST", "/invocations", body, GZIP)
+
+    assert len(body) < 2**21
+    assert reply.status == 413
+    assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"1,2\n", gzip.compress(b"1,2\n" * 50)[:-9], b"\x1f\x8b" + b"\x00" * 20, b"\x1f"],
+)
+def test_broken_gzip_is_400(client: Client, body: bytes) -> None:
+    """PITFALLS 71: wrong header, truncated, garbage."""
+    reply = client.request("POST", "/invocations", body, GZIP)
+
+    assert reply.status == 400
+    assert b"gzip" in reply.body
+
+
+@pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "nonsense"])
+def test_other_encodings_are_415(client: Client, encoding: str) -> None:
+    """The client learns what to send instead."""
+    headers = CSV | {"Content-Encoding": encoding}
+    reply = client.request("POST", "/invocations", b"1,2\n", headers)
+
+    assert reply.status == 415
+    assert b"send gzip" in reply.body
+
+
+class StreamingServable:
+    """Streams three pieces, or what the test puts in their place."""
+
+    is_quick = False
+    is_thread_safe = False
+
+    def __init__(self, pieces: Callable[[], Iterator[bytes]]) -> None:
+        self._pieces = pieces
+
+    def invoke(self, invocation: Invocation) -> Answer:
+        return Answer(self._pieces(), "text/plain")
+
+
+def test_stream_sends_each_piece_before_the_next_is_made(server: Server) -> None:
+    """C-065: the first leaves before the last is computed."""
+    made: list[int] = []
+    sent: list[int] = []
+
+    def pieces() -> Iterator[bytes]:
+        for index in range(3):
+            made.append(index)
+            yield b"%d" % index
+
+    client = server.client(StreamingServable(pieces))
+    client.on_send = lambda message: sent.append(len(made)) if message.get("body") else None
+
+    reply = client.request("POST", "/invocations", b"x")
+
+    assert reply.body == b"012"
+    assert "content-length" not in reply.headers
+    assert sent == [1, 2, 3]
+
+
+def test_stream_that_breaks_is_raised_so_that_the_connection_is_cut(server: Server) -> None:
+    """C-066: half an answer must not look like a whole one."""
+
+    def pieces() -> Iterator[bytes]:
+        yield b"half"
+        raise ValueError("broken")
+
+    client = server.client(StreamingServable(pieces))
+
+    with pytest.raises(ValueError, match="broken"):
+        client.request("POST", "/invocations", b"x")
+
+
+def test_stream_ends_when_the_client_has_gone(server: Server) -> None:
+    """An endless stream does not occupy its thread for ever."""
+    made: list[int] = []
+
+    def pieces() -> Iterator[bytes]:
+        while True:
+            made.append(1)
+            time.sleep(0.01)
+            yield b"x"
+
+    client = server.client(StreamingServable(pieces))
+    client.leaves_after_its_body = True
+
+    client.request("POST", "/invocations", b"x")
+
+    assert len(made) < 50
