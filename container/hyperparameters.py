@@ -48,7 +48,8 @@ def validate(declaration: type[ModelT], values: Mapping[str, str]) -> ModelT:
         for details in sorted(
             error.errors(include_url=False), key=lambda entry: entry["type"] == _UNKNOWN
         ):
-            name = str(details["loc"][0])
+            # A key that cannot be written down in Unicode has no place in the message either.
+            name = str(details["loc"][0]) if details["loc"] else "hyperparameters.json"
             problems.setdefault(name, _problem(declaration, name, dict(details)))
         (first, problem), *others = problems.items()
         raise HyperparameterError(

@@ -103,10 +103,16 @@ class OptMl:
             )
         return ResourceConfig(current, tuple(sorted(map(str, hosts))))
 
-    def write_failure(self, text: str) -> None:
-        """Leave the reason of the failure where the platform looks for it (C-027, C-028)."""
+    def write_failure(self, message: str) -> None:
+        """Leave the reason of the failure where the platform looks for it (C-027, C-028).
+
+        A reason that the algorithm wrote there itself is kept: it knows better.
+        """
+        if self.failure_file.exists() and self.failure_file.stat().st_size > 0:
+            return
+        text = _printable(message)[: MAX_FAILURE_CHARACTERS - 1]
         self.failure_file.parent.mkdir(parents=True, exist_ok=True)
-        self.failure_file.write_text(text[:MAX_FAILURE_CHARACTERS], encoding="utf-8")
+        self.failure_file.write_text(f"{text}\n", encoding="utf-8")
 
     def clear_failure(self) -> None:
         """Remove the failure of an earlier run in the same tree (C-026)."""
@@ -185,12 +191,17 @@ def replace_files(directory: Path, *, last: str) -> Iterator[Path]:
 
 
 def _move_into(directory: Path, staging: Path, last: str) -> None:
+    files = sorted(path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
+    for file in files:
+        if (directory / file).is_dir():
+            raise PlatformError(f"the model directory holds a directory where {file} belongs")
     (directory / last).unlink(missing_ok=True)
-    for file in sorted(staging.iterdir(), key=lambda path: (path.name == last, path.name)):
-        file.chmod(0o644)  # mkstemp-like modes would lock out a server with another uid (C-005)
-        _flush(file)
-        file.replace(directory / file.name)
-    _flush(directory)
+    for file in sorted(files, key=lambda path: path == Path(last)):
+        (staging / file).chmod(0o644)  # modes as of mkstemp would lock out another uid (C-005)
+        _flush(staging / file)
+        (directory / file).parent.mkdir(parents=True, exist_ok=True)
+        (staging / file).replace(directory / file)
+        _flush((directory / file).parent)
 
 
 def _flush(path: Path) -> None:
@@ -199,3 +210,9 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _printable(text: str) -> str:
+    """One line that any encoding can take: names of files and keys may hold anything."""
+    plain = text.encode("utf-8", errors="backslashreplace").decode("utf-8")
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in plain)

@@ -9,6 +9,7 @@ import gzip
 import logging
 import os
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ class FileChannel:
             ChannelError: naming the file and the line that cannot be read.
         """
         width = 0
+        is_empty = True
         for file in self.files:
             for batch in self._batches_of(file):
                 if not isinstance(batch.features, SparseRows):
@@ -55,7 +57,10 @@ class FileChannel:
                             f"{batch.n_features + self.columns.n_leading} columns where "
                             f"{self.files[0].name} has {width + self.columns.n_leading}",
                         )
+                is_empty = False
                 yield batch
+        if is_empty:
+            raise ChannelError(f"channel {self.name!r} holds no records: its files are empty")
 
     def _batches_of(self, file: Path) -> Iterator[Batch]:
         decode = codecs.decoder(self.content_type)
@@ -71,13 +76,19 @@ class FileChannel:
             line = n_lines + (error.line or 1)
             column = f", column {error.column}" if error.column else ""
             raise self._error(file, f"line {line}{column}: {error.problem}") from error
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise self._error(file, f"cannot be read: {error}") from error
 
     def _check_labels(self, file: Path, batch: Batch, n_lines: int) -> None:
-        if batch.labels is not None and not np.isfinite(batch.labels).all():
-            line = n_lines + int(np.argmin(np.isfinite(batch.labels))) + 1
-            raise self._error(file, f"line {line}: the label is missing; every record needs one")
+        for values, problem in (
+            (batch.labels, "the label is missing; every record needs one"),
+            (batch.weights, "the weight must be a number that is not negative"),
+        ):
+            if values is None:
+                continue
+            is_good = np.isfinite(values) & (values >= 0 if values is batch.weights else True)
+            if not is_good.all():
+                raise self._error(file, f"line {n_lines + int(np.argmin(is_good)) + 1}: {problem}")
 
     def _error(self, file: Path, problem: str) -> ChannelError:
         return ChannelError(f"channel {self.name!r}, file {file.name!r}: {problem}")
@@ -90,7 +101,7 @@ def open_channels(opt_ml: OptMl, algorithm: Algorithm, columns: Columns) -> dict
         ChannelError: a required channel is missing, or one that is used cannot be.
     """
     configs = opt_ml.channels()
-    found = ", ".join(sorted(configs)) or "none"
+    found = ", ".join(map(repr, sorted(configs))) or "none"
     for name in algorithm.required_channels:
         if name not in configs:
             raise ChannelError(f"channel {name!r} is required and missing; channels found: {found}")
@@ -133,7 +144,7 @@ def _open_channel(
     label_size = media.parameters.get("label_size", str(columns.label_size))
     if label_size != str(columns.label_size):
         raise ChannelError(
-            f"channel {name!r}: label_size={label_size} is not supported for training by "
+            f"channel {name!r}: label_size={label_size!r} is not supported for training by "
             f"{algorithm.name}; use label_size={columns.label_size}"
         )
     logger.info(
@@ -199,6 +210,6 @@ def _recognise(file: Path) -> str:
     try:
         with _open(file) as stream:
             line = stream.readline(2**16)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ChannelError(f"file {file.name!r} cannot be read: {error}") from error
     return content_types.LIBSVM if _LIBSVM_LINE.match(line) else content_types.CSV

@@ -2,8 +2,8 @@
 
     read the contract -> check hyperparameters -> open channels -> fit -> put the model in place
 
-Exit codes: 0 the model is in place; 1 the job failed and `/opt/ml/output/failure` says why;
-143 the job was stopped by SIGTERM before there was a model.
+Exit codes: 0 the model is in place; 1 the job failed and `/opt/ml/output/failure` says why; 143 the
+job was stopped by SIGTERM, with a model of the rounds that were finished, if any were.
 """
 
 import errno
@@ -15,16 +15,24 @@ from pathlib import Path
 from container import cgroup, hyperparameters, logs, manifest
 from container.algorithms import registry
 from container.algorithms.base import TrainingInput
-from container.errors import AlgorithmError, ContainerError, PlatformError, SettingsError
+from container.errors import (
+    AlgorithmError,
+    ContainerError,
+    JobConfigError,
+    PlatformError,
+    SettingsError,
+)
 from container.opt_ml import OptMl, replace_files
 from container.settings import Settings
 from train import data, metrics
+from train.interruption import EXIT_CODE, Interruption
 
 logger = logging.getLogger(__name__)
 
 
 def main(environ: Mapping[str, str]) -> int:
     """Run the job that `/opt/ml/input/config` describes and return the exit code."""
+    interruption = Interruption()
     try:
         settings = Settings.from_env(environ)
     except SettingsError as error:
@@ -32,23 +40,25 @@ def main(environ: Mapping[str, str]) -> int:
         logs.configure(defaults.log_level)
         return _fail(OptMl(Path(environ.get("SAGEMAKER_BASE_DIR") or defaults.base_dir)), error)
     logs.configure(settings.log_level)
+    interruption.install()
     opt_ml = OptMl(settings.base_dir)
     try:
         opt_ml.clear_failure()
-        run(opt_ml, settings)
+        run(opt_ml, settings, interruption)
     except ContainerError as error:
         return _fail(opt_ml, error)
     except MemoryError as error:
         return _fail(opt_ml, PlatformError("out of memory; use an instance with more"), error)
     except OSError as error:
         return _fail(opt_ml, _platform_error(error), error)
-    except Exception as error:  # noqa: BLE001 - the one boundary: nothing may end a job in silence
+    # The one boundary: nothing may end a job in silence, nor an algorithm's sys.exit(0) as success.
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
         wrapped = AlgorithmError(f"internal error: {type(error).__name__}: {error}")
         return _fail(opt_ml, wrapped, error)
-    return 0
+    return EXIT_CODE if interruption.was_requested else 0
 
 
-def run(opt_ml: OptMl, settings: Settings) -> None:
+def run(opt_ml: OptMl, settings: Settings, interruption: Interruption) -> None:
     """Train and leave the model in `/opt/ml/model`.
 
     Raises:
@@ -58,6 +68,7 @@ def run(opt_ml: OptMl, settings: Settings) -> None:
     given = hyperparameters.plain(opt_ml.hyperparameters())
     algorithm = registry.get(given.pop("algorithm", settings.algorithm))
     checked = hyperparameters.validate(algorithm.hyperparameters(), given)
+    _refuse_several_hosts(opt_ml)
     channels = data.open_channels(opt_ml, algorithm, algorithm.columns(checked))
     logger.info("training_started", extra={"algorithm": algorithm.name, "hyperparameters": given})
     model = algorithm.fit(
@@ -66,8 +77,10 @@ def run(opt_ml: OptMl, settings: Settings) -> None:
             channels=channels,
             report=metrics.report,
             n_threads=cgroup.cpu_count(),
+            interruption=interruption,
         )
     )
+    interruption.defer()
     with replace_files(opt_ml.model_dir, last=manifest.MANIFEST_FILE) as staging:
         facts = model.save(staging)
         saved = manifest.write(staging, algorithm.name, facts)
@@ -77,9 +90,19 @@ def run(opt_ml: OptMl, settings: Settings) -> None:
             "files": sorted(saved.files),
             "n_features": facts.n_features,
             "best_iteration": facts.best_iteration,
+            "was_interrupted": interruption.was_requested,
             "duration_seconds": round(time.monotonic() - started, 3),
         },
     )
+
+
+def _refuse_several_hosts(opt_ml: OptMl) -> None:
+    hosts = opt_ml.resource_config().hosts
+    if len(hosts) > 1:
+        raise JobConfigError(
+            f"resourceconfig.json names {len(hosts)} hosts ({', '.join(hosts)}); training runs on "
+            "one: set InstanceCount to 1"
+        )
 
 
 def _platform_error(error: OSError) -> PlatformError:
@@ -88,7 +111,7 @@ def _platform_error(error: OSError) -> PlatformError:
     return PlatformError(f"{error.strerror or error}: {error.filename or 'no file'}")
 
 
-def _fail(opt_ml: OptMl, error: ContainerError, cause: Exception | None = None) -> int:
+def _fail(opt_ml: OptMl, error: ContainerError, cause: BaseException | None = None) -> int:
     """Tell the log and the failure file; the traceback only goes to the log."""
     logger.error(
         "training_failed",
@@ -96,7 +119,7 @@ def _fail(opt_ml: OptMl, error: ContainerError, cause: Exception | None = None) 
         exc_info=cause,
     )
     try:
-        opt_ml.write_failure(f"{error.message}\n")
+        opt_ml.write_failure(error.message)
     except OSError as failure_error:
         logger.error("failure_file_not_written", extra={"reason": str(failure_error)})  # noqa: TRY400
     return 1

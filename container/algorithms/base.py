@@ -33,6 +33,16 @@ class Channel(Protocol):
         """Read all records in chunks; the same records in the same order each time."""
 
 
+class Interruption(Protocol):
+    """Whether the platform has asked the job to stop."""
+
+    was_requested: bool
+
+    def defer(self) -> None:
+        """Say that from now on `fit` looks at `was_requested` by itself, and returns what it has
+        soon after it turns true. Until then the process ends where it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingInput:
     """What `fit` is given: checked hyperparameters, the channels that are there, and the host."""
@@ -41,6 +51,7 @@ class TrainingInput:
     channels: Mapping[str, Channel]
     report: MetricReporter
     n_threads: int
+    interruption: Interruption
 
 
 class TrainedModel(Protocol):

@@ -22,7 +22,7 @@ def build_matrices(
     """One matrix a channel, `train` first.
 
     Histogram methods get quantised matrices built batch by batch, which give the very trees that
-    the exact matrix gives at a fraction of the memory; the other methods need all values at once.
+    the exact matrix gives; the other methods need all values at once.
 
     Args:
         channels: `train` and those to evaluate.
@@ -36,6 +36,7 @@ def build_matrices(
     for name, parts in batches.items():
         labels = [part.labels for part in parts if part.labels is not None]
         check_labels(np.concatenate(labels), hyperparameters, channel=name)
+        _check_weights(parts, channel=name)
     is_censored = hyperparameters.objective == "survival:aft"
     matrices: dict[str, xgboost.DMatrix] = {}
     for name, parts in batches.items():
@@ -75,6 +76,12 @@ def _common_width(batches: Mapping[str, list[Batch]]) -> int:
                     f"{width}; give both the same columns"
                 )
     return width
+
+
+def _check_weights(batches: list[Batch], *, channel: str) -> None:
+    weights = [batch.weights for batch in batches if batch.weights is not None]
+    if weights and not any(part.any() for part in weights):
+        raise ChannelError(f"channel {channel!r}: all weights are 0, so that no record counts")
 
 
 class _BatchIterator(xgboost.DataIter):

@@ -24,11 +24,13 @@ from container.errors import HyperparameterError
 Share = Annotated[float, Field(gt=0, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
+Size = Annotated[int, Field(le=2**31 - 1)]  # what XGBoost's own integers hold
 Flag = Literal[0, 1]
 
 _GROWING = frozenset({"grow_colmaker", "grow_histmaker", "grow_skmaker", "grow_quantile_histmaker"})
 _LINEAR = frozenset({"shotgun", "coord_descent"})
-_UPDATERS = _GROWING | _LINEAR | {"distcol", "sync", "refresh", "prune"}
+_REMOVED = frozenset({"distcol", "grow_skmaker", "sync"})
+_UPDATERS = (_GROWING | _LINEAR | {"refresh", "prune"}) - _REMOVED
 
 # Not sent to XGBoost: they steer the job around it.
 _OF_THE_JOB = frozenset(
@@ -53,7 +55,10 @@ _CONSTRAINTS = re.compile(r"[\d\s,()\[\]-]+", re.ASCII)
 
 def _split(text: str) -> list[str]:
     """Read `auc,error`, or the same as a JSON list."""
-    parts = json.loads(text) if text.startswith("[") else text.split(",")
+    try:
+        parts = json.loads(text) if text.startswith("[") else text.split(",")
+    except (ValueError, RecursionError) as error:
+        raise ValueError("names with commas between them are expected") from error
     return [str(part).strip() for part in parts]
 
 
@@ -83,7 +88,7 @@ class XGBoostHyperparameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    num_round: int = Field(ge=1)
+    num_round: Size = Field(ge=1)
     eta: Probability | None = Field(None, validation_alias=AliasChoices("eta", "learning_rate"))
     gamma: NonNegative | None = Field(
         None, validation_alias=AliasChoices("gamma", "min_split_loss")
@@ -92,7 +97,7 @@ class XGBoostHyperparameters(BaseModel):
         None, validation_alias=AliasChoices("lambda", "reg_lambda"), serialization_alias="lambda"
     )
     alpha: NonNegative | None = Field(None, validation_alias=AliasChoices("alpha", "reg_alpha"))
-    max_depth: int | None = Field(None, ge=0)
+    max_depth: Size | None = Field(None, ge=0)
     min_child_weight: NonNegative | None = None
     max_delta_step: NonNegative | None = None
     subsample: Share | None = None
@@ -125,19 +130,19 @@ class XGBoostHyperparameters(BaseModel):
         ]
         | None
     ) = None
-    num_class: int | None = Field(None, ge=2)
+    num_class: Size | None = Field(None, ge=2)
     base_score: NonNegative | None = None
     eval_metric: CommaList | None = None
-    early_stopping_rounds: int | None = Field(None, ge=1)
+    early_stopping_rounds: Size | None = Field(None, ge=1)
     csv_weights: Flags = 0
     scale_pos_weight: float | None = Field(None, gt=0)
     seed: int | None = Field(None, gt=-(2**31), lt=2**31 - 1)
-    nthread: int | None = Field(None, ge=1)
+    nthread: Size | None = Field(None, ge=1)
     verbosity: int | None = Field(None, ge=0, le=3)
-    max_leaves: int | None = Field(None, ge=0)
-    max_bin: int | None = Field(None, ge=0)
+    max_leaves: Size | None = Field(None, ge=0)
+    max_bin: Size | None = Field(None, ge=2)
     grow_policy: Literal["depthwise", "lossguide"] | None = None
-    num_parallel_tree: int | None = Field(None, ge=1)
+    num_parallel_tree: Size | None = Field(None, ge=1)
     updater: CommaList | None = None
     process_type: Literal["default", "update"] | None = None
     refresh_leaf: Flags | None = None
@@ -171,8 +176,20 @@ class XGBoostHyperparameters(BaseModel):
         return self
 
     def _check_objective(self) -> None:
-        if (self.objective or "").startswith("multi:") and self.num_class is None:
+        is_multi = (self.objective or "").startswith("multi:")
+        if is_multi and self.num_class is None:
             raise HyperparameterError("num_class", f"is required with objective={self.objective!r}")
+        if self.num_class is not None and not is_multi:
+            raise HyperparameterError(
+                "num_class",
+                "is only for objective multi:softmax and multi:softprob; "
+                f"given: {self.objective or 'none'}",
+            )
+        is_share = self.objective in ("binary:logistic", "reg:logistic")
+        if is_share and self.base_score is not None and self.base_score > 1:
+            raise HyperparameterError(
+                "base_score", f"must be between 0 and 1 with objective={self.objective!r}"
+            )
 
     def _check_constraints(self) -> None:
         for name, methods in (
@@ -188,13 +205,14 @@ class XGBoostHyperparameters(BaseModel):
 
     def _check_updaters(self) -> None:
         given = set(self.updater or [])
-        if unknown := given - _UPDATERS:
-            raise HyperparameterError(
-                "updater",
-                f"{', '.join(sorted(unknown))!r} is not one of {', '.join(sorted(_UPDATERS))}",
-            )
         if not given:
             return
+        if unknown := given - _UPDATERS:
+            was = "was removed from XGBoost" if unknown <= _REMOVED else "is not known"
+            raise HyperparameterError(
+                "updater",
+                f"{', '.join(sorted(unknown))!r} {was}; use some of {', '.join(sorted(_UPDATERS))}",
+            )
         if self.booster == "gblinear":
             if len(given) != 1 or not given <= _LINEAR:
                 raise HyperparameterError(
@@ -205,8 +223,12 @@ class XGBoostHyperparameters(BaseModel):
                 raise HyperparameterError(
                     "updater", "may hold only refresh, prune with process_type='update'"
                 )
-        elif len(given & _GROWING) > 1:
-            raise HyperparameterError("updater", "may hold at most one grow_* updater")
+        elif given & _LINEAR:
+            raise HyperparameterError(
+                "updater", "coord_descent and shotgun need booster='gblinear'"
+            )
+        elif len(given & _GROWING) != 1:
+            raise HyperparameterError("updater", "must hold exactly one grow_* updater")
 
     def for_xgboost(self) -> dict[str, Any]:
         """The parameters to train with, under XGBoost's own names."""

@@ -1,44 +1,121 @@
-"""The evaluation metrics that a job may ask for, and which way each is better.
+"""The evaluation metrics that a job may ask for: XGBoost's own, and those that it lacks.
 
-Source: CONTRACT 7.2.
+The latter are what scikit-learn computes under the same names, unweighted, on predicted classes.
+
+Source: CONTRACT 7.2; which average each name means was read from AWS's XGBoost container.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from container.errors import HyperparameterError
 
-MAXIMIZED = frozenset({"auc", "aucpr", "map", "ndcg"})
-MINIMIZED = frozenset(
+Vector = NDArray[Any]
+
+_MAXIMIZED_BY_XGBOOST = frozenset({"auc", "aucpr", "map", "ndcg"})
+_MINIMIZED_BY_XGBOOST = frozenset(
     {
-        "aft-nloglik",
-        "cox-nloglik",
-        "error",
-        "gamma-deviance",
-        "gamma-nloglik",
-        "interval-regression-accuracy",
-        "logloss",
-        "mae",
-        "mape",
-        "merror",
-        "mlogloss",
-        "mphe",
-        "poisson-nloglik",
-        "rmse",
-        "rmsle",
-        "tweedie-nloglik",
+        *("aft-nloglik", "cox-nloglik", "error", "gamma-deviance", "gamma-nloglik"),
+        *("interval-regression-accuracy", "logloss", "mae", "mape", "merror", "mlogloss", "mphe"),
+        *("poisson-nloglik", "rmse", "rmsle", "tweedie-nloglik"),
     }
 )
-_KNOWN = MAXIMIZED | MINIMIZED
 # `error@0.7` counts above another threshold, `ndcg@5` and `map@5-` look at the top of each list.
 _WITH_THRESHOLD = re.compile(r"error@(\d+\.?\d*|\.\d+)", re.ASCII)
 _WITH_LENGTH = re.compile(r"(ndcg|map)@\d+-?|(ndcg|map)-", re.ASCII)
 _WITH_POWER = re.compile(r"tweedie-nloglik@1\.\d+", re.ASCII)
 
 
+@dataclass(frozen=True, slots=True)
+class _Classes:
+    """How often each class was right, predicted and there; arrays over all classes."""
+
+    n_right: Vector
+    n_predicted: Vector
+    n_actual: Vector
+    is_positive: NDArray[np.bool_]  # class 1, where the classes are 0 and 1
+
+    @classmethod
+    def count(cls, labels: Vector, predicted: Vector) -> "_Classes":
+        names = np.union1d(labels, predicted)
+        right = labels[labels == predicted]
+
+        def frequency(values: Vector) -> Vector:
+            return np.array([(values == name).sum() for name in names], dtype=np.float64)
+
+        return cls(frequency(right), frequency(predicted), frequency(labels), names == 1)
+
+    def precision(self) -> Vector:
+        return _ratio(self.n_right, self.n_predicted)
+
+    def recall(self) -> Vector:
+        return _ratio(self.n_right, self.n_actual)
+
+    def f1(self) -> Vector:
+        return _ratio(2 * self.n_right, self.n_predicted + self.n_actual)
+
+    def accuracy(self) -> float:
+        """Also precision and recall in micro average: every miss is one of each kind."""
+        return float(self.n_right.sum() / self.n_actual.sum())
+
+    def balanced_accuracy(self) -> float:
+        return float(self.recall()[self.n_actual > 0].mean())
+
+    def of_positive(self, scores: Vector) -> float:
+        return float(scores[self.is_positive].sum())
+
+
+def _ratio(above: Vector, below: Vector) -> Vector:
+    """Nothing out of nothing counts as 0, as in scikit-learn."""
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+_OF_CLASSES: dict[str, Callable[[_Classes], float]] = {
+    "accuracy": _Classes.accuracy,
+    "balanced_accuracy": _Classes.balanced_accuracy,
+    "f1": lambda classes: float(classes.f1().mean()),
+    "f1_binary": lambda classes: classes.of_positive(classes.f1()),
+    "f1_macro": lambda classes: float(classes.f1().mean()),
+    "precision": lambda classes: classes.of_positive(classes.precision()),
+    "precision_macro": lambda classes: float(classes.precision().mean()),
+    "precision_micro": _Classes.accuracy,
+    "recall": lambda classes: classes.of_positive(classes.recall()),
+    "recall_macro": lambda classes: float(classes.recall().mean()),
+    "recall_micro": _Classes.accuracy,
+}
+
+
+def _mean_squared_error(labels: Vector, predicted: Vector) -> float:
+    return float(np.mean((labels - predicted) ** 2))
+
+
+def _r2(labels: Vector, predicted: Vector) -> float:
+    spread = np.sum((labels - labels.mean()) ** 2)
+    return float(1 - np.sum((labels - predicted) ** 2) / spread) if spread else 0.0
+
+
+_OF_VALUES: dict[str, Callable[[Vector, Vector], float]] = {
+    "mse": _mean_squared_error,
+    "r2": _r2,
+}
+_OURS = frozenset({*_OF_CLASSES, *_OF_VALUES})
+_KNOWN = _MAXIMIZED_BY_XGBOOST | _MINIMIZED_BY_XGBOOST | _OURS
+
+
 def is_better_larger(metric: str) -> bool:
     """Whether training should raise `metric` rather than lower it."""
-    return re.split("[@-]", metric, maxsplit=1)[0] in MAXIMIZED
+    name = re.split("[@-]", metric, maxsplit=1)[0]
+    return name in _MAXIMIZED_BY_XGBOOST or (metric in _OURS and metric != "mse")
+
+
+def is_ours(metric: str) -> bool:
+    """Whether XGBoost lacks it."""
+    return metric in _OURS
 
 
 def check_metrics(metrics: Iterable[str], objective: str | None) -> None:
@@ -47,21 +124,58 @@ def check_metrics(metrics: Iterable[str], objective: str | None) -> None:
     Raises:
         HyperparameterError: for `eval_metric`, naming the metric.
     """
+    given = objective or "reg:squarederror"
+    is_classifier = given.startswith(("binary:", "multi:"))
     for metric in metrics:
+        needed = None
         if not (metric in _KNOWN or _has_argument(metric)):
             raise HyperparameterError(
                 "eval_metric",
                 f"{metric!r} is not known; use some of {', '.join(sorted(_KNOWN))}, "
                 "or error@t, ndcg@n, map@n",
             )
-        if metric == "auc" and not (objective or "").startswith(("binary:", "rank:")):
-            raise HyperparameterError(
-                "eval_metric", f"'auc' needs a binary or rank objective; given: {objective}"
-            )
-        if metric == "aft-nloglik" and objective != "survival:aft":
-            raise HyperparameterError(
-                "eval_metric", f"'aft-nloglik' needs objective 'survival:aft'; given: {objective}"
-            )
+        if metric == "auc" and not given.startswith(("binary:", "rank:")):
+            needed = "a binary or rank objective"
+        elif metric == "aft-nloglik" and given != "survival:aft":
+            needed = "objective 'survival:aft'"
+        elif metric in _OF_CLASSES and not is_classifier:
+            needed = "a binary or multi objective"
+        elif metric in ("f1_binary", "precision", "recall") and not given.startswith("binary:"):
+            needed = "a binary objective"
+        if needed:
+            raise HyperparameterError("eval_metric", f"{metric!r} needs {needed}; given: {given}")
+
+
+def evaluator(
+    metrics: Sequence[str], objective: str
+) -> Callable[[Vector, Any], list[tuple[str, float]]]:
+    """The function that XGBoost calls after each round for the metrics that it lacks.
+
+    It is given predictions, `[n_rows]` or `[n_rows, n_classes]`, and the matrix with the labels.
+    """
+
+    def evaluate(predictions: Vector, matrix: Any) -> list[tuple[str, float]]:
+        labels = matrix.get_label()
+        classes = None
+        if any(metric in _OF_CLASSES for metric in metrics):
+            classes = _Classes.count(labels, _predicted_classes(predictions, objective))
+        return [
+            (metric, _OF_CLASSES[metric](classes))
+            if classes is not None and metric in _OF_CLASSES
+            else (metric, _OF_VALUES[metric](labels, predictions))
+            for metric in metrics
+        ]
+
+    return evaluate
+
+
+def _predicted_classes(predictions: Vector, objective: str) -> Vector:
+    if predictions.ndim > 1:
+        classes: Vector = np.argmax(predictions, axis=1)
+        return classes
+    if objective == "multi:softmax":
+        return predictions
+    return (predictions > (0 if objective == "binary:logitraw" else 0.5)).astype(np.float32)
 
 
 def _has_argument(metric: str) -> bool:

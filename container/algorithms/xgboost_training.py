@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 import xgboost
 
-from container.algorithms.base import MetricReporter, TrainingInput
+from container.algorithms.base import TrainingInput
 from container.algorithms.xgboost_data import build_matrices
 from container.algorithms.xgboost_hyperparameters import XGBoostHyperparameters
 from container.algorithms.xgboost_library import clean_message
-from container.algorithms.xgboost_metrics import is_better_larger
+from container.algorithms.xgboost_metrics import (
+    check_metrics,
+    evaluator,
+    is_better_larger,
+    is_ours,
+)
 from container.algorithms.xgboost_model import MODEL_FILE
 from container.errors import HyperparameterError, TrainingError
 from container.manifest import Framework, ModelFacts
@@ -56,17 +61,21 @@ def fit(job: TrainingInput) -> TrainedBooster:
         )
     for name in hyperparameters.without_effect():
         logger.warning("hyperparameter_without_effect", extra={"hyperparameter": name})
+    metrics = _metrics(hyperparameters)
     parameters = {"nthread": job.n_threads} | hyperparameters.for_xgboost()
-    if metrics := _metrics(hyperparameters):
-        parameters["eval_metric"] = metrics
+    if metrics:
+        parameters["eval_metric"] = [metric for metric in metrics if not is_ours(metric)]
+        parameters["disable_default_eval_metric"] = 1
     try:
         matrices = build_matrices(job.channels, hyperparameters, parameters)
+        job.interruption.defer()
         booster = xgboost.train(
             parameters,
             matrices["train"],
             num_boost_round=hyperparameters.num_round,
             evals=[(matrix, name) for name, matrix in matrices.items()],
-            callbacks=_callbacks(hyperparameters, job.report),
+            custom_metric=_evaluator(metrics, hyperparameters),
+            callbacks=_callbacks(hyperparameters, job),
             verbose_eval=False,
         )
     except xgboost.core.XGBoostError as error:
@@ -75,24 +84,34 @@ def fit(job: TrainingInput) -> TrainedBooster:
 
 
 def _metrics(hyperparameters: XGBoostHyperparameters) -> list[str]:
-    """The metrics asked for, with the one that a tuning job watches."""
+    """The metrics asked for, with the one that a tuning job watches (C-013)."""
     metrics = list(hyperparameters.eval_metric or [])
     watched = (hyperparameters.tuning_objective_metric or "").rpartition(":")[2]
     if watched and watched not in metrics:
-        # Not last: early stopping watches the last one that the job itself names.
-        metrics.insert(0, watched)
+        try:
+            check_metrics([watched], hyperparameters.objective)
+        except HyperparameterError as error:
+            logger.warning("tuning_metric_ignored", extra={"reason": error.message})
+        else:
+            # Not last: early stopping watches the last one that the job itself names.
+            metrics.insert(0, watched)
     return metrics
 
 
-class _Reporter(xgboost.callback.TrainingCallback):
-    """Hands each round's metrics on, in the order of channels and metrics."""
+def _evaluator(metrics: list[str], hyperparameters: XGBoostHyperparameters) -> Any:
+    ours = [metric for metric in metrics if is_ours(metric)]
+    return evaluator(ours, hyperparameters.objective or "reg:squarederror") if ours else None
 
-    def __init__(self, report: MetricReporter) -> None:
+
+class _Rounds(xgboost.callback.TrainingCallback):
+    """Reports each round's metrics, in the order of channels and metrics, and ends in time."""
+
+    def __init__(self, job: TrainingInput) -> None:
         super().__init__()
-        self._report = report
+        self._job = job
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-        self._report(
+        self._job.report(
             epoch,
             {
                 f"{channel}-{metric}": float(values[-1])
@@ -100,13 +119,13 @@ class _Reporter(xgboost.callback.TrainingCallback):
                 for metric, values in metrics.items()
             },
         )
-        return False
+        return self._job.interruption.was_requested
 
 
 def _callbacks(
-    hyperparameters: XGBoostHyperparameters, report: MetricReporter
+    hyperparameters: XGBoostHyperparameters, job: TrainingInput
 ) -> list[xgboost.callback.TrainingCallback]:
-    callbacks: list[xgboost.callback.TrainingCallback] = [_Reporter(report)]
+    callbacks: list[xgboost.callback.TrainingCallback] = [_Rounds(job)]
     if hyperparameters.early_stopping_rounds:
         watched = hyperparameters.eval_metric[-1] if hyperparameters.eval_metric else None
         callbacks.append(

@@ -203,7 +203,7 @@ def test_job_kinds_of_training_leave_a_model(
             {"num_round": "1", "early_stopping_rounds": "2"},
             "needs the channel 'validation'",
         ),
-        ("inputdataconfig.json", {"training": {}}, "channels found: training"),
+        ("inputdataconfig.json", {"training": {}}, "channels found: 'training'"),
         ("inputdataconfig.json", {}, "channels found: none"),
         ("inputdataconfig.json", {"train": {}, "validation": {}}, "input/data/validation does not"),
         ("inputdataconfig.json", {"train": {"ContentType": "image/png"}}, "'image/png'"),
@@ -211,7 +211,7 @@ def test_job_kinds_of_training_leave_a_model(
         (
             "inputdataconfig.json",
             {"train": {"ContentType": "text/csv;label_size=0"}},
-            "label_size=0 is not supported",
+            "label_size='0' is not supported",
         ),
     ],
 )
@@ -241,6 +241,8 @@ def test_job_bad_configuration_fails_with_the_reason(
         ({"a.csv": b"1,2\nnan,3\n"}, "line 2: the label is missing"),
         ({"a.csv": b"1\n0\n"}, "no features are left"),
         ({"a.csv": b"1,2\n1,3\n"}, "all 2 labels are 1"),
+        ({"a.csv.gz": gzip.compress(b"")}, "holds no records"),
+        ({"a.csv.gz": gzip.compress(b"1,2\n0,3\n" * 999)[:30] + b"garbage"}, "cannot be read"),
         ({"a.csv": b"1,2\n2,3\n"}, "label 2 does not fit objective='binary:logistic'"),
         ({"a.csv.gz": gzip.compress(b"1,2\n0,3\n" * 99)[:-20]}, "'a.csv.gz': cannot be read"),
         ({"a.libsvm": b"1 0:1\n0 0:x\n"}, "file 'a.libsvm': line 2, column 2"),
@@ -366,3 +368,102 @@ def test_job_says_nothing_of_the_host_in_the_failure(tree: Tree) -> None:
     job.main(tree.environ)
 
     assert str(Path(tree.root).parent) not in tree.failure
+
+
+def test_job_failure_file_takes_any_text(tree: Tree) -> None:
+    """A lone surrogate or a line break in a name neither empties the file nor adds a line to it."""
+    tree.hyperparameters()
+    tree.channel("train", {"a.csv": b"1,2\n0,3\n"})
+    for text in ("\ud800", "line\nbreak", "\x1b[31m"):
+        tree.configure("inputdataconfig.json", {f"train{text}": {}})
+        assert job.main(tree.environ) == 1
+        assert tree.failure.count("\n") == 1
+        assert "channels found" in tree.failure
+        tree.configure("hyperparameters.json", {"num_round": "1", f"x{text}": "1"})
+        assert job.main(tree.environ) == 1
+        assert tree.failure.count("\n") == 1
+        tree.hyperparameters()
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("1,-1", "line 2: the weight"),
+        ("1,", "line 2: the weight"),
+        ("nan,1", "line 1: the weight"),
+        ("0,0", "all weights are 0"),
+    ],
+)
+def test_job_bad_weights_are_named(tree: Tree, weights: str, message: str) -> None:
+    """csv_weights=1: each record weighs something that is not negative."""
+    first, second = weights.split(",")
+    tree.hyperparameters(csv_weights="1")
+    tree.channel("train", {"a.csv": f"1,{first},5\n0,{second},6\n".encode()})
+
+    assert job.main(tree.environ) == 1
+    assert message in tree.failure
+
+
+def test_job_several_hosts_are_refused(cancer: Tree) -> None:
+    """C-024: before several hosts can work together, none of them trains alone."""
+    cancer.configure("resourceconfig.json", {"current_host": "a", "hosts": ["a", "b"]})
+
+    assert job.main(cancer.environ) == 1
+    assert "names 2 hosts (a, b)" in cancer.failure
+
+
+@pytest.mark.parametrize("metric", ["f1", "accuracy", "nonsense", "validation:auc:x"])
+def test_job_watched_metric_never_fails_the_job(cancer: Tree, metric: str) -> None:
+    """C-013: one that is known is computed, another is ignored with a warning."""
+    cancer.hyperparameters(
+        objective="binary:logistic", _tuning_objective_metric=f"validation:{metric}"
+    )
+
+    assert job.main(cancer.environ) == 0, cancer.failure
+
+
+def test_job_computes_the_metrics_that_xgboost_lacks(
+    cancer: Tree, records: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CONTRACT 7.2: as scikit-learn computes them of the model's own predictions."""
+    import sklearn.metrics
+
+    names = "accuracy,balanced_accuracy,f1,f1_binary,f1_macro,mse,precision,precision_macro"
+    names += ",precision_micro,r2,recall,recall_macro,recall_micro"
+    cancer.hyperparameters(objective="binary:logistic", eval_metric=f"error,{names}")
+
+    assert job.main(cancer.environ) == 0, cancer.failure
+
+    lines = capsys.readouterr().out.splitlines()
+    last = next(line for line in lines if line.startswith("[2]"))
+    rows = records[400:].astype(np.float32)
+    labels, scores = rows[:, 0], _booster(cancer).predict(xgboost.DMatrix(rows[:, 1:]))
+    predicted = scores > 0.5
+    for name in names.split(","):
+        base, _, average = name.partition("_")
+        if name == "mse":
+            expected = sklearn.metrics.mean_squared_error(labels, scores)
+        elif name == "r2":
+            expected = sklearn.metrics.r2_score(labels, scores)
+        elif "accuracy" in name:
+            expected = getattr(sklearn.metrics, f"{name}_score")(labels, predicted)
+        else:
+            average = average or ("macro" if base == "f1" else "binary")
+            score = getattr(sklearn.metrics, f"{base}_score")
+            expected = score(labels, predicted, average=average)
+        found = re.search(rf"validation-{name}:(\S+)", last)
+        assert found, name
+        assert float(found[1]) == pytest.approx(expected, abs=1e-5), name
+
+
+def test_job_early_stopping_may_watch_such_a_metric(cancer: Tree) -> None:
+    """It is maximised, as its name asks."""
+    cancer.hyperparameters(
+        num_round="100",
+        objective="binary:logistic",
+        eval_metric="logloss,f1",
+        early_stopping_rounds="5",
+    )
+
+    assert job.main(cancer.environ) == 0
+    assert 1 < _booster(cancer).num_boosted_rounds() < 95

@@ -1,0 +1,200 @@
+"""What a plug-in algorithm may do, and the job still ends as the platform expects."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from container.algorithms import registry
+from container.codecs.base import Columns
+from container.manifest import Framework, ModelFacts
+from tests.unit.train.conftest import Tree
+from train import job
+
+ROOT = Path(__file__).parents[3]
+
+
+class Hyperparameters(BaseModel):
+    num_round: int
+
+
+class Plugin:
+    """An algorithm whose `fit` and `save` are the test's."""
+
+    name = "plugin"
+    required_channels = ("train",)
+    optional_channels = ()
+    training_types = ("text/csv",)
+
+    def hyperparameters(self) -> type[BaseModel]:
+        return Hyperparameters
+
+    def columns(self, hyperparameters: Any) -> Columns:
+        return Columns(label_size=1)
+
+    def fit(self, job: Any) -> Any:
+        return self
+
+    def save(self, directory: Path) -> ModelFacts:
+        return ModelFacts(framework=Framework(name="none", version="1"), n_features=1)
+
+
+@pytest.fixture
+def plugin(monkeypatch: pytest.MonkeyPatch, tree: Tree) -> Plugin:
+    algorithm = Plugin()
+    monkeypatch.setattr(registry, "get", lambda name: algorithm)
+    tree.hyperparameters()
+    tree.channel("train", {"a.csv": b"1,2\n0,3\n"})
+    return algorithm
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(0), SystemExit(256), SystemExit("done"), KeyboardInterrupt(), ZeroDivisionError()],
+)
+def test_whatever_fit_raises_is_a_failure(
+    plugin: Plugin, tree: Tree, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """C-026, C-027, PITFALLS 121: an algorithm that calls sys.exit(0) has not succeeded."""
+
+    def fit(job: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(plugin, "fit", fit)
+
+    assert job.main(tree.environ) == 1
+    assert f"internal error: {type(error).__name__}" in tree.failure
+    assert tree.model_files == []
+
+
+def test_failure_file_of_the_algorithm_itself_is_kept(
+    plugin: Plugin, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PITFALLS 120: it knows better."""
+
+    def fit(job: Any) -> None:
+        (tree.root / "output").mkdir(exist_ok=True)
+        (tree.root / "output" / "failure").write_text("the third column is a date")
+        raise ValueError("boom")
+
+    monkeypatch.setattr(plugin, "fit", fit)
+
+    assert job.main(tree.environ) == 1
+    assert tree.failure == "the third column is a date"
+
+
+def test_model_of_several_directories_is_put_in_place_twice(
+    plugin: Plugin, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-005, C-030: directories stay usable, and a second job replaces the files of the first."""
+    saved: list[str] = []
+
+    def save(directory: Path) -> ModelFacts:
+        saved.append("x" * (len(saved) + 1))
+        (directory / "1" / "variables").mkdir(parents=True)
+        (directory / "1" / "variables" / "data").write_text(saved[-1])
+        return ModelFacts(framework=Framework(name="none", version="1"), n_features=1)
+
+    monkeypatch.setattr(plugin, "save", save)
+
+    for _ in range(2):
+        assert job.main(tree.environ) == 0, tree.failure
+
+    file = tree.root / "model" / "1" / "variables" / "data"
+    assert file.read_text() == "xx"
+    assert file.parent.stat().st_mode & 0o111 == 0o111
+    assert tree.model_files == ["1", "byoa-manifest.json"]
+
+
+def test_directory_in_the_place_of_a_file_leaves_everything_as_it_was(
+    plugin: Plugin, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old manifest is not removed for a model that cannot be put in place."""
+    job.main(tree.environ)
+    (tree.root / "model" / "weights").mkdir()
+    before = (tree.root / "model" / "byoa-manifest.json").read_bytes()
+
+    def save(directory: Path) -> ModelFacts:
+        (directory / "weights").write_text("new")
+        return ModelFacts(framework=Framework(name="none", version="1"), n_features=1)
+
+    monkeypatch.setattr(plugin, "save", save)
+
+    assert job.main(tree.environ) == 1
+    assert "holds a directory where weights belongs" in tree.failure
+    assert (tree.root / "model" / "byoa-manifest.json").read_bytes() == before
+
+
+SIGNALLED_WHILE_READING = textwrap.dedent(
+    """
+    import os, signal, sys
+    from train import data, job
+    chunks = data._line_chunks
+    data._CHUNK_BYTES = 1000
+
+    import container.algorithms.xgboost_data as xgboost_data
+    feed = xgboost_data._BatchIterator.next
+    count = 0
+    def next_batch(self, input_data):
+        global count
+        count += 1
+        if count == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return feed(self, input_data)
+    xgboost_data._BatchIterator.next = next_batch
+    sys.exit(job.main({"SAGEMAKER_BASE_DIR": sys.argv[1]}))
+    """
+)
+
+
+@pytest.mark.parametrize("n_batches", [1, 3, 30, 90])
+def test_sigterm_inside_a_callback_of_the_library_ends_the_job_cleanly(
+    cancer: Tree, n_batches: int
+) -> None:
+    """C-029, C-030: while XGBoost asks for batches, nothing may be raised into its face."""
+    finished = subprocess.run(
+        [sys.executable, "-c", SIGNALLED_WHILE_READING, str(cancer.root), str(n_batches)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert finished.returncode == 128 + signal.SIGTERM, finished.stderr
+    assert cancer.model_files == []
+    assert cancer.failure == ""
+    assert "sigterm_received" in finished.stdout
+
+
+def test_sigterm_during_training_saves_the_finished_rounds(
+    cancer: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-029: a loadable model of the rounds so far, and the exit code says that it was stopped."""
+    import xgboost
+
+    cancer.hyperparameters(num_round="100000", objective="binary:logistic")
+    report = job.metrics.report
+
+    def stop_in_round_five(iteration: int, scores: Any) -> None:
+        report(iteration, scores)
+        if iteration == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(job.metrics, "report", stop_in_round_five)
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        assert job.main(cancer.environ) == 143
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+    content = bytearray((cancer.root / "model" / "xgboost-model").read_bytes())
+    assert xgboost.Booster(model_file=content).num_boosted_rounds() in (6, 7)
+    assert cancer.failure == ""
