@@ -11,14 +11,22 @@ from container.errors import UnsupportedAcceptError
 
 CSV = "text/csv"
 JSON = "application/json"
+JSON_LINES = "application/jsonlines"
 LIBSVM = "text/libsvm"
+NPY = "application/x-npy"
+NPZ = "application/x-npz"
+PARQUET = "application/x-parquet"
+RECORDIO = "application/x-recordio-protobuf"
 
 # What AWS's own images take for the same format (CONTRACT 7.3).
 _ALIASES = {
     "csv": CSV,
     "json": JSON,
+    "jsonlines": JSON_LINES,
     "libsvm": LIBSVM,
     "text/x-libsvm": LIBSVM,
+    "parquet": PARQUET,
+    "recordio-protobuf": RECORDIO,
 }
 
 

@@ -6,32 +6,61 @@ Adding a format is one codec file and one line in a table below.
 from collections.abc import Callable
 
 from container import content_types
-from container.codecs import csv_codec, json_codec, libsvm_codec
-from container.codecs.base import Batch, Columns, Floats
+from container.codecs import (
+    csv_codec,
+    json_codec,
+    jsonlines_codec,
+    libsvm_codec,
+    npy_codec,
+    parquet_codec,
+    recordio_codec,
+)
+from container.codecs.base import Batch, Columns, Floats, Selected
 from container.errors import UnsupportedContentTypeError
 
 Decoder = Callable[[bytes, Columns], Batch]
 Encoder = Callable[[Floats], bytes]
+SelectedEncoder = Callable[[Selected], bytes]
 
 _DECODERS: dict[str, Decoder] = {
     content_types.CSV: csv_codec.decode,
     content_types.LIBSVM: libsvm_codec.decode,
+    content_types.JSON: json_codec.decode,
+    content_types.JSON_LINES: jsonlines_codec.decode,
+    content_types.RECORDIO: recordio_codec.decode,
+    content_types.NPY: npy_codec.decode,
+    content_types.NPZ: npy_codec.decode_npz,
+    content_types.PARQUET: parquet_codec.decode,
 }
 _ENCODERS: dict[str, Encoder] = {
     content_types.CSV: csv_codec.encode,
     content_types.JSON: json_codec.encode,
+    content_types.JSON_LINES: jsonlines_codec.encode,
+    content_types.RECORDIO: recordio_codec.encode,
+    content_types.NPY: npy_codec.encode,
+}
+_SELECTED_ENCODERS: dict[str, SelectedEncoder] = {
+    content_types.CSV: csv_codec.encode_selected,
+    content_types.JSON: json_codec.encode_selected,
+    content_types.JSON_LINES: jsonlines_codec.encode_selected,
+    content_types.RECORDIO: recordio_codec.encode_selected,
 }
 
 REQUEST_TYPES = tuple(_DECODERS)
 RESPONSE_TYPES = tuple(_ENCODERS)
+SELECTED_TYPES = tuple(_SELECTED_ENCODERS)
 
 
 def decoder(content_type: str) -> Decoder:
     """The function that reads `content_type`, a name without parameters.
 
     Raises:
-        UnsupportedContentTypeError: listing the content types that can be read.
+        UnsupportedContentTypeError: listing the content types that can be read, or naming the
+            library that is missing.
     """
+    if content_type == content_types.PARQUET and not parquet_codec.is_available():
+        others = tuple(name for name in REQUEST_TYPES if name != content_type)
+        raise UnsupportedContentTypeError(f"{content_type} without pyarrow installed", others)
     try:
         return _DECODERS[content_type]
     except KeyError:
@@ -44,3 +73,8 @@ def encode(values: Floats, accept: str) -> bytes:
     `accept` is one of `RESPONSE_TYPES`, as `content_types.negotiate` chose it.
     """
     return _ENCODERS[accept](values)
+
+
+def encode_selected(selected: Selected, accept: str) -> bytes:
+    """Write the selected outputs of every record as `accept`, one of `SELECTED_TYPES`."""
+    return _SELECTED_ENCODERS[accept](selected)

@@ -1,11 +1,21 @@
 """What every codec speaks: batches of records in, predictions out."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from container.errors import MalformedPayloadError
+
 Floats = NDArray[np.float32]
+
+# What a compressed body may unpack to: 128 MiB of float32, about what the largest body of batch
+# transform (100 MB) holds as text.
+MAX_CELLS = 2**25
+_CELLS_OF_A_PREDICTION = 16
+# XGBoost and scipy count columns in 32 bits.
+MAX_COLUMNS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +63,73 @@ class Columns:
     @property
     def n_leading(self) -> int:
         return self.label_size + self.has_weight
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """The outputs of `SAGEMAKER_INFERENCE_OUTPUT` for every record (CONTRACT 7.4).
+
+    `columns` has float32 or integers for every one of `keys`: `[n_rows]`, or `[n_rows, k]` for a
+    key whose value is a list; NaN where a key has no value.
+    """
+
+    keys: tuple[str, ...]  # in the order in which they were asked for
+    columns: dict[str, NDArray[Any]]
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.columns[self.keys[0]])
+
+
+def dense_batch(rows: Floats, columns: Columns) -> Batch:
+    """Split label and weight off the features of `rows`, float32 `[n_rows, n_columns]`.
+
+    Raises:
+        MalformedPayloadError: no feature column is left.
+    """
+    if rows.shape[1] <= columns.n_leading:
+        raise MalformedPayloadError(
+            f"the records have {rows.shape[1]} columns, of which {columns.n_leading} are label and "
+            "weight: no features are left"
+        )
+    return Batch(
+        features=np.ascontiguousarray(rows[:, columns.n_leading :]),
+        labels=rows[:, 0].copy() if columns.label_size else None,
+        weights=rows[:, columns.label_size].copy() if columns.has_weight else None,
+    )
+
+
+def sparse_batch(rows: SparseRows, columns: Columns) -> Batch:
+    """A batch of records without labels.
+
+    Raises:
+        MalformedPayloadError: labels are asked for, which these formats have no place for.
+    """
+    if columns.n_leading:
+        raise MalformedPayloadError("sparse records have no label column; leave label_size at 0")
+    return Batch(rows)
+
+
+def refuse_infinity(rows: Floats, *, n_before: int = 0) -> None:
+    """Raises `MalformedPayloadError` with the place of the first infinite value.
+
+    Args:
+        rows: `[n_rows, n_columns]`.
+        n_before: How many records of the same source went before.
+    """
+    infinite = np.isinf(rows)
+    if infinite.any():
+        record, column = (int(place) + 1 for place in np.argwhere(infinite)[0])
+        raise MalformedPayloadError(
+            f"record {n_before + record}, column {column}: the number does not fit a 32-bit float"
+        )
+
+
+def refuse_expansion(n_rows: int, n_columns: int) -> None:
+    """Raises `MalformedPayloadError` if records, about to be unpacked, exceed `MAX_CELLS`."""
+    # A few bytes can stand for millions of records: even an empty one costs a prediction.
+    if n_rows * max(n_columns, _CELLS_OF_A_PREDICTION) > MAX_CELLS:
+        raise MalformedPayloadError(
+            f"the body unpacks to {n_rows} records of {n_columns} columns; the limit is "
+            f"{MAX_CELLS} values, {MAX_CELLS // _CELLS_OF_A_PREDICTION} records; send fewer at once"
+        )

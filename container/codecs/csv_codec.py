@@ -13,10 +13,9 @@ import warnings
 from collections.abc import Iterator
 
 import numpy as np
-import orjson
 
-from container.codecs import number_rows
-from container.codecs.base import Batch, Columns, Floats
+from container.codecs import number_rows, number_text
+from container.codecs.base import Batch, Columns, Floats, Selected, dense_batch
 from container.errors import MalformedPayloadError
 
 _BOM = b"\xef\xbb\xbf"
@@ -33,29 +32,21 @@ def decode(body: bytes, columns: Columns) -> Batch:
         MalformedPayloadError: with the line and the column of the first cell that is not a number,
             or the line whose width differs from the first one's.
     """
-    rows = _matrix(body.removeprefix(_BOM).rstrip(b"\r\n"))
-    if rows.shape[1] <= columns.n_leading:
-        raise MalformedPayloadError(
-            f"the rows have {rows.shape[1]} columns, of which {columns.n_leading} are label and "
-            "weight: no features are left",
-            line=1,
-        )
-    return Batch(
-        features=np.ascontiguousarray(rows[:, columns.n_leading :]),
-        labels=rows[:, 0].copy() if columns.label_size else None,
-        weights=rows[:, columns.label_size].copy() if columns.has_weight else None,
-    )
+    return dense_batch(_matrix(body.removeprefix(_BOM).rstrip(b"\r\n")), columns)
 
 
 def encode(values: Floats) -> bytes:
     """Write one line a record; several outputs are separated by commas."""
-    if not np.isfinite(values).all():  # JSON, used below for its speed, has no word for these
-        rows = values.reshape(len(values), -1).tolist()
-        return "".join(",".join(map(repr, row)) + "\n" for row in rows).encode()
-    text = orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)
+    text = number_text.with_words(number_text.as_json(values), values)
     if values.ndim == 1:
         return text[1:-1].replace(b",", b"\n") + b"\n"
     return text[2:-2].replace(b"],[", b"\n") + b"\n"
+
+
+def encode_selected(selected: Selected) -> bytes:
+    """Write one line a record, the values in the order of the keys; lists as `"[0.4, 0.6]"`."""
+    columns = [number_text.csv_cells(selected, key) for key in selected.keys]
+    return b"".join(b",".join(record) + b"\n" for record in zip(*columns, strict=True))
 
 
 def _matrix(text: bytes) -> Floats:

@@ -1,0 +1,255 @@
+"""Records as JSON has them: the instances of a request, and the lines of JSON Lines.
+
+    [1, 2, null]                                     a row; null is a missing value
+    {"features": [1, 2, null]}
+    {"features": {"values": [1, 2, null]}}
+    {"features": {"values": [1, 2], "keys": [0, 7], "shape": [9]}}   what has no key is missing
+    {"data": {"features": …}}                        as above
+
+Other members are passed over (`configuration`, for one). Two members of the same name are refused,
+because readers disagree on which one counts.
+
+Source: AWS SageMaker developer guide, "Common Data Formats for Inference".
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import orjson
+import simdjson
+from numpy.typing import NDArray
+
+from container.codecs import number_rows
+from container.codecs.base import (
+    MAX_COLUMNS,
+    Batch,
+    Columns,
+    Floats,
+    dense_batch,
+    sparse_batch,
+)
+from container.codecs.sparse import SparseRecords
+from container.errors import MalformedPayloadError
+
+ARRAY = (simdjson.Array, list)
+OBJECT = (simdjson.Object, dict)
+REPEATED_NAME = "the object has two members of the same name"
+
+Locate = Callable[[int, str, str], MalformedPayloadError]
+"""Makes an error of a record's number from 0, the path below it (`.features[7]`), and a problem."""
+
+_BOM = b"\xef\xbb\xbf"
+# simdjson counts the elements of an array no further than 2**24 - 1, and pysimdjson's `as_list`
+# writes beyond its memory where there are more.
+_MAX_VALUES = 2**24 - 2
+_CELL_TYPES = frozenset({float, int, type(None)})
+_KINDS = {bool: "true or false", str: "a string", type(None): "null"}
+
+
+def parse(text: bytes) -> Any:
+    """Parse JSON text into Python scalars and instances of `ARRAY` and `OBJECT`.
+
+    Raises:
+        MalformedPayloadError: it is not JSON, with line and column.
+    """
+    if text.startswith(_BOM):
+        raise MalformedPayloadError("JSON has no byte order mark", line=1, column=1)
+    if len(text) > _MAX_VALUES and text.count(b",") >= _MAX_VALUES:
+        raise MalformedPayloadError(f"the text has more than {_MAX_VALUES} values; send fewer")
+    try:
+        return number_rows.parse(text)
+    except ValueError:
+        pass  # it does not say where
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise MalformedPayloadError(
+            f"the text is not JSON: {error.msg}", line=error.lineno, column=error.colno
+        ) from error
+    # An integer of more than 64 bits. The standard library takes it, and shows repeated names.
+    return json.loads(text, parse_int=float, object_pairs_hook=_object)
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(members) > len(dict(members)):
+        raise MalformedPayloadError(REPEATED_NAME)
+    return dict(members)
+
+
+def names(value: Any) -> list[str] | None:
+    """The names of an object's members, or None if two are the same."""
+    found = list(value)
+    return None if len(found) > 1 and len(set(found)) < len(found) else found
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, for an error; never what it says."""
+    if isinstance(value, ARRAY):
+        return "an array"
+    if isinstance(value, OBJECT):
+        return "an object"
+    return _KINDS.get(type(value), "a number")
+
+
+class _Fault(Exception):
+    """What is wrong with a value, and where below its record."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(problem)
+        self.path = path
+        self.problem = problem
+
+
+class JsonRecords:
+    """Collects the records of one body."""
+
+    def __init__(self, locate: Locate) -> None:
+        self._locate = locate
+        self._rows = bytearray()  # of float64
+        self._width = 0
+        self._paths: list[str] = []  # where below its record each row was found
+        self._sparse = SparseRecords()
+        self._is_plain = True  # no null yet, which makes every attempt to do without lists costly
+
+    def add(self, instance: Any, *, is_flat: bool) -> None:
+        """Add a record.
+
+        Args:
+            instance: As `parse` gives it.
+            is_flat: No array of the instance holds another one, which is quicker to read.
+        Raises:
+            MalformedPayloadError: it is no record, or not like the ones before it.
+        """
+        try:
+            self._add(instance, is_flat)
+        except _Fault as fault:
+            record = len(self._paths) + len(self._sparse)
+            raise self._locate(record, fault.path, fault.problem) from None
+
+    def batch(self, columns: Columns) -> Batch:
+        """All records."""
+        if len(self._sparse):
+            return sparse_batch(self._sparse.rows(), columns)
+        if not self._paths:
+            raise MalformedPayloadError("there are no records")
+        rows = _as_float32(np.frombuffer(self._rows).reshape(-1, self._width))
+        infinite = np.isinf(rows)
+        if infinite.any():
+            record, column = (int(place) for place in np.argwhere(infinite)[0])
+            path = f"{self._paths[record]}[{column}]"
+            raise self._locate(record, path, "the number does not fit a 32-bit float")
+        return dense_batch(rows, columns)
+
+    def _add(self, instance: Any, is_flat: bool) -> None:
+        values, path = _features(instance)
+        if isinstance(values, ARRAY):
+            self._add_row(self._numbers(values, path, is_flat), path)
+            return
+        tensor, present = values, _names(values, path)
+        if "values" not in present:
+            raise _Fault(path, "expected a member 'values'")
+        row = self._numbers(tensor["values"], f"{path}.values", is_flat)
+        if len(present) == 1:
+            self._add_row(row, f"{path}.values")
+            return
+        keys = _whole_numbers(tensor["keys"], f"{path}.keys") if "keys" in present else _NONE
+        shape = _whole_numbers(tensor["shape"], f"{path}.shape") if "shape" in present else _NONE
+        if len(shape) > 1:
+            raise _Fault(f"{path}.shape", "the shape must be one number")
+        n_values, width = len(row) // 8, int(shape[0]) if len(shape) else None
+        if len(keys) or (width and not n_values):
+            self._add_cells(keys, row, width, path)
+        elif width in (None, n_values):
+            self._add_row(row, f"{path}.values")
+        else:
+            raise _Fault(path, f"the shape is {width} and there are {n_values} values")
+
+    def _add_row(self, row: bytes, path: str) -> None:
+        if len(self._sparse):
+            raise _Fault(path, "the record has no keys where the first has some")
+        if not row:
+            raise _Fault(path, "the record is empty")
+        n_values = len(row) // 8
+        if self._paths and n_values != self._width:
+            raise _Fault(
+                path, f"the record has {n_values} values where the first has {self._width}"
+            )
+        self._width = n_values
+        self._rows += row
+        self._paths.append(path)
+
+    def _add_cells(
+        self, keys: NDArray[np.float64], row: bytes, width: int | None, path: str
+    ) -> None:
+        if self._paths:
+            raise _Fault(path, "the record has keys where the first has none")
+        try:
+            self._sparse.add(keys, _as_float32(np.frombuffer(row)), width)
+        except ValueError as error:
+            raise _Fault(path, str(error)) from None
+
+    def _numbers(self, values: Any, path: str, is_flat: bool) -> bytes:
+        """The values of a row, as float64."""
+        # The buffer would not show whether arrays lie within this one.
+        if is_flat and self._is_plain and isinstance(values, simdjson.Array):
+            try:
+                return bytes(values.as_buffer(of_type="d"))
+            except TypeError:
+                self._is_plain = False
+        return _cells(values, path).tobytes()
+
+
+_NONE = np.empty(0)
+
+
+def _features(instance: Any) -> tuple[Any, str]:
+    """The array of a record's values, or the object that has them, and its path."""
+    if isinstance(instance, ARRAY):
+        return instance, ""
+    present = _names(instance, "")
+    if "features" in present:
+        return instance["features"], ".features"
+    if "data" not in present:
+        raise _Fault("", "expected a member 'features', or 'data' that has it")
+    data = instance["data"]
+    if "features" not in _names(data, ".data"):
+        raise _Fault(".data", "expected a member 'features'")
+    return data["features"], ".data.features"
+
+
+def _names(value: Any, path: str) -> list[str]:
+    # To ask for a member that is not there costs simdjson 3 µs, to list them a twentieth of that.
+    if not isinstance(value, OBJECT):
+        raise _Fault(path, f"expected an array or an object, not {kind_of(value)}")
+    found = names(value)
+    if found is None:
+        raise _Fault(path, REPEATED_NAME)
+    return found
+
+
+def _cells(values: Any, path: str) -> NDArray[np.float64]:
+    if not isinstance(values, ARRAY):
+        raise _Fault(path, f"expected an array, not {kind_of(values)}")
+    cells = values if isinstance(values, list) else values.as_list()
+    if not _CELL_TYPES.issuperset(map(type, cells)):
+        index, cell = next((i, c) for i, c in enumerate(cells) if type(c) not in _CELL_TYPES)
+        raise _Fault(
+            f"{path}[{index}]", f"expected a number or null (a missing value), not {kind_of(cell)}"
+        )
+    return np.array(cells, dtype=np.float64)
+
+
+def _whole_numbers(values: Any, path: str) -> NDArray[np.float64]:
+    numbers = _cells(values, path)
+    is_whole = (numbers >= 0) & (numbers <= MAX_COLUMNS) & (numbers % 1 == 0)
+    if not is_whole.all():
+        place = int(is_whole.argmin())
+        raise _Fault(f"{path}[{place}]", f"expected a whole number in 0 to {MAX_COLUMNS}")
+    return numbers
+
+
+def _as_float32(numbers: NDArray[np.float64]) -> Floats:
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, which is looked for
+        return numbers.astype(np.float32)

@@ -1,0 +1,165 @@
+"""`application/x-recordio-protobuf`: RecordIO frames, each with one protobuf `Record`.
+
+A frame is the magic number, the length, the record, and zeros up to a multiple of 4 bytes. Features
+are the tensor `features["values"]`, dense or sparse throughout a body; in sparse ones what has no
+key is missing. The label, where one is asked for, is `label["values"]`. Other entries are passed
+over, as AWS's readers do.
+
+Predictions are records with the float32 tensor `label["score"]`, as the linear learner's are.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from container.codecs.base import Batch, Columns, Floats, Selected, refuse_infinity
+from container.codecs.record_message import record_class
+from container.codecs.sparse import SparseRecords
+from container.errors import MalformedPayloadError
+
+_MAGIC = 0xCED7230A
+_HEADER = struct.Struct("<II")
+_TENSORS = frozenset({"float32_tensor", "float64_tensor", "int32_tensor"})
+
+
+def decode(body: bytes, columns: Columns) -> Batch:
+    """Read records; a label is required where `columns` has one.
+
+    Records have no weights, so `columns.has_weight`, which speaks of CSV, changes nothing.
+
+    Raises:
+        MalformedPayloadError: with the number of the record, from 1, that cannot be read.
+    """
+    parse = record_class().FromString
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    records = _Records(label_required=columns.label_size > 0)
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, which is looked for
+        for number, payload in enumerate(_payloads(body), start=1):
+            try:
+                records.add(parse(payload))
+            except DecodeError as error:
+                raise MalformedPayloadError(f"record {number}: it is no Record message") from error
+            except ValueError as error:
+                raise MalformedPayloadError(f"record {number}: {error}") from error
+    return records.batch()
+
+
+def encode(values: Floats) -> bytes:
+    """Write one record a prediction, float32 `[n_rows]` or `[n_rows, n_outputs]`."""
+    return _frames({"score": values})
+
+
+def encode_selected(selected: Selected) -> bytes:
+    """Write one record a prediction, with a float32 tensor for every selected key."""
+    return _frames({key: selected.columns[key] for key in selected.keys})
+
+
+def _payloads(body: bytes) -> Iterator[bytes]:
+    offset, number = 0, 0
+    while offset < len(body):
+        number += 1
+        if len(body) - offset < _HEADER.size:
+            raise MalformedPayloadError(f"record {number}: the frame is truncated")
+        magic, length = _HEADER.unpack_from(body, offset)
+        if magic != _MAGIC:
+            raise MalformedPayloadError(f"record {number}: no RecordIO frame starts here")
+        start = offset + _HEADER.size
+        end = start + length
+        offset = end + -length % 4
+        if offset > len(body):
+            raise MalformedPayloadError(
+                f"record {number}: the frame announces {length} bytes, which are not all there"
+            )
+        if any(body[end:offset]):
+            raise MalformedPayloadError(f"record {number}: the padding of the frame is not zero")
+        yield body[start:end]
+
+
+class _Records:
+    """The records of one body; what is wrong with one is raised as `ValueError`."""
+
+    def __init__(self, *, label_required: bool) -> None:
+        self._label_required = label_required
+        self._rows: list[Floats] = []
+        self._sparse = SparseRecords()
+        self._labels: list[float] = []
+
+    def add(self, record: Any) -> None:
+        tensor = _tensor(record.features, "features")
+        values = np.array(tensor.values[:], dtype=np.float32)
+        width = None
+        if tensor.shape:
+            if len(tensor.shape) > 1:
+                raise ValueError("the shape must be one number")
+            width = tensor.shape[0]
+        if tensor.keys or (width and not len(values)):
+            if self._rows:
+                raise ValueError("the record has keys where the first has none")
+            self._sparse.add(np.array(tensor.keys[:], dtype=np.uint64), values, width)
+        else:
+            self._add_row(values, width)
+        if self._label_required:
+            label = _tensor(record.label, "label")
+            if len(label.values) != 1:
+                raise ValueError(f"there are {len(label.values)} labels; one is required")
+            self._labels.append(label.values[0])
+
+    def _add_row(self, values: Floats, width: int | None) -> None:
+        if len(self._sparse):
+            raise ValueError("the record has no keys where the first has some")
+        if width not in (None, len(values)):
+            raise ValueError(f"the shape is {width} and there are {len(values)} values")
+        if not len(values):
+            raise ValueError("the record is empty")
+        if self._rows and len(values) != len(self._rows[0]):
+            raise ValueError(
+                f"the record has {len(values)} values where the first has {len(self._rows[0])}"
+            )
+        self._rows.append(values)
+
+    def batch(self) -> Batch:
+        labels = np.array(self._labels, dtype=np.float32) if self._label_required else None
+        if len(self._sparse):
+            return Batch(self._sparse.rows(), labels)
+        if not self._rows:
+            raise MalformedPayloadError("there are no records")
+        rows = np.array(self._rows)
+        refuse_infinity(rows)
+        return Batch(rows, labels)
+
+
+def _tensor(entries: Any, name: str) -> Any:
+    if "values" not in entries:
+        raise ValueError(f"there is no {name}['values']")
+    value = entries["values"]
+    kind = value.WhichOneof("value")
+    if kind not in _TENSORS:
+        raise ValueError(f"{name}['values'] is no tensor of float32, float64 or int32")
+    return getattr(value, kind)
+
+
+def _frames(labels: Mapping[str, NDArray[Any]]) -> bytes:
+    """Records of float32 tensors, `[n_rows]` or `[n_rows, k]` each.
+
+    All records are alike but for their numbers: one is built, and the numbers put into copies.
+    """
+    columns = {name: values.reshape(len(values), -1) for name, values in labels.items()}
+    template = b""
+    places = {}
+    for name, values in columns.items():
+        record = record_class()()
+        record.label[name].float32_tensor.values.extend([0.0] * values.shape[1])
+        # Messages are merged by writing one after the other; the values come last in each.
+        template += record.SerializeToString()
+        places[name] = _HEADER.size + len(template) - 4 * values.shape[1]
+    frame = _HEADER.pack(_MAGIC, len(template)) + template + bytes(-len(template) % 4)
+    n_rows = len(next(iter(columns.values())))
+    frames = np.tile(np.frombuffer(frame, dtype=np.uint8), (n_rows, 1))
+    for name, values in columns.items():
+        numbers = np.ascontiguousarray(values, dtype="<f4").view(np.uint8)
+        frames[:, places[name] : places[name] + numbers.shape[1]] = numbers
+    return frames.tobytes()
