@@ -17,16 +17,25 @@
     │  ├─ TrainingError
     │  ├─ ModelLoadError
     │  └─ PredictionError
+    ├─ UserCodeError                    the user's own code refused an invocation, with its status
     ├─ OverloadedError                  more work than may wait; expected under load
     ├─ InvocationTimeoutError           an invocation took longer than the setting allows
     └─ PlatformError                    /opt/ml is missing, a disk is full, a port is taken
 
 A message says what was wrong, what was given and what is accepted, and is fit to be shown to a
 client: no payload, no path of the host, no stack trace. `details` are facts for the log.
-HTTP statuses are in `serve/statuses.py`, exit codes in `train/job.py`; this module knows neither.
+HTTP statuses are in `serve/statuses.py`, exit codes in `train/job.py`; this module knows neither,
+but for the status that a user's own code chose.
 """
 
 from collections.abc import Sequence
+
+_MAX_SHOWN = 100
+
+
+def _short(given: str) -> str:
+    """What a client sent in a header, which may be kilobytes."""
+    return repr(given if len(given) <= _MAX_SHOWN else f"{given[:_MAX_SHOWN]}…")
 
 
 class ContainerError(Exception):
@@ -93,7 +102,7 @@ class UnsupportedContentTypeError(UserError):
 
     def __init__(self, given: str, accepted: Sequence[str]) -> None:
         super().__init__(
-            f"content type {given!r} is not supported; send one of: {', '.join(accepted)}",
+            f"content type {_short(given)} is not supported; send one of: {', '.join(accepted)}",
             given=given,
         )
 
@@ -105,7 +114,7 @@ class UnsupportedContentEncodingError(UserError):
 
     def __init__(self, given: str) -> None:
         super().__init__(
-            f"content encoding {given!r} is not supported; send gzip, or send the body as it is",
+            f"content encoding {_short(given)} is not supported; send gzip, or the body as it is",
             given=given,
         )
 
@@ -117,7 +126,7 @@ class UnsupportedAcceptError(UserError):
 
     def __init__(self, given: str, offered: Sequence[str]) -> None:
         super().__init__(
-            f"accept {given!r} cannot be satisfied; ask for one of: {', '.join(offered)}",
+            f"accept {_short(given)} cannot be satisfied; ask for one of: {', '.join(offered)}",
             given=given,
         )
 
@@ -184,6 +193,16 @@ class PredictionError(AlgorithmError):
     """The model failed on records that it should have handled."""
 
     code = "prediction_failed"
+
+
+class UserCodeError(ContainerError):
+    """The user's own code refused an invocation and chose the status and the message."""
+
+    code = "refused_by_user_code"
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class OverloadedError(ContainerError):

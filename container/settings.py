@@ -37,7 +37,17 @@ def _mebibytes(minimum: int, maximum: int) -> Parser[int]:
     return Parser(f"{number.accepted}, in MiB", lambda text: number.parse(text) * 2**20)
 
 
+def _truth(text: str) -> bool:
+    return {"true": True, "false": False}[text.strip().lower()]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip().lower() for part in text.split(",") if part.strip())
+
+
 _TEXT = Parser("any text", str.strip)
+_FLAG = Parser("true or false", _truth)
+_LIST = Parser("names with commas between them", _names)
 _DIRECTORY = Parser("the path of a directory", lambda text: Path(text).absolute())
 
 
@@ -79,6 +89,31 @@ class Settings:
         _TEXT,
         None,
         "Media type of an answer to `*/*` or no `Accept`; by default the algorithm's own.",
+    )
+    output_keys: tuple[str, ...] = _setting(
+        "SAGEMAKER_INFERENCE_OUTPUT",
+        _LIST,
+        (),
+        "What an answer holds instead of the score, e.g. `predicted_label,probabilities`.",
+    )
+    ensemble: bool = _setting(
+        "SAGEMAKER_INFERENCE_ENSEMBLE",
+        _FLAG,
+        True,
+        "Whether several models in one artifact predict together; if not, the first one does.",
+    )
+    is_batch: bool = _setting(
+        "SAGEMAKER_BATCH",
+        _FLAG,
+        False,
+        "Whether this is batch transform, as the platform says: every answer ends with a newline.",
+    )
+    program: str | None = _setting(
+        "SAGEMAKER_PROGRAM",
+        _TEXT,
+        None,
+        "Script of the user's own code, relative to `code/` in the model directory; by default "
+        "`inference.py`, where it is there.",
     )
     max_payload_bytes: int = _setting(
         "SAGEMAKER_MAX_PAYLOAD_IN_MB",
@@ -134,6 +169,6 @@ class Settings:
             if text.strip():
                 try:
                     values[setting.name] = parser.parse(text)
-                except ValueError as error:
+                except (ValueError, KeyError) as error:
                     raise SettingsError(variable, text, parser.accepted) from error
         return cls(**values)

@@ -1,0 +1,152 @@
+"""The context that a user's functions may take, as multi-model-server gives it to them.
+
+It says who serves, shows the request, and takes what is to be answered besides the body:
+
+    def output_fn(prediction, accept, context):
+        trace = context.get_request_header(0, "X-Amzn-SageMaker-Custom-Attributes")
+        context.set_response_header(0, "X-Amzn-SageMaker-Custom-Attributes", trace)
+
+`idx`, an index into a batch of requests, is always 0 here.
+"""
+
+import copy
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from container import __version__
+from serve.invocation import Invocation
+
+MODEL_NAME = "model"  # what AWS's toolkit calls the only model of a server
+_CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
+_MAX_CUSTOM_ATTRIBUTES = 1024
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
+_VALUE = re.compile(r"[\t\x20-\x7e]*")
+# They say where the answer ends, which the server knows better.
+_SERVERS_OWN = frozenset(
+    {"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+
+
+class Headers(dict[str, str]):
+    """Request headers: lower-case names, looked up without regard to case."""
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name.lower())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and super().__contains__(name.lower())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name.lower(), default)
+
+
+class RequestProcessor:
+    """One request, and what is said about its answer."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        self._headers = Headers(
+            (name.decode("latin-1").lower(), value.decode("latin-1"))
+            for name, value in invocation.headers.items()
+        )
+        self.request_id = invocation.request_id
+        self.status = 200
+        self.response_headers: dict[str, str] = {}
+
+    def get_request_properties(self) -> Headers:
+        """All headers of the request."""
+        return self._headers
+
+    def get_request_property(self, key: str) -> str | None:
+        """One header of the request, or None."""
+        value: str | None = self._headers.get(key)
+        return value
+
+    def report_status(self, code: int, reason_phrase: str | None = None) -> None:
+        """Choose the status; HTTP's own phrase goes with it, whatever `reason_phrase` is."""
+        if code not in range(200, 600):
+            raise ValueError(f"response status {code!r} is not an integer from 200 to 599")
+        self.status = int(code)
+
+    def add_response_property(self, key: str, value: str) -> None:
+        """Set a header of the answer; one that was set before is replaced."""
+        self.response_headers[key.lower()] = checked_header(key, value)
+
+
+class Context:
+    """See the module. What `model_fn` puts on it as attributes, later calls find there."""
+
+    def __init__(self, model_dir: Path, manifest: Mapping[str, Any]) -> None:
+        self.model_name = MODEL_NAME
+        self.manifest = manifest
+        self.system_properties: dict[str, Any] = {
+            "model_dir": str(model_dir),
+            "gpu_id": _gpu_id(),
+            "batch_size": 1,
+            "server_name": "byoa-sagemaker",
+            "server_version": __version__,
+        }
+        self.request_processor: list[RequestProcessor] = []  # empty while the model is loaded
+
+    def of(self, invocation: Invocation) -> Self:
+        """A context for one invocation; another one that is still streaming keeps its own."""
+        context = copy.copy(self)
+        context.request_processor = [RequestProcessor(invocation)]
+        return context
+
+    def get_request_id(self, idx: int = 0) -> str:
+        """The id that the log line and an error body have, too."""
+        return self.request_processor[idx].request_id
+
+    def get_request_header(self, idx: int, key: str) -> str | None:
+        """One header of the request, or None."""
+        return self.request_processor[idx].get_request_property(key)
+
+    def get_all_request_header(self, idx: int) -> Headers:
+        """All headers of the request."""
+        return self.request_processor[idx].get_request_properties()
+
+    def set_response_header(self, idx: int, key: str, value: str) -> None:
+        """Set a header of the answer.
+
+        Raises:
+            ValueError, TypeError: it would break the answer, or the rules of SageMaker (C-052).
+        """
+        self.request_processor[idx].add_response_property(key, value)
+
+    def set_response_content_type(self, idx: int, value: str) -> None:
+        """Set the media type of the answer; one that is returned beside the body comes first."""
+        self.set_response_header(idx, "content-type", value)
+
+    def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None:
+        """Set the status of the answer, from 200 to 599."""
+        self.request_processor[idx].report_status(code, phrase)
+
+
+def checked_header(name: Any, value: Any) -> str:
+    """`value`, if it may stand in a response header: what cannot be sent is refused, not mended.
+
+    Raises:
+        ValueError, TypeError: saying what is accepted.
+    """
+    if not isinstance(name, str) or not isinstance(value, str):
+        raise TypeError(f"response header {name!r}: name and value must be str; given: {value!r}")
+    if not _NAME.fullmatch(name) or name.lower() in _SERVERS_OWN:
+        raise ValueError(f"response header {name!r} cannot be set: it is no name, or the server's")
+    if not _VALUE.fullmatch(value):
+        raise ValueError(
+            f"response header {name!r}: {value!r} holds more than printable ASCII; "
+            "encode it, e.g. with urllib.parse.quote"
+        )
+    if name.lower() == _CUSTOM_ATTRIBUTES and len(value) > _MAX_CUSTOM_ATTRIBUTES:
+        raise ValueError(
+            f"response header {name!r} has {len(value)} characters; SageMaker takes "
+            f"{_MAX_CUSTOM_ATTRIBUTES}"
+        )
+    return value
+
+
+def _gpu_id() -> int | None:
+    """The first GPU, as multi-model-server gives it to a single worker; None without one."""
+    return 0 if any(Path("/dev").glob("nvidia[0-9]*")) else None

@@ -1,0 +1,120 @@
+"""The functions that a user's script may define, and how each is called.
+
+    pre_model_fn(model_dir)             before the model is loaded
+    model_fn(model_dir)                 load and return the model
+    model_warmup_fn(model_dir, model)   after the model is loaded
+    input_fn(input_data, content_type)  request body -> data
+    predict_fn(data, model)             data -> prediction
+    output_fn(prediction, accept)       prediction -> response body
+    transform_fn(model, input_data, content_type, accept)   the last three in one
+
+Each may take the context as one parameter more. Names, order and meaning are those of AWS's
+sagemaker-inference-toolkit 1.10.1; what differs is in docs/user_code.md.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import Parameter
+from types import ModuleType
+from typing import Any
+
+from container.errors import ModelLoadError
+
+# Called with the context first, then with the arguments that the name promises.
+UserFunction = Callable[..., Any]
+
+_ARGUMENTS = {
+    "pre_model_fn": ("model_dir",),
+    "model_fn": ("model_dir",),
+    "model_warmup_fn": ("model_dir", "model"),
+    "input_fn": ("input_data", "content_type"),
+    "predict_fn": ("data", "model"),
+    "output_fn": ("prediction", "accept"),
+    "transform_fn": ("model", "input_data", "content_type", "accept"),
+}
+_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserFunctions:
+    """What a script defines; None where it leaves a function out."""
+
+    pre_model_fn: UserFunction | None = None
+    model_fn: UserFunction | None = None
+    model_warmup_fn: UserFunction | None = None
+    input_fn: UserFunction | None = None
+    predict_fn: UserFunction | None = None
+    output_fn: UserFunction | None = None
+    transform_fn: UserFunction | None = None
+
+
+def find(module: ModuleType, shown_name: str) -> UserFunctions:
+    """The functions of a script.
+
+    Args:
+        module: The script, loaded.
+        shown_name: What an error calls it.
+    Raises:
+        ModelLoadError: there is none of them, they exclude each other, or one cannot be called as
+            it would be.
+    """
+    found = {name: getattr(module, name, None) for name in _ARGUMENTS}
+    given = {name: function for name, function in found.items() if function is not None}
+    if not given:
+        raise ModelLoadError(
+            f"{shown_name} defines none of the functions that are called: {', '.join(_ARGUMENTS)}"
+        )
+    excluded = [name for name in ("input_fn", "predict_fn", "output_fn") if name in given]
+    if "transform_fn" in given and excluded:
+        raise ModelLoadError(
+            f"{shown_name} defines transform_fn, and {', '.join(excluded)}, whose work it does; "
+            "define transform_fn alone, or the others without it"
+        )
+    adapted = {}
+    for name, function in given.items():
+        try:
+            adapted[name] = _adapted(function, len(_ARGUMENTS[name]))
+        except TypeError as error:
+            arguments = ", ".join(_ARGUMENTS[name])
+            raise ModelLoadError(
+                f"{shown_name}: {name} {error}; it must take ({arguments}), or ({arguments}, "
+                "context)"
+            ) from error
+    return UserFunctions(**adapted)
+
+
+def _adapted(function: Any, n_arguments: int) -> UserFunction:
+    """Make every function callable with the context first; the toolkit counts parameters, too.
+
+    Raises:
+        TypeError: it cannot be called so; the message goes on after its name.
+    """
+    if not callable(function):
+        raise TypeError(f"is a {type(function).__name__}, not a function")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError("is async, which is not supported")
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # some functions written in C do not tell
+        return lambda context, *arguments: function(*arguments)
+    positional = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
+    takes_any = any(parameter.kind is Parameter.VAR_POSITIONAL for parameter in parameters)
+    required = [parameter for parameter in parameters if _is_required(parameter)]
+    n_required = sum(parameter.kind in _POSITIONAL for parameter in required)
+    if n_required > n_arguments + 1 or (len(positional) < n_arguments and not takes_any):
+        raise TypeError(f"takes {len(positional)} parameters")
+    keyword_only = {p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
+    missing = [p.name for p in required if p.name in keyword_only - {"context"}]
+    if missing:
+        raise TypeError(f"requires the keyword {', '.join(missing)}")
+    if "context" in keyword_only:
+        return lambda context, *arguments: function(*arguments, context=context)
+    if len(positional) > n_arguments:
+        return lambda context, *arguments: function(*arguments, context)
+    return lambda context, *arguments: function(*arguments)
+
+
+def _is_required(parameter: Parameter) -> bool:
+    is_variable = parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    return parameter.default is Parameter.empty and not is_variable
