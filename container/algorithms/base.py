@@ -5,10 +5,11 @@ To add an algorithm, write a class with these members, and register it: a built-
 `byoa.algorithms` in an ordinary wheel. Nothing has to be inherited or imported from here.
 
 A training job calls `hyperparameters` to check what the job asks for, `fit` with the channels, and
-`save` on what `fit` returned. A server calls `load` once and `predict` for every invocation.
+`save` on what `fit` returned. A server calls `verify` in a process that may die, then `load` once
+and `predict` for every invocation.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -76,6 +77,13 @@ class Model(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class ServingOptions:
+    """How the operator wants models to be served."""
+
+    ensemble: bool = True  # whether several models in one artifact predict together
+
+
 class Algorithm(Protocol):
     """A pluggable algorithm."""
 
@@ -87,6 +95,8 @@ class Algorithm(Protocol):
     response_types: tuple[str, ...]  # media types of answers; the first when none is asked for
     is_fork_safe: bool  # whether a loaded model still works in a forked worker
     is_thread_safe: bool  # whether `predict` may run in several threads at once
+    is_quick: bool  # whether one record takes well under a millisecond: no thread is used then
+    output_keys: tuple[str, ...]  # what SAGEMAKER_INFERENCE_OUTPUT may select; often nothing
 
     def hyperparameters(self) -> type[BaseModel]:
         """The declaration: types, ranges, aliases and defaults of every hyperparameter."""
@@ -100,5 +110,15 @@ class Algorithm(Protocol):
     def recognises(self, directory: Path) -> bool:
         """Whether a model directory without a manifest holds a model of this algorithm."""
 
-    def load(self, directory: Path, manifest: ModelManifest | None) -> Model:
+    def verify(self, directory: Path, manifest: ModelManifest | None) -> None:
+        """Raise `ModelLoadError` for a model that would be misread, or that loading or predicting
+        would not survive. Called once, in a process of its own that may die of it."""
+
+    def load(
+        self, directory: Path, manifest: ModelManifest | None, options: ServingOptions
+    ) -> Model:
         """Load a model. Raises `ModelLoadError`. The directory is only read."""
+
+    def select(self, model: Model, values: Floats, keys: Sequence[str]) -> dict[str, Any]:
+        """The columns that `keys`, some of `output_keys`, name: arrays of `n_rows` or
+        `[n_rows, k]`, NaN where a key does not apply to the model."""

@@ -4,17 +4,19 @@ Training imports the `xgboost` package, serving only its library; neither happen
 needed.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from container import content_types
-from container.codecs.base import Columns
+from container.codecs.base import Columns, Floats
+from container.errors import ModelLoadError
 from container.manifest import ModelManifest
 
 if TYPE_CHECKING:
-    from container.algorithms.base import TrainedModel, TrainingInput
+    from container.algorithms.base import ServingOptions, TrainedModel, TrainingInput
     from container.algorithms.xgboost_hyperparameters import XGBoostHyperparameters
-    from container.algorithms.xgboost_model import XGBoostModel
+    from container.algorithms.xgboost_model import XGBoostEnsemble, XGBoostModel
 
 
 class XGBoostAlgorithm:
@@ -24,10 +26,30 @@ class XGBoostAlgorithm:
     required_channels = ("train",)
     optional_channels = ("validation",)
     training_types = (content_types.CSV, content_types.LIBSVM)
-    request_types = (content_types.LIBSVM, content_types.CSV)
-    response_types = (content_types.CSV, content_types.JSON)
+    request_types = (
+        content_types.LIBSVM,
+        content_types.CSV,
+        content_types.JSON,
+        content_types.JSON_LINES,
+        content_types.RECORDIO,
+        content_types.NPY,
+        content_types.NPZ,
+        content_types.PARQUET,
+    )
+    response_types = (
+        content_types.CSV,
+        content_types.JSON,
+        content_types.JSON_LINES,
+        content_types.RECORDIO,
+        content_types.NPY,
+    )
     is_fork_safe = True
     is_thread_safe = True
+    is_quick = True
+    output_keys = (
+        *("predicted_score", "predicted_label", "labels", "probability", "probabilities"),
+        *("raw_score", "raw_scores"),
+    )
 
     def hyperparameters(self) -> "type[XGBoostHyperparameters]":
         from container.algorithms.xgboost_hyperparameters import XGBoostHyperparameters
@@ -43,16 +65,41 @@ class XGBoostAlgorithm:
         return fit(job)
 
     def recognises(self, directory: Path) -> bool:
-        from container.algorithms.xgboost_model import find_model_file
+        from container.algorithms.xgboost_files import model_files
 
-        return find_model_file(directory) is not None
+        return bool(model_files(directory, None))
 
-    def load(self, directory: Path, manifest: ModelManifest | None) -> "XGBoostModel":
-        from container.algorithms.xgboost_model import MODEL_FILE, XGBoostModel, find_model_file
+    def verify(self, directory: Path, manifest: ModelManifest | None) -> None:
+        from container.algorithms.xgboost_model import verify
 
-        file = (find_model_file(directory) if manifest is None else None) or directory / MODEL_FILE
-        best_iteration = manifest.model.best_iteration if manifest else None
-        return XGBoostModel(file, best_iteration=best_iteration)
+        verify(self._files(directory, manifest))
+
+    def load(
+        self, directory: Path, manifest: ModelManifest | None, options: "ServingOptions"
+    ) -> "XGBoostModel | XGBoostEnsemble":
+        from container.algorithms.xgboost_model import XGBoostEnsemble, XGBoostModel
+
+        files = self._files(directory, manifest)
+        if len(files) == 1 or not options.ensemble:
+            best_iteration = manifest.model.best_iteration if manifest else None
+            return XGBoostModel(files[0], best_iteration=best_iteration)
+        return XGBoostEnsemble([XGBoostModel(file) for file in files])
+
+    def select(
+        self, model: "XGBoostModel | XGBoostEnsemble", values: Floats, keys: Sequence[str]
+    ) -> dict[str, Any]:
+        from container.algorithms.xgboost_outputs import select
+
+        return select(values, keys, objective=model.objective, n_classes=model.n_classes)
+
+    @staticmethod
+    def _files(directory: Path, manifest: ModelManifest | None) -> list[Path]:
+        from container.algorithms.xgboost_files import model_files
+
+        files = model_files(directory, manifest)
+        if not files:
+            raise ModelLoadError("the manifest names no file that is called as a model is")
+        return files
 
 
 ALGORITHM = XGBoostAlgorithm()

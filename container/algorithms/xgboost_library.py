@@ -40,6 +40,8 @@ def _library() -> ctypes.CDLL:
         ("XGBoosterSetParam", c_void_p, c_char_p, c_char_p),
         ("XGBoosterLoadModelFromBuffer", c_void_p, c_void_p, c_uint64),
         ("XGBoosterGetNumFeature", c_void_p, POINTER(c_uint64)),
+        ("XGBoosterBoostedRounds", c_void_p, POINTER(c_int)),
+        ("XGBoostVersion", POINTER(c_int), POINTER(c_int), POINTER(c_int)),
         ("XGBoosterGetAttr", c_void_p, c_char_p, POINTER(c_char_p), POINTER(c_int)),
         ("XGBoosterSaveJsonConfig", c_void_p, POINTER(c_uint64), POINTER(c_char_p)),
         ("XGProxyDMatrixCreate", POINTER(c_void_p)),
@@ -114,6 +116,13 @@ def clean_message(text: str) -> str:
     return " ".join(text.split())
 
 
+def installed_version() -> tuple[int, int, int]:
+    """The library's version."""
+    major, minor, patch = c_int(), c_int(), c_int()
+    _library().XGBoostVersion(byref(major), byref(minor), byref(patch))
+    return major.value, minor.value, patch.value
+
+
 class Booster:
     """A model in the library's memory. Predicting is safe from several threads at once."""
 
@@ -141,6 +150,12 @@ class Booster:
         """Width of a record."""
         count = c_uint64()
         self._call("XGBoosterGetNumFeature", self._handle, byref(count))
+        return count.value
+
+    def n_rounds(self) -> int:
+        """How many rounds the model was boosted for."""
+        count = c_int()
+        self._call("XGBoosterBoostedRounds", self._handle, byref(count))
         return count.value
 
     def attribute(self, name: str) -> str | None:

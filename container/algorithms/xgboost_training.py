@@ -10,6 +10,7 @@ import xgboost
 
 from container.algorithms.base import TrainingInput
 from container.algorithms.xgboost_data import build_matrices
+from container.algorithms.xgboost_files import MODEL_FILE
 from container.algorithms.xgboost_hyperparameters import XGBoostHyperparameters
 from container.algorithms.xgboost_library import clean_message
 from container.algorithms.xgboost_metrics import (
@@ -18,7 +19,6 @@ from container.algorithms.xgboost_metrics import (
     is_better_larger,
     is_ours,
 )
-from container.algorithms.xgboost_model import MODEL_FILE
 from container.errors import HyperparameterError, TrainingError
 from container.manifest import Framework, ModelFacts
 

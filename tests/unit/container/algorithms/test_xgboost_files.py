@@ -1,0 +1,175 @@
+"""Which files are models, in whatever form AWS's container and others left them."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xgboost
+
+from container.algorithms.base import ServingOptions
+from container.algorithms.xgboost_handler import ALGORITHM
+from container.algorithms.xgboost_model import XGBoostEnsemble
+from container.errors import ModelLoadError
+
+RANDOM = np.random.default_rng(3)
+FEATURES = RANDOM.normal(size=(200, 4)).astype(np.float32)
+OPTIONS = ServingOptions()
+
+
+def _booster(seed: int = 0, **parameters: Any) -> xgboost.Booster:
+    labels = (FEATURES[:, seed % 4] > 0).astype(np.float32)
+    given = {"objective": "binary:logistic", "nthread": 1} | parameters
+    return xgboost.train(given, xgboost.DMatrix(FEATURES, labels), 4)
+
+
+def _predicted(booster: xgboost.Booster) -> np.ndarray:
+    return booster.predict(xgboost.DMatrix(FEATURES))
+
+
+@pytest.mark.parametrize("name", ["xgboost-model", "model.ubj", "anything", "model.json"])
+@pytest.mark.parametrize("raw_format", ["ubj", "json"])
+def test_model_is_known_by_its_content(tmp_path: Path, name: str, raw_format: str) -> None:
+    """PITFALLS 31: the name does not have to say the format."""
+    booster = _booster()
+    (tmp_path / name).write_bytes(booster.save_raw(raw_format))
+
+    assert ALGORITHM.recognises(tmp_path)
+    model = ALGORITHM.load(tmp_path, None, OPTIONS)
+
+    np.testing.assert_array_equal(model.predict(FEATURES), _predicted(booster))
+
+
+def test_foreign_files_are_no_models(tmp_path: Path) -> None:
+    """C-060: settings, notes, what a finder leaves, a directory of code."""
+    (tmp_path / "model.ubj").write_bytes(_booster().save_raw("ubj"))
+    (tmp_path / "._model.ubj").write_bytes(_booster().save_raw("ubj"))
+    (tmp_path / "config.json").write_text('{"threshold": 0.5, "learner_count": 1}')
+    (tmp_path / "labels.json").write_text("[1, 2]")
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "scaler.pkl").write_bytes(b"not even a pickle")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "inference.py").write_text("")
+
+    model = ALGORITHM.load(tmp_path, None, OPTIONS)
+
+    np.testing.assert_array_equal(model.predict(FEATURES), _predicted(_booster()))
+
+
+def test_directory_without_a_model_is_not_recognised(tmp_path: Path) -> None:
+    """Another algorithm may know it."""
+    (tmp_path / "config.json").write_text('{"a": 1}')
+
+    assert not ALGORITHM.recognises(tmp_path)
+    assert not ALGORITHM.recognises(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_pickled_booster_loads_without_unpickling(tmp_path: Path, protocol: int) -> None:
+    """C-097: what AWS's container wrote with pickle.dump, in every protocol."""
+    booster = _booster()
+    (tmp_path / "xgboost-model").write_bytes(pickle.dumps(booster, protocol))
+
+    ALGORITHM.verify(tmp_path, None)
+    model = ALGORITHM.load(tmp_path, None, OPTIONS)
+
+    np.testing.assert_array_equal(model.predict(FEATURES), _predicted(booster))
+
+
+class Evil:
+    """Makes a pickle that calls something."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (lambda canary: Evil(os.system, f"touch {canary}"), "posix.system"),
+        (lambda canary: Evil(eval, f"open({str(canary)!r}, 'w')"), "builtins.eval"),
+        (lambda canary: Evil(Path.touch, canary), "pathlib"),
+        (lambda canary: Evil(getattr, "", "join"), "builtins.getattr"),
+        (lambda canary: Evil(bytearray, 10**12), "bytearray"),
+        (lambda canary: xgboost.XGBClassifier(), "xgboost.sklearn.XGBClassifier"),
+        (lambda canary: {"handle": b"x"}, "without a booster"),
+        (lambda canary: [1, 2], "without a booster"),
+    ],
+)
+def test_hostile_pickle_is_refused_by_name_and_never_run(
+    tmp_path: Path, content: Any, named: str
+) -> None:
+    """PITFALLS 23: nothing but a booster and its parts can come out of a pickle."""
+    canary = tmp_path / "canary"
+    (tmp_path / "xgboost-model").write_bytes(pickle.dumps(content(canary)))
+
+    with pytest.raises(ModelLoadError, match=named):
+        ALGORITHM.load(tmp_path, None, OPTIONS)
+
+    assert not canary.exists()
+
+
+def test_pickle_with_a_booster_of_old_says_what_to_do(tmp_path: Path) -> None:
+    """PITFALLS A10-102: its bytes are in a form that XGBoost itself has given up."""
+    state = {"handle": bytearray(b"CONFIG-offset:\x00\x00binf"), "feature_names": None}
+    # Booster.__new__, the state, then BUILD: what protocol 2 writes for an object with a state.
+    content = b"\x80\x02cxgboost.core\nBooster\n)\x81" + pickle.dumps(state, 2)[2:-1] + b"b."
+    (tmp_path / "xgboost-model").write_bytes(content)
+
+    with pytest.raises(ModelLoadError, match="in the binary format that XGBoost"):
+        ALGORITHM.load(tmp_path, None, OPTIONS)
+
+
+def _ensemble(directory: Path, boosters: list[xgboost.Booster]) -> None:
+    for index, booster in enumerate(boosters):
+        (directory / f"xgboost-model-{index}").write_bytes(booster.save_raw("ubj"))
+
+
+def test_several_models_predict_their_mean(tmp_path: Path) -> None:
+    """CONTRACT 7.4: the models of a k-fold job are one ensemble."""
+    boosters = [_booster(seed) for seed in range(11)]
+    _ensemble(tmp_path, boosters)
+
+    model = ALGORITHM.load(tmp_path, None, OPTIONS)
+
+    assert isinstance(model, XGBoostEnsemble)
+    expected = np.mean([_predicted(booster) for booster in boosters], axis=0)
+    np.testing.assert_allclose(model.predict(FEATURES), expected, atol=1e-6)
+
+
+def test_several_models_vote_where_they_name_classes(tmp_path: Path) -> None:
+    """CONTRACT 7.4: the mean of class 0 and class 2 is not class 1."""
+    labels = [RANDOM.integers(0, 3, 200).astype(np.float32) for _ in range(3)]
+    given = {"objective": "multi:softmax", "num_class": 3, "nthread": 1}
+    boosters = [xgboost.train(given, xgboost.DMatrix(FEATURES, label), 3) for label in labels]
+    _ensemble(tmp_path, boosters)
+
+    predicted = ALGORITHM.load(tmp_path, None, OPTIONS).predict(FEATURES)
+
+    votes = np.array([_predicted(booster) for booster in boosters]).astype(int)
+    expected = [np.bincount(column, minlength=3).argmax() for column in votes.T]
+    np.testing.assert_array_equal(predicted, expected)
+
+
+def test_ensemble_can_be_switched_off(tmp_path: Path) -> None:
+    """SAGEMAKER_INFERENCE_ENSEMBLE=false: the first by number, never by the directory's order."""
+    boosters = [_booster(seed) for seed in range(3)]
+    _ensemble(tmp_path, boosters)
+
+    model = ALGORITHM.load(tmp_path, None, ServingOptions(ensemble=False))
+
+    np.testing.assert_array_equal(model.predict(FEATURES), _predicted(boosters[0]))
+
+
+def test_models_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
+    """Two models of different width are no ensemble."""
+    narrow = xgboost.train({}, xgboost.DMatrix(FEATURES[:, :2], FEATURES[:, 0]), 2)
+    _ensemble(tmp_path, [_booster(), narrow])
+
+    with pytest.raises(ModelLoadError, match="do not go together"):
+        ALGORITHM.load(tmp_path, None, OPTIONS)
