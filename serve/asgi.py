@@ -9,7 +9,7 @@ ping never waits behind a prediction. Every other path belongs to the Flask appl
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from serve.capacity import Capacity
 from serve.error_reply import error_body, request_id
 from serve.invocation import Answer, Invocation, Servable
 from serve.observation import Observation, Observer
-from serve.replies import Receive, Reply, Send
+from serve.replies import Pieces, Receive, Reply, Send
 from serve.request_body import ClientDisconnectedError, RequestBodies
 
 Scope = MutableMapping[str, Any]
@@ -85,11 +85,15 @@ class InferenceApplication:
             await replies.refuse_websocket(receive, send)
             return
         path, method = scope["path"], scope["method"]
+        if path.startswith("http://"):  # the absolute form, which RFC 9112 has every server take
+            path = "/" + path.partition("://")[2].partition("/")[2]
+            scope = {**scope, "path": path}
         allowed = _METHODS.get(path)
         if allowed is None:
             await self._others(scope, receive, send)
         elif method not in allowed:
-            await replies.send_whole(send, replies.method_not_allowed(path, method, allowed))
+            reply = replies.method_not_allowed(path, method, allowed)
+            await replies.send_whole(send, reply._replace(body=b"") if method == "HEAD" else reply)
         elif path == "/ping":
             status = 200 if self._draining_since is None else 503
             await replies.send_whole(send, Reply(status))
@@ -160,13 +164,16 @@ class InferenceApplication:
     async def _answer(self, seen: Observation, body: bytes, headers: dict[bytes, bytes]) -> Answer:
         encoding = headers.get(b"content-encoding")
         if encoding is None and len(body) <= _INLINE_BYTES and self._servable.is_quick:
-            return self._servable.invoke(_invocation(body, headers))
+            return self._servable.invoke(_invocation(body, headers, seen.request_id))
         queued = time.perf_counter()
+        has_begun = False
 
         def work() -> Answer:
+            nonlocal has_begun
+            has_begun = True
             seen.queue_seconds = time.perf_counter() - queued
             inflated = self._bodies.inflate(body, _text(headers, b"content-encoding").lower())
-            return self._servable.invoke(_invocation(inflated, headers))
+            return self._servable.invoke(_invocation(inflated, headers, seen.request_id))
 
         try:
             async with asyncio.timeout(self._timeout_seconds) as limit:
@@ -174,8 +181,8 @@ class InferenceApplication:
         except TimeoutError as error:
             if not limit.expired():  # the model's own
                 raise
-            # The thread cannot be stopped; the process that it lives in can.
-            self._retire()
+            if has_begun:  # the thread cannot be stopped; the process that it lives in can
+                self._retire()
             raise InvocationTimeoutError(
                 self._timeout_seconds, "SAGEMAKER_MODEL_SERVER_TIMEOUT"
             ) from error
@@ -184,20 +191,25 @@ class InferenceApplication:
         self,
         seen: Observation,
         reply: Reply,
-        pieces: Iterator[bytes],
+        pieces: Pieces,
         receive: Receive,
         send: Send,
     ) -> None:
         in_thread = partial(self._capacity.run, has_begun=True)
+        limit = asyncio.timeout(replies.STREAM_SECONDS + self._timeout_seconds)
         try:
-            await replies.stream(send, receive, reply, pieces, in_thread)
+            async with limit:
+                await replies.stream(send, receive, reply, pieces, in_thread)
         except Exception as error:
+            if limit.expired():  # the last piece does not come
+                self._retire()
             seen.error = error
             raise
 
 
-def _invocation(body: bytes, headers: dict[bytes, bytes]) -> Invocation:
-    return Invocation(body, _text(headers, b"content-type"), _text(headers, b"accept"), headers)
+def _invocation(body: bytes, headers: dict[bytes, bytes], identity: str) -> Invocation:
+    content_type, accept = _text(headers, b"content-type"), _text(headers, b"accept")
+    return Invocation(body, content_type, accept, headers, identity)
 
 
 def _text(headers: dict[bytes, bytes], name: bytes) -> str:

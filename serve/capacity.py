@@ -59,7 +59,9 @@ class Capacity:
 def _settle(
     loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any]", work: Callable[[], Any]
 ) -> None:
-    """Run in a thread; the future belongs to the loop and is only touched there."""
+    """Run in a thread; the future belongs to the loop and is only settled there."""
+    if future.done():  # nobody waits for it any more
+        return
     try:
         result = work()
     except BaseException as error:  # noqa: BLE001 - also SystemExit: it is the request that ends

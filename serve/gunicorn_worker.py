@@ -10,35 +10,62 @@ What differs from the stock ones (gunicorn 27.0.1) and why:
 - A worker that is told to leave while it is being born leaves. Between the fork and its own
   handlers a stock worker has the arbiter's, which only note the signal: the arbiter then waited
   until the time was up and killed it.
-- Log lines go where all others go, as JSON.
+- A connection that sends no request is closed, and idle ones make room where there are too many:
+  the stock worker waits for the first request for ever and counts nothing.
+- Workers that keep dying before they can serve end the server instead of being born for ever.
+- A client that closes its side after a request gets its answer.
+- Log lines go where all others go, as JSON, and so do the answers to what is not HTTP.
 """
 
 import asyncio
 import contextlib
+import errno
 import logging
+import mmap
 import os
 import signal
 import socket
+import threading
 from collections.abc import Coroutine
+from http import HTTPStatus
 from typing import Any
 
 from gunicorn import glogging
 from gunicorn.arbiter import Arbiter
+from gunicorn.asgi import protocol
 from gunicorn.asgi.protocol import ASGIProtocol
+from gunicorn.errors import HaltServer
 from gunicorn.workers.gasgi import ASGIWorker
 
 from serve.asgi import ASGIApp, InferenceApplication, Scope
+from serve.error_reply import CONTENT_TYPE, error_body, request_id
 from serve.replies import Receive, Send
 
 # Out of gunicorn's graceful_timeout, what is left for closing connections and for the arbiter.
 _RESERVED_SECONDS = 2.0
 _CLOSING_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 1.0
+# A connection costs about 20 KB; the platform keeps a few dozen.
+_MAX_CONNECTIONS = 4096
+_FIRST_REQUEST_SECONDS = 30.0
+_ACCEPT_PAUSE_SECONDS = 0.5
+_MAX_FAILED_BIRTHS = 3
+# Statuses that gunicorn's own table of reasons lacks.
+_REASONS = {status: HTTPStatus(status).phrase for status in (406, 424, 507)}
 _LEAVE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 class InferenceArbiter(Arbiter):  # type: ignore[misc] # gunicorn ships no type information
-    """Starts workers that cannot miss a signal."""
+    """Starts workers that cannot miss a signal, and gives up on those that never get ready."""
+
+    n_failed_births = 0
+
+    def worker_died(self, worker: "InferenceWorker") -> None:
+        """Called for every worker that has ended (gunicorn's hook `child_exit`)."""
+        self.n_failed_births = 0 if worker.was_ready else self.n_failed_births + 1
+        if self.n_failed_births >= _MAX_FAILED_BIRTHS:
+            reason = f"{self.n_failed_births} workers in a row died before they were ready."
+            raise HaltServer(reason, self.WORKER_BOOT_ERROR)
 
     def spawn_worker(self) -> int:
         """Fork a worker with the signals held back until it has handlers of its own."""
@@ -57,21 +84,66 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         super().__init__(worker)
         self.app: ASGIApp = self._counted
         self.n_running = 0
+        self._has_ended = False
+        self._first_request: asyncio.TimerHandle | None = None
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._first_request is not None:
+            self._first_request.cancel()
+            self._first_request = None
         self.n_running += 1
         try:
             await self.worker.asgi(scope, receive, send)
         finally:
             self.n_running -= 1
+            if self._has_ended:
+                self.worker.loop.call_soon(self.transport.close)
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        self.worker.connections.add(self)
+        self.worker.connections[self] = None
+        # From here on gunicorn's own keep-alive timer bounds the wait for the next request.
+        self._first_request = self.worker.loop.call_later(_FIRST_REQUEST_SECONDS, transport.close)
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.worker.connections.discard(self)
+        self.worker.connections.pop(self, None)
+        if self._first_request is not None:
+            self._first_request.cancel()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            super().data_received(data)
+        except ValueError:  # a number of thousands of digits, which the parser converts
+            self._send_error_response(400, "")
+            self.transport.close()
+
+    def eof_received(self) -> bool:
+        """Keep the connection open for the answer, if one is owed."""
+        self._has_ended = True
+        is_owed = self.n_running > 0 or self._current_request is not None
+        if is_owed:  # unless that request is just over
+            self.worker.loop.call_later(_CLOSING_SECONDS, self._close_unless_running)
+        return is_owed
+
+    def _close_unless_running(self) -> None:
+        if not self.n_running:
+            self.transport.close()
+
+    def _send_error_response(
+        self, status: int, message: str, extra_headers: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        """Answer what the parser refused; its own message may quote the request."""
+        reason = self._get_reason_phrase(status)
+        body = error_body("invalid_http", f"the request is refused: {reason}", request_id(""))
+        head = [
+            f"HTTP/1.1 {status} {reason}",
+            f"Content-Type: {CONTENT_TYPE}",
+            f"Content-Length: {len(body)}",
+            *(f"{name}: {value}" for name, value in extra_headers),
+            "Connection: close",
+        ]
+        self._safe_write("\r\n".join([*head, "", ""]).encode("latin-1") + body)
 
 
 class InferenceWorker(ASGIWorker):  # type: ignore[misc]
@@ -81,9 +153,15 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.connections: set[Connection] = set()
+        self.connections: dict[Connection, None] = {}  # the oldest first
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving = asyncio.Event()
+        self._ready = mmap.mmap(-1, 1)  # written here, read by the arbiter
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether it has ever come so far as to accept connections."""
+        return self._ready[0] != 0
 
     def init_signals(self) -> None:
         """Take over the signals that `InferenceArbiter.spawn_worker` held back."""
@@ -92,6 +170,7 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
 
     def load_wsgi(self) -> None:
         """Make the application, which asks to be replaced when it cannot go on."""
+        protocol._REASON_PHRASES.update(_REASONS)
         self.asgi = self.app.wsgi()(self.retire)
 
     def retire(self) -> None:
@@ -109,6 +188,14 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
         super().handle_quit_signal()
         self._leaving.set()
 
+    def run(self) -> None:
+        """Serve until told to leave; threads that a user's code started do not hold that up."""
+        super().run()
+        if any(not thread.daemon for thread in threading.enumerate()[1:]):
+            self.log.warning("Leaving threads behind that do not end (pid: %s)", self.pid)
+            logging.shutdown()
+            os._exit(0)
+
     async def _leave_when_done(self) -> None:
         try:
             async with asyncio.timeout(self.cfg.graceful_timeout - _RESERVED_SECONDS):
@@ -122,7 +209,8 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
         listeners = [listener.sock for listener in self.sockets]
         for listener in listeners:
             listener.setblocking(False)
-            self.loop.add_reader(listener, self._accept, listener)
+            self._listen(listener)
+        self._ready[0] = 1
         while self.alive and self.ppid == os.getppid():
             self.notify()
             with contextlib.suppress(TimeoutError):
@@ -139,13 +227,43 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
         while self.connections and self.loop.time() < deadline:
             await asyncio.sleep(0.01)
 
+    def _listen(self, listener: socket.socket) -> None:
+        self.loop.add_reader(listener, self._accept, listener)
+
     def _accept(self, listener: socket.socket) -> None:
+        if len(self.connections) >= _MAX_CONNECTIONS and not self._close_an_idle_connection():
+            self._pause(listener)
+            return
         try:
             client, _ = listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return  # a sibling was faster, or the client has gone
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                raise
+            self.log.warning("Cannot accept a connection: %s", error.strerror)
+            self._close_an_idle_connection()
+            self._pause(listener)
+            return
         client.setblocking(False)
         self._start(self._connect(client))
+
+    def _pause(self, listener: socket.socket) -> None:
+        """Leave what waits to the kernel's queue, rather than ask for it again at once."""
+        self.loop.remove_reader(listener)
+        self.loop.call_later(_ACCEPT_PAUSE_SECONDS, self._resume, listener)
+
+    def _resume(self, listener: socket.socket) -> None:
+        if not self._leaving.is_set():
+            self._listen(listener)
+
+    def _close_an_idle_connection(self) -> bool:
+        idle = next((kept for kept in self.connections if not kept.n_running), None)
+        if idle is None:
+            return False
+        self.connections.pop(idle)
+        idle.transport.close()
+        return True
 
     async def _connect(self, client: socket.socket) -> None:
         try:

@@ -4,15 +4,19 @@ Every way in joins here: the ASGI application, the routes of many models, and th
 multi-model-server handler.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
 from container import codecs, content_types
 from container.algorithms.base import Algorithm, Model
-from container.codecs.base import Batch, Columns, SparseRows
-from container.errors import MalformedPayloadError, UnsupportedContentTypeError
+from container.codecs.base import Batch, Columns, Floats, Selected, SparseRows
+from container.errors import (
+    MalformedPayloadError,
+    PredictionError,
+    UnsupportedContentTypeError,
+)
 
 
 class Invocation(NamedTuple):
@@ -22,16 +26,18 @@ class Invocation(NamedTuple):
     content_type: str = ""
     accept: str = ""
     headers: Mapping[bytes, bytes] = {}  # as ASGI has them: only user code looks at them
+    request_id: str = ""
 
 
 class Answer(NamedTuple):
     """What it gets.
 
-    A body that is an iterator is streamed, piece by piece. Without a content type there is no
-    body. `stages` are the seconds that decoding, predicting and encoding took.
+    A body that is a generator is streamed, piece by piece, and closed in the thread that runs it.
+    Without a content type there is no body. `stages` are the seconds that decoding, predicting and
+    encoding took.
     """
 
-    body: bytes | Iterator[bytes]
+    body: bytes | Generator[bytes, None, None]
     content_type: str = ""
     n_rows: int = 0
     stages: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -65,7 +71,13 @@ class ModelServable:
     algorithm: Algorithm
     model: Model
     default_accept: str  # one of the algorithm's response types
-    is_quick: bool = field(default=True, init=False)
+    output_keys: tuple[str, ...] = ()  # what is answered instead of the score
+    is_batch: bool = False  # whether answers are joined byte by byte
+
+    @property
+    def is_quick(self) -> bool:
+        # What is not thread-safe is always called from the one thread that it has.
+        return self.algorithm.is_quick and self.algorithm.is_thread_safe
 
     @property
     def is_thread_safe(self) -> bool:
@@ -89,20 +101,35 @@ class ModelServable:
             invocation.accept, algorithm.response_types, self.default_accept
         )
         started = perf_counter()
-        batch = codecs.decoder(media.name)(invocation.body, _columns(media.parameters))
-        _check_width(batch, self.model.n_features)
+        batch = codecs.decoder(media.name)(invocation.body, columns_of(media.parameters))
+        check_width(batch, self.model.n_features)
         decoded = perf_counter()
         values = self.model.predict(batch.features)
         predicted = perf_counter()
-        body = codecs.encode(values, accept)
+        if len(values) != batch.n_rows:
+            raise PredictionError(
+                f"the model gave {len(values)} predictions for {batch.n_rows} records"
+            )
+        body = self._encode(values, accept)
         stages = (decoded - started, predicted - decoded, perf_counter() - predicted)
         return Answer(body, accept, batch.n_rows, stages)
+
+    def _encode(self, values: Floats, accept: str) -> bytes:
+        if self.output_keys:
+            columns = self.algorithm.select(self.model, values, self.output_keys)
+            body = codecs.encode_selected(Selected(self.output_keys, columns), accept)
+        else:
+            body = codecs.encode(values, accept)
+        if self.is_batch and accept == content_types.JSON:
+            body += b"\n"  # every other text format ends with one anyway (C-073)
+        return body
 
 
 _FEATURES_ONLY = Columns()
 
 
-def _columns(parameters: Mapping[str, str]) -> Columns:
+def columns_of(parameters: Mapping[str, str]) -> Columns:
+    """What the parameters of a content type say of its columns."""
     label_size = parameters.get("label_size", "0")
     if label_size == "0":
         return _FEATURES_ONLY
@@ -113,7 +140,7 @@ def _columns(parameters: Mapping[str, str]) -> Columns:
     return Columns(label_size=1)
 
 
-def _check_width(batch: Batch, n_features: int) -> None:
+def check_width(batch: Batch, n_features: int) -> None:
     """A missing column is an error, never a missing value."""
     is_sparse = isinstance(batch.features, SparseRows)
     if batch.n_features > n_features or (batch.n_features < n_features and not is_sparse):

@@ -4,15 +4,33 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from container import content_types, manifest
 from container.algorithms import registry
-from container.algorithms.base import Algorithm
+from container.algorithms.base import Algorithm, ServingOptions
 from container.errors import ModelLoadError, SettingsError
 from container.manifest import ModelManifest
+from container.settings import Settings
+from serve import toolkit_formats, trial, user_module
 from serve.invocation import ModelServable, Servable
+from serve.user_artifact import ScriptArtifact
 
 logger = logging.getLogger(__name__)
+
+
+class Loadable(Protocol):
+    """A model artifact that is known well enough to be loaded."""
+
+    @property
+    def is_fork_safe(self) -> bool:
+        """Whether it may be loaded before the workers are forked, and shared by them."""
+
+    def load(self) -> Servable:
+        """Load the model; raises `ModelLoadError`."""
+
+    def try_out(self) -> None:
+        """Do all that serving will do, once, in a process that may die of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +41,17 @@ class Artifact:
     algorithm: Algorithm
     manifest: ModelManifest | None
     default_accept: str
+    settings: Settings
 
-    def load(self) -> Servable:
+    @property
+    def is_fork_safe(self) -> bool:
+        return self.algorithm.is_fork_safe
+
+    def load(self) -> ModelServable:
         """Load the model; raises `ModelLoadError`."""
         started = time.monotonic()
-        model = self.algorithm.load(self.directory, self.manifest)
+        options = ServingOptions(ensemble=self.settings.ensemble)
+        model = self.algorithm.load(self.directory, self.manifest, options)
         logger.info(
             "model_loaded",
             extra={
@@ -37,33 +61,62 @@ class Artifact:
                 "duration_seconds": round(time.monotonic() - started, 4),
             },
         )
-        return ModelServable(self.algorithm, model, self.default_accept)
+        return ModelServable(
+            self.algorithm,
+            model,
+            self.default_accept,
+            self.settings.output_keys,
+            self.settings.is_batch,
+        )
+
+    def try_out(self) -> None:
+        """Verify, load, and predict for a record of zeros."""
+        trial.try_model(
+            self.algorithm,
+            self.directory,
+            self.manifest,
+            ServingOptions(ensemble=self.settings.ensemble),
+        )
 
 
-def inspect(model_dir: Path, default_accept: str | None) -> Artifact:
-    """Find out what lies in `model_dir`, which is only read.
+def inspect(model_dir: Path, settings: Settings) -> Loadable:
+    """Find out what lies in `model_dir`, which is only read: a script, or an algorithm's model.
 
-    Args:
-        model_dir: What the platform unpacked, or training left.
-        default_accept: The answer to `*/*`, as SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT gives it, or
-            None for the algorithm's own.
     Raises:
-        ModelLoadError: there is no model, or it is not what its manifest says.
-        SettingsError: the algorithm does not write `default_accept`.
+        ModelLoadError: there is no model or no script, or it is not what its manifest says.
+        SettingsError: the algorithm does not write what the settings ask for.
     """
     if not model_dir.is_dir():
         raise ModelLoadError(
             f"there is no directory {model_dir}; mount a trained model there, or train first"
         )
     described = manifest.read(model_dir)
+    script = user_module.find(model_dir, settings.program)
+    user_module.warn_of_what_is_not_used(model_dir, script)
+    if script is not None:
+        accept = settings.default_accept or toolkit_formats.RESPONSE_TYPES[0]
+        options = ServingOptions(ensemble=settings.ensemble)
+        return ScriptArtifact(model_dir, script, described, accept, options)
     algorithm = registry.for_artifact(model_dir, described)
-    accept = algorithm.response_types[0]
-    if default_accept is not None:
-        accept = content_types.parse(default_accept).name
-        if accept not in algorithm.response_types:
+    accept = _default_accept(algorithm, settings)
+    for key in settings.output_keys:
+        if key not in algorithm.output_keys:
             raise SettingsError(
-                "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT",
-                default_accept,
-                f"one of {', '.join(algorithm.response_types)}",
+                "SAGEMAKER_INFERENCE_OUTPUT",
+                key,
+                f"some of {', '.join(algorithm.output_keys) or 'nothing, with this algorithm'}",
             )
-    return Artifact(model_dir, algorithm, described, accept)
+    return Artifact(model_dir, algorithm, described, accept, settings)
+
+
+def _default_accept(algorithm: Algorithm, settings: Settings) -> str:
+    if settings.default_accept is None:
+        return algorithm.response_types[0]
+    accept = content_types.parse(settings.default_accept).name
+    if accept not in algorithm.response_types:
+        raise SettingsError(
+            "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT",
+            settings.default_accept,
+            f"one of {', '.join(algorithm.response_types)}",
+        )
+    return accept

@@ -1,7 +1,8 @@
 """What goes back to a client: whole, streamed, or an error in its one form."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+import contextlib
+from collections.abc import Awaitable, Callable, Generator, MutableMapping
 from typing import Any, NamedTuple
 
 from container.errors import ContainerError, OverloadedError, PayloadTooLargeError, SlowRequestError
@@ -13,13 +14,14 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = tuple[tuple[bytes, bytes], ...]
+Pieces = Generator[bytes, None, None]
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 JSON: Headers = ((b"content-type", CONTENT_TYPE.encode()),)
 _CLOSE = (b"connection", b"close")
 _RETRY = (b"retry-after", b"1")
 # The platform gives a streamed reply 8 minutes (C-065).
-_STREAM_SECONDS = 8 * 60.0
+STREAM_SECONDS = 8 * 60.0
 _START, _BODY = "http.response.start", "http.response.body"
 
 
@@ -29,7 +31,7 @@ class Reply(NamedTuple):
     status: int
     body: bytes = b""
     headers: Headers = ()
-    pieces: Iterator[bytes] | None = None
+    pieces: Pieces | None = None
 
 
 def of_answer(answer: Answer) -> Reply:
@@ -76,7 +78,7 @@ async def send_whole(send: Send, reply: Reply) -> None:
 
 
 async def stream(
-    send: Send, receive: Receive, reply: Reply, pieces: Iterator[bytes], in_thread: InThread
+    send: Send, receive: Receive, reply: Reply, pieces: Pieces, in_thread: InThread
 ) -> None:
     """Send pieces as they are made, each before the next one is asked for.
 
@@ -84,20 +86,21 @@ async def stream(
     connection, so that the client cannot take half an answer for a whole one (C-066).
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + _STREAM_SECONDS
+    deadline = loop.time() + STREAM_SECONDS
     gone = asyncio.create_task(_disconnected(receive))
 
     def send_from_thread(message: Message) -> None:
         asyncio.run_coroutine_threadsafe(_send(send, message), loop).result()
 
     def pump() -> None:
-        for piece in pieces:
-            if gone.done():
-                return
-            if loop.time() > deadline:
-                raise TimeoutError(f"the stream took longer than {_STREAM_SECONDS:g} s")
-            if piece:
-                send_from_thread({"type": _BODY, "body": piece, "more_body": True})
+        with contextlib.closing(pieces):
+            for piece in pieces:
+                if gone.done():
+                    return
+                if loop.time() > deadline:
+                    raise TimeoutError(f"the stream took longer than {STREAM_SECONDS:g} s")
+                if piece:
+                    send_from_thread({"type": _BODY, "body": piece, "more_body": True})
 
     await send({"type": _START, "status": reply.status, "headers": list(reply.headers)})
     try:

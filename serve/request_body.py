@@ -50,6 +50,11 @@ class RequestBodies:
             PayloadTooLargeError, OverloadedError: as soon as it is known.
             SlowRequestError, ClientDisconnectedError: it did not come, or not all of it.
         """
+        declared = headers.get(b"content-length", b"")
+        if self._max_bytes and declared.isdigit() and int(declared) > self._max_bytes:
+            if b"expect" not in headers:  # who asks first sends nothing when refused
+                await _discard({"type": "http.request", "more_body": True}, receive)
+            raise PayloadTooLargeError(self._max_bytes, _SIZE_SETTING)
         message = await receive()  # most bodies are there already, in one piece
         if message["type"] == "http.request" and not message["more_body"]:
             body: bytes = message["body"]
@@ -58,7 +63,7 @@ class RequestBodies:
                 return body
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                return await self._read_on(message, headers, receive)
+                return await self._read_on(message, receive)
         except TimeoutError as error:
             raise SlowRequestError(self._timeout_seconds, _TIME_SETTING) from error
 
@@ -95,11 +100,7 @@ class RequestBodies:
             raise MalformedPayloadError("the gzip stream ends too early")
         return b"".join(parts)
 
-    async def _read_on(
-        self, message: Message, headers: Mapping[bytes, bytes], receive: Receive
-    ) -> bytes:
-        declared = headers.get(b"content-length", b"")
-        n_bytes = int(declared) if declared.isdigit() else 0
+    async def _read_on(self, message: Message, receive: Receive) -> bytes:
         parts: list[bytes] = []
         n_held = 0
         is_whole = False
@@ -108,8 +109,7 @@ class RequestBodies:
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnectedError
                 part: bytes = message["body"]
-                n_bytes = max(n_bytes, n_held + len(part))
-                if self._max_bytes and n_bytes > self._max_bytes:
+                if self._max_bytes and n_held + len(part) > self._max_bytes:
                     await _discard(message, receive)
                     raise PayloadTooLargeError(self._max_bytes, _SIZE_SETTING)
                 if self._n_held + len(part) > self._max_held_bytes:

@@ -8,16 +8,19 @@ that nobody is told that the server is ready before it is (C-046).
 import gc
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from container import cgroup, logs
-from container.errors import ContainerError, SettingsError
+from container.errors import AlgorithmError, ContainerError, PlatformError, SettingsError
 from container.settings import Settings
 
 if TYPE_CHECKING:
     from serve.asgi import InferenceApplication, Limits
     from serve.invocation import Servable
+    from serve.loading import Loadable
     from serve.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -46,22 +49,44 @@ def main(environ: Mapping[str, str]) -> int:
         _run(settings)
     except ContainerError as error:
         return _fail(error)
+    except OSError as error:
+        problem = f"{error.strerror or error}: {error.filename or 'no file'}"
+        return _fail(PlatformError(problem), cause=error)
+    except Exception as error:  # noqa: BLE001 - the one boundary: the reason is the last line
+        wrapped = AlgorithmError(f"internal error: {type(error).__name__}: {error}")
+        return _fail(wrapped, cause=error)
     return 0
 
 
 def _run(settings: Settings) -> None:
-    from serve import loading
+    from serve import loading, trial
     from serve.metrics import Metrics
 
-    artifact = loading.inspect(settings.base_dir / "model", settings.default_accept)
-    # What cannot be forked is loaded once in each worker instead.
-    shared = artifact.load() if artifact.algorithm.is_fork_safe else None
+    artifact = loading.inspect(settings.base_dir / "model", settings)
+    trial.in_child(artifact.try_out)
+    # What cannot be forked is loaded once in each worker instead; nor can OpenMP's threads be.
+    can_share = artifact.is_fork_safe and os.environ["OMP_NUM_THREADS"] == "1"
+    shared = artifact.load() if can_share else None
     metrics = Metrics()
     n_workers = settings.workers or cgroup.cpu_count()
     try:
-        _serve(settings, n_workers, metrics, lambda: shared or artifact.load())
+        _serve(settings, n_workers, metrics, lambda: shared or _load_in_worker(artifact))
     finally:
         metrics.close()
+
+
+def _load_in_worker(artifact: "Loadable") -> "Servable":
+    """Load the model, or end with the exit code that ends the server: it would not load elsewhere.
+
+    The traceback is logged, since it may be the user's own code that failed.
+    """
+    from gunicorn.arbiter import Arbiter
+
+    try:
+        return artifact.load()
+    except ContainerError as error:
+        _fail(error, cause=error)
+        sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
 
 def _serve(
@@ -132,13 +157,19 @@ def _gunicorn_options(settings: Settings, n_workers: int, metrics: "Metrics") ->
         "limit_request_fields": _MAX_HEADERS,
         "logger_class": JsonLogger,
         "control_socket_disable": True,  # it would need a writable home directory
-        "child_exit": lambda server, worker: metrics.forget_process(worker.pid),
+        "child_exit": partial(_worker_exit, metrics),
     }
 
 
-def _fail(error: ContainerError) -> int:
+def _worker_exit(metrics: "Metrics", server: Any, worker: Any) -> None:
+    metrics.forget_process(worker.pid)
+    server.worker_died(worker)
+
+
+def _fail(error: ContainerError, *, cause: Exception | None = None) -> int:
     logger.error(
         "server_failed",
         extra={"code": error.code, "reason": error.message, "details": error.details},
+        exc_info=cause,
     )
     return 1

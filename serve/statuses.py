@@ -1,4 +1,7 @@
-"""The HTTP status of every error, the only such table (`tests/architecture` keeps it complete)."""
+"""The HTTP status of every error, the only such table (`tests/architecture` keeps it complete).
+
+A user's own code may choose another one for what it refuses (`errors.UserCodeError`).
+"""
 
 from container import errors
 from container.errors import ContainerError
@@ -13,6 +16,7 @@ _STATUSES: dict[type[ContainerError], int] = {
     errors.UnsupportedContentEncodingError: 415,
     errors.OverloadedError: 503,
     errors.InvocationTimeoutError: 503,
+    errors.UserCodeError: 500,  # in name only: it brings its own
     # The families, for what reaches a client only if something is badly wrong.
     errors.UserError: 400,
     errors.AlgorithmError: 500,
@@ -22,5 +26,6 @@ _STATUSES: dict[type[ContainerError], int] = {
 
 
 def status_of(error: ContainerError) -> int:
-    """The status of the error's own class, or of the nearest class above it."""
-    return next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
+    """The status that the error brings, or that of its class, or of the nearest class above it."""
+    chosen: int | None = getattr(error, "status", None)
+    return chosen or next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)

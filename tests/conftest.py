@@ -7,6 +7,10 @@ import pytest
 
 from local_test.docker_engine import engine_answers, image_exists
 
+# Before any test imports a framework: some tests fork, and a process that has OpenMP's threads
+# cannot do that and go on.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 
 @pytest.fixture(autouse=True)
 def restored_environment() -> Iterator[None]:

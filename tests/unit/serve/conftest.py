@@ -1,8 +1,11 @@
 """Models that make the server's own behaviour visible, and a client without sockets."""
 
 import asyncio
+import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,11 +14,13 @@ from a2wsgi import WSGIMiddleware
 
 from container.codecs.base import Floats, SparseRows
 from container.settings import Settings
+from serve import loading
 from serve.app import create_app
 from serve.asgi import InferenceApplication, Limits
 from serve.invocation import ModelServable, Servable
 from serve.metrics import Metrics
 from serve.observation import Observer
+from serve.user_code import ScriptServable
 
 
 class SumModel:
@@ -43,7 +48,13 @@ class SumAlgorithm:
     response_types: tuple[str, ...] = ("text/csv", "application/json")
     is_fork_safe: bool = True
     is_thread_safe: bool = True
+    is_quick: bool = True
+    output_keys: tuple[str, ...] = ("half", "both")
     unused: dict[str, object] = field(default_factory=dict)
+
+    def select(self, model: Any, values: Floats, keys: Any) -> dict[str, Any]:
+        columns = {"half": values / 2, "both": np.column_stack([values, -values])}
+        return {key: columns[key] for key in keys}
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"serving must not touch {name}")
@@ -175,3 +186,47 @@ def server(servable: ModelServable, metrics: Metrics) -> Server:
 @pytest.fixture
 def client(server: Server) -> Client:
     return server.client()
+
+
+@pytest.fixture
+def own_interpreter(tmp_path: Path) -> Iterator[None]:
+    """What loading a user's code does to the interpreter is undone."""
+    path, writes_nothing = list(sys.path), sys.dont_write_bytecode
+    yield
+    sys.path[:], sys.dont_write_bytecode = path, writes_nothing
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(f"{tmp_path}/"):
+            del sys.modules[name]
+
+
+@dataclass
+class ModelDirectory:
+    """A model directory that a test fills."""
+
+    path: Path
+
+    def write(self, files: Mapping[str, str | bytes]) -> None:
+        for name, content in files.items():
+            file = self.path / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, str):
+                content = textwrap.dedent(content).encode()
+            file.write_bytes(content)
+
+    def load(
+        self, script: str, *, program: str | None = None, default_accept: str | None = None
+    ) -> ScriptServable:
+        """Load the directory with `script` as the user's code."""
+        self.write({f"code/{program or 'inference.py'}": script})
+        servable = loading.inspect(
+            self.path, Settings(default_accept=default_accept, program=program)
+        ).load()
+        assert isinstance(servable, ScriptServable)
+        return servable
+
+
+@pytest.fixture
+def model_directory(tmp_path: Path, own_interpreter: None) -> ModelDirectory:
+    directory = ModelDirectory(tmp_path / "model")
+    directory.path.mkdir()
+    return directory

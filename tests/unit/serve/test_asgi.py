@@ -84,6 +84,21 @@ def test_wrong_method_is_405_and_names_the_right_ones(
     assert _error(reply)["code"] == "method_not_allowed"
 
 
+def test_head_is_refused_without_a_body(client: Client) -> None:
+    """A HEAD reply has none, whatever it says."""
+    reply = client.request("HEAD", "/invocations")
+
+    assert reply.status == 405
+    assert reply.body == b""
+
+
+def test_absolute_form_of_a_path_is_the_path(client: Client) -> None:
+    """RFC 9112, section 3.2.2: every server takes it."""
+    assert client.request("GET", "http://host:8080/ping").status == 200
+    reply = client.request("POST", "http://host/invocations", b"1,2\n", CSV)
+    assert reply.body == b"3.0\n"
+
+
 @pytest.mark.parametrize("path", ["/", "/Ping", "//invocations", "/invocations/", "/models"])
 def test_unknown_path_is_404(client: Client, path: str) -> None:
     """C-047: Flask answers in the same form as the hot path."""

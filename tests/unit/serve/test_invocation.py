@@ -1,13 +1,17 @@
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from container.errors import (
     MalformedPayloadError,
+    PredictionError,
     UnsupportedAcceptError,
     UnsupportedContentTypeError,
 )
 from serve.invocation import EMPTY, Answer, Invocation, ModelServable
+from tests.unit.serve.conftest import SumAlgorithm
 
 
 def test_invoke_answers_in_the_default_type(servable: ModelServable) -> None:
@@ -69,3 +73,51 @@ def test_invoke_sparse_records_may_be_narrower_but_not_wider(servable: ModelServ
     """A column that does not occur is missing; one that the model lacks is an error."""
     with pytest.raises(MalformedPayloadError, match="3 features; the model takes 2"):
         servable.invoke(Invocation(b"0:1 2:1", "text/libsvm"))
+
+
+def test_invoke_answers_with_what_was_selected(servable: ModelServable) -> None:
+    """C-099: the keys asked for, in their order, instead of the score."""
+    selecting = replace(servable, output_keys=("both", "half"))
+
+    csv = selecting.invoke(Invocation(b"1,2\n3,4\n", "text/csv"))
+    as_json = selecting.invoke(Invocation(b"1,2\n", "text/csv", "application/json"))
+
+    assert csv.body == b'"[3.0, -3.0]",1.5\n"[7.0, -7.0]",3.5\n'
+    assert json.loads(as_json.body) == {"predictions": [{"both": [3.0, -3.0], "half": 1.5}]}
+
+
+@pytest.mark.parametrize("accept", ["text/csv", "application/json", "application/jsonlines"])
+def test_invoke_in_batch_transform_ends_with_a_newline(
+    servable: ModelServable, accept: str
+) -> None:
+    """C-073: answers of consecutive requests can be joined byte by byte."""
+    algorithm = SumAlgorithm(response_types=("text/csv", accept))
+    batch = replace(servable, algorithm=algorithm, is_batch=True)
+
+    answers = [
+        batch.invoke(Invocation(body, "text/csv", accept)).body for body in (b"1,2", b"3,4\n")
+    ]
+
+    assert all(isinstance(body, bytes) and body.endswith(b"\n") for body in answers)
+    assert not any(isinstance(body, bytes) and body.endswith(b"\n\n") for body in answers)
+
+
+def test_invoke_refuses_to_answer_for_fewer_records_than_were_sent(
+    servable: ModelServable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-072: the number of predictions is the number of records, or there is no answer."""
+    monkeypatch.setattr(servable.model, "predict", lambda features: np.zeros(1, dtype=np.float32))
+
+    with pytest.raises(PredictionError, match="1 predictions for 2 records"):
+        servable.invoke(Invocation(b"1,2\n3,4\n", "text/csv"))
+
+
+@pytest.mark.parametrize(("is_quick", "is_thread_safe"), [(False, True), (True, False)])
+def test_servable_is_quick_only_with_a_quick_and_thread_safe_algorithm(
+    servable: ModelServable, is_quick: bool, is_thread_safe: bool
+) -> None:
+    """What is slow would hold up the pings, what is not thread-safe belongs into its one thread."""
+    algorithm = SumAlgorithm(is_quick=is_quick, is_thread_safe=is_thread_safe)
+
+    assert servable.is_quick
+    assert not replace(servable, algorithm=algorithm).is_quick

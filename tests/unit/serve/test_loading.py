@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import xgboost
 from container import manifest
 from container.errors import ModelLoadError, SettingsError
 from container.manifest import Framework, ModelFacts
-from serve import loading
+from container.settings import Settings
+from serve import loading, trial
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def model_dir(tmp_path: Path) -> Path:
 
 def test_inspect_recognises_a_model_without_a_manifest(model_dir: Path) -> None:
     """Models of AWS's own container carry none."""
-    artifact = loading.inspect(model_dir, None)
+    artifact = loading.inspect(model_dir, Settings())
 
     assert artifact.algorithm.name == "xgboost"
     assert artifact.default_accept == "text/csv"
@@ -29,9 +31,12 @@ def test_inspect_recognises_a_model_without_a_manifest(model_dir: Path) -> None:
 
 def test_inspect_default_accept_is_folded_and_checked(model_dir: Path) -> None:
     """C-056: the setting decides, if the algorithm can write it."""
-    assert loading.inspect(model_dir, "JSON").default_accept == "application/json"
+    assert (
+        loading.inspect(model_dir, Settings(default_accept="JSON")).default_accept
+        == "application/json"
+    )
     with pytest.raises(SettingsError, match="SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT='image/png'"):
-        loading.inspect(model_dir, "image/png")
+        loading.inspect(model_dir, Settings(default_accept="image/png"))
 
 
 def test_inspect_directory_without_a_model_lists_what_is_there(tmp_path: Path) -> None:
@@ -39,13 +44,13 @@ def test_inspect_directory_without_a_model_lists_what_is_there(tmp_path: Path) -
     (tmp_path / "notes.txt").write_text("mine")
 
     with pytest.raises(ModelLoadError, match=r"files found: notes\.txt"):
-        loading.inspect(tmp_path, None)
+        loading.inspect(tmp_path, Settings())
 
 
 def test_inspect_missing_directory_says_so(tmp_path: Path) -> None:
     """The message says what to do about it."""
     with pytest.raises(ModelLoadError, match="mount a trained model there"):
-        loading.inspect(tmp_path / "model", None)
+        loading.inspect(tmp_path / "model", Settings())
 
 
 def test_inspect_model_of_an_algorithm_that_is_not_installed(tmp_path: Path) -> None:
@@ -54,4 +59,24 @@ def test_inspect_model_of_an_algorithm_that_is_not_installed(tmp_path: Path) -> 
     manifest.write(tmp_path, "bilstm", facts)
 
     with pytest.raises(ModelLoadError, match="'bilstm', which is not installed"):
-        loading.inspect(tmp_path, None)
+        loading.inspect(tmp_path, Settings())
+
+
+def test_inspect_refuses_outputs_that_the_algorithm_does_not_have(model_dir: Path) -> None:
+    """C-099: a misspelt key is an error at start, not an answer of NaN."""
+    assert loading.inspect(model_dir, Settings(output_keys=("predicted_score",)))
+    with pytest.raises(SettingsError, match=r"SAGEMAKER_INFERENCE_OUTPUT='score'.*predicted_score"):
+        loading.inspect(model_dir, Settings(output_keys=("score",)))
+
+
+def test_try_out_finds_what_loading_alone_would_not(model_dir: Path) -> None:
+    """PITFALLS C-1: XGBoost loads a cycle without a word, and dies of the first record."""
+    booster = xgboost.Booster(model_file=bytearray((model_dir / "xgboost-model").read_bytes()))
+    model = json.loads(booster.save_raw("json"))
+    model["learner"]["gradient_booster"]["model"]["trees"][0]["left_children"][0] = 0
+    (model_dir / "xgboost-model").write_text(json.dumps(model))
+    artifact = loading.inspect(model_dir, Settings())
+
+    artifact.load()
+    with pytest.raises(ModelLoadError, match="tree 0: a child index is out of range"):
+        trial.in_child(artifact.try_out)

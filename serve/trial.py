@@ -1,0 +1,119 @@
+"""Try something that may not survive it, in a process that may die.
+
+A file in a safe format is not safe to parse: 26 of 191 mutated model files killed XGBoost with
+SIGSEGV, others did so on the first prediction. So a model is loaded and predicts once in a forked
+child, before this process and its workers take it.
+"""
+
+import json
+import logging
+import os
+import resource
+import select
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from container.algorithms.base import Algorithm, ServingOptions
+from container.errors import ContainerError, ModelLoadError
+from container.manifest import ModelManifest
+
+logger = logging.getLogger(__name__)
+
+# The platform waits 8 minutes for the first good ping; this is half of them.
+MODEL_TIMEOUT_SECONDS = 240.0
+_MAX_MESSAGE_BYTES = 2**16
+
+
+def try_model(
+    algorithm: Algorithm,
+    directory: Path,
+    manifest: ModelManifest | None,
+    options: ServingOptions,
+) -> None:
+    """Verify a model, load it and predict for a record of zeros.
+
+    Raises:
+        ModelLoadError, PredictionError: what is wrong with it.
+    """
+    algorithm.verify(directory, manifest)
+    model = algorithm.load(directory, manifest, options)
+    model.predict(np.zeros((1, model.n_features), dtype=np.float32))
+
+
+def in_child(work: Callable[[], object], *, timeout_seconds: float = MODEL_TIMEOUT_SECONDS) -> None:
+    """Do `work` in a child of this process, which must have no threads.
+
+    Raises:
+        ModelLoadError: the work raised it or another error, crashed, or took too long.
+    """
+    reader, writer = os.pipe()
+    process_id = os.fork()
+    if process_id == 0:
+        os.close(reader)
+        _work_and_exit(work, writer)
+    os.close(writer)
+    try:
+        message = _read_until_closed(reader, time.monotonic() + timeout_seconds)
+    finally:
+        os.close(reader)
+    if message is None:
+        os.kill(process_id, signal.SIGKILL)
+    _, status = os.waitpid(process_id, 0)
+    _judge(message, status, timeout_seconds)
+
+
+def _work_and_exit(work: Callable[[], object], writer: int) -> None:
+    """The child: never returns, and runs nothing of the parent's on its way out."""
+    message: dict[str, str] = {}
+    exit_code = 1
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        work()
+        exit_code = 0
+    except ContainerError as error:
+        message = {"problem": error.message}
+    except MemoryError:
+        message = {"problem": "it needs more memory than there is"}
+    except Exception as error:
+        logger.exception("trial_failed")
+        message = {"problem": f"{type(error).__name__}: {error}"}
+    finally:
+        os.write(writer, json.dumps(message).encode()[:_MAX_MESSAGE_BYTES])
+        os._exit(exit_code)
+
+
+def _read_until_closed(reader: int, deadline: float) -> bytes | None:
+    """What the child had to say; None when it was still at it at the deadline."""
+    received = b""
+    while True:
+        ready, _, _ = select.select([reader], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            return None
+        piece = os.read(reader, _MAX_MESSAGE_BYTES)
+        if not piece:
+            return received
+        received += piece
+
+
+def _judge(message: bytes | None, status: int, timeout_seconds: float) -> None:
+    if message is None:
+        raise ModelLoadError(
+            f"the model took longer than {timeout_seconds:g} s to load and predict once"
+        )
+    if os.WIFSIGNALED(status):
+        name = signal.Signals(os.WTERMSIG(status)).name
+        hint = (
+            "it was probably killed for the memory that it took"
+            if name == "SIGKILL"
+            else "its file is damaged, or made to do so"
+        )
+        raise ModelLoadError(f"the model crashed the process that tried it ({name}); {hint}")
+    exit_code = os.WEXITSTATUS(status)
+    if exit_code != 0:
+        problem = json.loads(message).get("problem") if message else None
+        raise ModelLoadError(problem or f"trying the model ended with status {exit_code}")

@@ -1,0 +1,71 @@
+import ctypes
+import os
+import sys
+import time
+
+import pytest
+
+from container.errors import ModelLoadError
+from serve import trial
+
+
+def test_work_that_succeeds_leaves_nothing_behind() -> None:
+    """No zombie, no descriptor, no change in this process."""
+    before = sorted(os.listdir("/proc/self/fd"))
+    changed: list[int] = []
+
+    trial.in_child(lambda: changed.append(1), timeout_seconds=10)
+
+    assert changed == []
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def _refuse() -> None:
+    raise ModelLoadError("the tree is a cycle")
+
+
+def _fail() -> None:
+    raise ValueError("no such column")
+
+
+def _crash() -> None:
+    ctypes.string_at(0)
+
+
+def _run_out_of_memory() -> None:
+    raise MemoryError
+
+
+def _exit() -> None:
+    sys.exit(0)
+
+
+@pytest.mark.parametrize(
+    ("work", "message"),
+    [
+        (_refuse, "^the tree is a cycle$"),
+        (_fail, "ValueError: no such column"),
+        (_crash, r"crashed the process that tried it \(SIGSEGV\); its file is damaged"),
+        (_run_out_of_memory, "more memory than there is"),
+        (os.abort, "SIGABRT"),
+        (_exit, "status 1"),
+        (lambda: os.kill(os.getpid(), 9), "killed for the memory"),
+        (lambda: os._exit(7), "status 7"),
+    ],
+)
+def test_work_that_does_not_is_a_load_error_with_the_reason(work: object, message: str) -> None:
+    """PITFALLS C-1, C-061: whatever happens there, this process lives and says why."""
+    with pytest.raises(ModelLoadError, match=message):
+        trial.in_child(work, timeout_seconds=10)  # type: ignore[arg-type]
+
+
+def test_work_that_hangs_is_killed() -> None:
+    """A model that never comes to an end does not hold up the start for ever."""
+    started = time.monotonic()
+
+    with pytest.raises(ModelLoadError, match="took longer than"):
+        trial.in_child(lambda: time.sleep(60), timeout_seconds=0.2)
+
+    assert time.monotonic() - started < 5
