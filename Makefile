@@ -25,10 +25,13 @@ image: ## build IMAGE:full and IMAGE:slim; makes a base image where none can be 
 lint: venv ## formatting, lint, types, shell scripts, Dockerfile
 	@scripts/lint.sh
 
+bench: venv ## measure this server beside its peers (QUICK=1: in 3 minutes; BENCH=--help: more)
+	@.venv/bin/python -m benchmarks $(if $(QUICK),--quick) $(BENCH)
+
 contract: venv ## regenerate docs/contract.md from the rules and the tests
 	@.venv/bin/python scripts/contract_table.py
 
 lock: venv ## regenerate requirements/*.txt from requirements/*.in
 	@scripts/lock.sh
 
-.PHONY: help venv demo test image lint contract lock
+.PHONY: help venv demo test image lint bench contract lock

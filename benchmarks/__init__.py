@@ -1,0 +1,1 @@
+"""This server and its peers measured side by side in one run: ``python -m benchmarks --help``."""
