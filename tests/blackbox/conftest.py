@@ -4,6 +4,7 @@ Nothing here imports the product; `local_test` starts it, and XGBoost called dir
 predictions must be.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,12 @@ def trained(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Train
 @pytest.fixture(scope="session")
 def server(backend: Backend, trained: Trained) -> Iterator[RunningServer]:
     """A server of the trained model, shared by all tests that do not disturb it."""
-    with backend.start_server(trained.ml) as running:
+    n_workers = 2
+    environment = {"SAGEMAKER_MODEL_SERVER_WORKERS": str(n_workers)}
+    with backend.start_server(trained.ml, environment=environment) as running:
+        deadline = time.monotonic() + 10
+        while running.output().count("Booting worker") < n_workers and time.monotonic() < deadline:
+            time.sleep(0.05)  # tests look whether the same processes still run
         yield running
 
 

@@ -325,9 +325,9 @@ def test_foreign_files_beside_the_model_are_skipped(
     [
         ({}, "holds no model"),
         ({"xgboost-model": b""}, "it is empty"),
-        ({"xgboost-model": b"\x80\x04\x95pickle"}, "is not an XGBoost model"),
-        ({"xgboost-model": b'{"learner": {}}'}, "cannot be loaded"),
-        ({"a.ubj": b"{", "b.ubj": b"{"}, "several model files"),
+        ({"xgboost-model": b"\x80\x04\x95pickle"}, "is not a pickled booster"),
+        ({"xgboost-model": b'{"learner": {}}'}, "has no member 'version'"),
+        ({"a.ubj": b"{", "b.ubj": b"{"}, "holds no model"),
         ({"byoa-manifest.json": b"{}", "xgboost-model": b"{}"}, "byoa-manifest.json"),
     ],
 )

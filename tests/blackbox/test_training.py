@@ -214,7 +214,7 @@ def _read_only(directory: Path) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("channel", "files", "message"),
     [
-        ("training", {"a.csv": b"1,2\n0,3\n"}, "channels found: training"),
+        ("training", {"a.csv": b"1,2\n0,3\n"}, "channels found: 'training'"),
         ("train", {}, "holds no data"),
         ("train", {"_SUCCESS": b"", ".DS_Store": b"x"}, "holds no data"),
         ("train", {"a.csv": b"label,x\n1,2\n"}, "file 'a.csv': line 1, column 1"),
@@ -266,7 +266,7 @@ def test_csv_has_its_label_first_and_no_header(train: Train, ml: MlTree) -> None
 
     ml.write_channel("train", {"a.csv": b"5\n6\n"}, content_type="text/csv;label_size=0")
     assert train(**CLASSIFIER).exit_code == 1
-    assert "label_size=0" in (ml.failure_reason() or "")
+    assert "label_size='0'" in (ml.failure_reason() or "")
 
 
 def test_environment_of_the_toolkits_is_not_needed(backend: Backend, ml: MlTree) -> None:

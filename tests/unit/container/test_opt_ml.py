@@ -104,7 +104,7 @@ def test_write_failure_is_cut_to_what_the_platform_shows(opt_ml: OptMl) -> None:
     """C-028: the first 1,024 characters are kept."""
     opt_ml.write_failure("é" * 3000)
 
-    assert opt_ml.failure_file.read_text("utf-8") == "é" * 1024
+    assert opt_ml.failure_file.read_text("utf-8") == "é" * 1023 + "\n"
 
 
 def test_replace_files_failing_block_leaves_the_directory_as_it_was(tmp_path: Path) -> None:

@@ -1,0 +1,198 @@
+"""HTTP as it really comes: the raw requests of `tests/corpus/http`, and clients that misbehave.
+
+`NAME.http` is sent byte for byte; `NAME.expected` says the status of each answer, and `close` where
+the server must close the connection: what follows a refused request cannot be trusted to be one.
+An empty one says that the server waits for the rest.
+"""
+
+import re
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from local_test.datasets import TabularDataset
+from local_test.invoke import invoke, ping
+from local_test.programs import RunningServer
+
+CORPUS = Path(__file__).parents[1] / "corpus" / "http"
+CASES = sorted(CORPUS.glob("*.http"))
+STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
+
+
+def _connect(server: RunningServer, timeout_seconds: float = 5) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=timeout_seconds)
+
+
+def _read(client: socket.socket, seconds: float) -> tuple[bytes, bool]:
+    """What comes within the time, and whether the server closed the connection."""
+    received = b""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        client.settimeout(left)
+        try:
+            piece = client.recv(65536)
+        except TimeoutError:
+            break
+        except ConnectionResetError:
+            return received, True
+        if not piece:
+            return received, True
+        received += piece
+    return received, False
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
+def test_raw_request_has_the_expected_answers(
+    server: RunningServer, case: Path, cancer: TabularDataset
+) -> None:
+    """C-047, C-051, C-074: smuggling forms are refused, odd but legal requests answered."""
+    *statuses, closing = [*case.with_suffix(".expected").read_text().split(), "open"]
+    if "close" in statuses:
+        closing = statuses.pop()
+    before = server.process_ids()
+
+    with _connect(server) as client:
+        client.sendall(case.read_bytes())
+        received, was_closed = _read(client, 1.0 if closing == "open" else 5.0)
+
+    answers = [status.decode() for status in STATUS.findall(received)]
+    assert [status for status in answers if status != "100"] == statuses
+    assert was_closed == (closing == "close")
+    assert b"Traceback" not in received
+    assert invoke(server.url, cancer.payload).status == 200
+    assert server.process_ids() == before
+
+
+def test_corpus_is_there() -> None:
+    """An empty directory would pass."""
+    assert len(CASES) > 50
+
+
+def test_parser_errors_have_the_error_body(server: RunningServer) -> None:
+    """The one form of all errors, without the request in it."""
+    with _connect(server) as client:
+        client.sendall(b"GET /secret-path HTTP/1.1\r\nHost : x\r\n\r\n")
+        received, _ = _read(client, 5)
+
+    assert b"Content-Type: application/json" in received
+    assert b'"code":"invalid_http"' in received
+    assert b"secret" not in received
+
+
+def test_client_that_closes_its_side_gets_its_answer(
+    server: RunningServer, cancer: TabularDataset
+) -> None:
+    """Half-closed after a whole request, as some clients do."""
+    with _connect(server) as client:
+        head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {len(cancer.payload)}\r\n"
+        client.sendall(head.encode() + b"Content-Type: text/csv\r\n\r\n" + cancer.payload)
+        client.shutdown(socket.SHUT_WR)
+        received, was_closed = _read(client, 5)
+
+    assert received.startswith(b"HTTP/1.1 200")
+    assert was_closed
+
+
+def test_client_that_asks_first_is_refused_at_once(server: RunningServer) -> None:
+    """Expect: 100-continue over the limit: no 100, no wait, 413."""
+    with _connect(server) as client:
+        started = time.monotonic()
+        client.sendall(
+            b"POST /invocations HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+            b"Content-Type: text/csv\r\nContent-Length: 999999999\r\n\r\n"
+        )
+        received, _ = _read(client, 5)
+
+    assert received.startswith(b"HTTP/1.1 413")
+    assert time.monotonic() - started < 3
+
+
+def test_client_that_sends_too_much_sees_the_answer(server: RunningServer) -> None:
+    """C-050: 110 MB are read and dropped, and the 413 arrives instead of a reset."""
+    n_bytes = 110 * 2**20
+    with _connect(server, 30) as client:
+        client.sendall(
+            b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\n"
+            b"Content-Length: %d\r\n\r\n" % n_bytes
+        )
+        piece = b"1," * 2**19
+        for _ in range(110):
+            client.sendall(piece)
+        received, _ = _read(client, 10)
+
+    assert received.startswith(b"HTTP/1.1 413")
+
+
+def test_clients_that_go_away_leave_nothing_behind(
+    server: RunningServer, cancer: TabularDataset
+) -> None:
+    """PITFALLS 85: in the head, in the body, before the answer; the next one is answered."""
+    head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {len(cancer.payload)}\r\n"
+    whole = head.encode() + b"Content-Type: text/csv\r\n\r\n" + cancer.payload
+    for cut in (1, 40, len(head) + 3, len(head) + 500, len(whole)):
+        for _ in range(5):
+            client = _connect(server)
+            client.sendall(whole[:cut])
+            client.close()
+
+    assert invoke(server.url, cancer.payload).status == 200
+
+
+def test_slow_clients_do_not_slow_the_ping(server: RunningServer, cancer: TabularDataset) -> None:
+    """C-045, C-048, PITFALLS 77: 300 half-open requests, and everybody else is answered."""
+    clients = [_connect(server) for _ in range(300)]
+    for index, client in enumerate(clients):
+        client.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nX-Slow: " + b"y" * (index % 50))
+    try:
+        started = time.monotonic()
+        assert ping(server.url).status == 200
+        assert time.monotonic() - started < 1
+        assert invoke(server.url, cancer.payload).status == 200
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_slow_reader_of_a_large_answer_does_not_slow_the_others(
+    server: RunningServer, cancer: TabularDataset
+) -> None:
+    """PITFALLS 78: an answer that nobody takes waits in its own connection."""
+    line = cancer.payload.splitlines(keepends=True)[0]
+    body = line * 50_000
+    client = _connect(server, 30)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    client.sendall(head.encode() + b"Content-Type: text/csv\r\n\r\n" + body)
+    time.sleep(0.5)
+
+    assert ping(server.url).status == 200
+    assert invoke(server.url, cancer.payload).status == 200
+    received, _ = _read(client, 1)
+    client.close()
+    assert received.startswith(b"HTTP/1.1 200")
+
+
+def test_many_requests_at_once_are_all_answered(
+    server: RunningServer, cancer: TabularDataset
+) -> None:
+    """C-077: more transforms at a time than are advertised, each with its own right answer."""
+    lines = cancer.payload.splitlines(keepends=True)
+    whole = invoke(server.url, cancer.payload).text.splitlines()
+    wrong: list[str] = []
+
+    def transform(offset: int) -> None:
+        for index in range(offset, len(lines), 16):
+            answer = invoke(server.url, lines[index]).text.strip()
+            if answer != whole[index]:
+                wrong.append(f"{index}: {answer}")
+
+    threads = [threading.Thread(target=transform, args=(offset,)) for offset in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert wrong == []
