@@ -355,12 +355,14 @@ def test_bad_setting_ends_the_server_with_the_reason(backend: Backend, trained: 
         assert ping(server.url).status == 200
 
 
-def test_taken_port_ends_the_server_with_the_reason(trained: Trained) -> None:
+def test_taken_port_ends_the_server_with_the_reason(trained: Trained, tmp_path: Path) -> None:
     """PITFALLS 105: not half alive on some other port."""
+    # Saved by the XGBoost of this process: the image's may be newer than that of process mode.
+    ml = _model_tree(tmp_path, {"xgboost-model": bytes(trained.booster.save_raw())})
     with socket.create_server(("0.0.0.0", 0)) as taken:  # noqa: S104 - as the server binds
         port = str(taken.getsockname()[1])
         server = ProcessBackend().start_server(
-            trained.ml, environment={"SAGEMAKER_BIND_TO_PORT": port}, wait_until_ready=False
+            ml, environment={"SAGEMAKER_BIND_TO_PORT": port}, wait_until_ready=False
         )
         exit_code = server.wait(30)
         server.close()
