@@ -1,13 +1,17 @@
 """Counters for `GET /metrics`, in Prometheus's text form, right with any number of workers.
 
-Each process counts into files of its own below a directory that all share, and whoever answers
-`/metrics` adds them up. prometheus_client decides when it is imported whether it works like that,
-so it is imported here, after the directory is known.
+Each worker counts into a row of its own in memory that all share, and whoever answers `/metrics`
+adds the rows up. The memory is anonymous: no file is left behind, and a full disk is no reason to
+die. prometheus_client, which costs 50 ms and 6 MB, is imported when somebody asks for its text.
 """
 
-import os
-import shutil
-import tempfile
+import bisect
+import mmap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -15,49 +19,89 @@ _LATENCY_SECONDS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
+# A row: invocations by status, by latency (the last place is for longer ones), seconds, records.
+_N_STATUSES = 600
+_LATENCY = _N_STATUSES
+_SECONDS = _LATENCY + len(_LATENCY_SECONDS) + 1
+_RECORDS = _SECONDS + 1
+_N_CELLS = _RECORDS + 1
+_CELL_BYTES = 8
 
 
 class Metrics:
     """The metrics of this server; made once, before the workers are forked."""
 
-    def __init__(self) -> None:
-        self._directory = tempfile.mkdtemp(prefix="byoa-metrics-")
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = self._directory  # the library's only way
-        import prometheus_client
-        from prometheus_client import multiprocess
+    def __init__(self, n_processes: int) -> None:
+        """Args:
+        n_processes: How many may count at a time; of more, some share a row and may lose a count.
+        """
+        self._n_rows = n_processes
+        self._cells = memoryview(mmap.mmap(-1, n_processes * _N_CELLS * _CELL_BYTES)).cast("d")
+        self._free_rows = list(range(n_processes - 1, -1, -1))
+        self._row = self._cells[:_N_CELLS]
 
-        self._client = prometheus_client
-        self._multiprocess = multiprocess
-        self._invocations = prometheus_client.Counter(
-            "byoa_invocations_total", "Invocations by HTTP status.", ["status"], registry=None
-        )
-        self._latency = prometheus_client.Histogram(
-            "byoa_invocation_seconds",
-            "Seconds from the first byte of a request's headers to its answer.",
-            buckets=_LATENCY_SECONDS,
-            registry=None,
-        )
-        self._rows = prometheus_client.Counter(
-            "byoa_records_total", "Records predicted.", registry=None
-        )
+    def take_row(self) -> int:
+        """Say that the next process to be forked counts into this row; called by its parent."""
+        row = self._free_rows.pop() if self._free_rows else self._n_rows - 1
+        self._row = self._cells[row * _N_CELLS : (row + 1) * _N_CELLS]
+        return row
 
-    def count(self, status: int, seconds: float, n_rows: int) -> None:
-        """Count one invocation."""
-        self._invocations.labels(status).inc()
-        self._latency.observe(seconds)
-        if n_rows:
-            self._rows.inc(n_rows)
+    def give_back(self, row: int) -> None:
+        """Say that its process has ended; what it counted stays, and its successor goes on."""
+        if row not in self._free_rows:
+            self._free_rows.append(row)
+
+    def count(self, status: int, seconds: float, n_records: int) -> None:
+        """Count one invocation; called from one thread of each process only."""
+        row = self._row
+        row[min(status, _N_STATUSES - 1)] += 1
+        row[_LATENCY + bisect.bisect_left(_LATENCY_SECONDS, seconds)] += 1
+        row[_SECONDS] += seconds
+        row[_RECORDS] += n_records
 
     def text(self) -> bytes:
         """The metrics of all processes, dead ones included."""
-        registry = self._client.CollectorRegistry()
-        self._multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return self._client.generate_latest(registry)
+        from prometheus_client import CollectorRegistry, generate_latest
 
-    def forget_process(self, process_id: int) -> None:
-        """Drop what only a living process can say; its counts stay."""
-        self._multiprocess.mark_process_dead(process_id)  # type: ignore[no-untyped-call]
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Collector(self._totals()))
+        return generate_latest(registry)
 
-    def close(self) -> None:
-        """Remove the files; called once, by the process that made them."""
-        shutil.rmtree(self._directory, ignore_errors=True)
+    def _totals(self) -> list[float]:
+        rows = [self._cells[row * _N_CELLS : (row + 1) * _N_CELLS] for row in range(self._n_rows)]
+        return [sum(column) for column in zip(*rows, strict=True)]
+
+
+class _Collector:
+    """Names what was counted; see `prometheus_client.registry.Collector`."""
+
+    def __init__(self, totals: list[float]) -> None:
+        self._totals = totals
+
+    def describe(self) -> "list[Metric]":
+        return []
+
+    def collect(self) -> "Iterator[Metric]":
+        from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+        totals = self._totals
+        by_status = CounterMetricFamily(
+            "byoa_invocations", "Invocations by HTTP status.", labels=["status"]
+        )
+        for status, count in enumerate(totals[:_N_STATUSES]):
+            if count:
+                by_status.add_metric([str(status)], count)
+        yield by_status
+        cumulated, buckets = 0.0, []
+        for bound, count in zip(
+            (*map(str, _LATENCY_SECONDS), "+Inf"), totals[_LATENCY:_SECONDS], strict=True
+        ):
+            cumulated += count
+            buckets.append((bound, cumulated))
+        yield HistogramMetricFamily(
+            "byoa_invocation_seconds",
+            "Seconds from the end of a request's headers to its answer.",
+            buckets=buckets,
+            sum_value=totals[_SECONDS],
+        )
+        yield CounterMetricFamily("byoa_records", "Records predicted.", value=totals[_RECORDS])

@@ -29,6 +29,8 @@ _BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 75
 # The platform kills 30 s after SIGTERM (C-062).
 _GRACEFUL_SECONDS = 24
+# Those that retire are still there while their successors count.
+_PROCESSES_PER_WORKER = 4
 # "Unknown headers are ignored, whatever their number" (C-051) needs an end somewhere.
 _MAX_HEADERS = 1000
 
@@ -67,12 +69,9 @@ def _run(settings: Settings) -> None:
     # What cannot be forked is loaded once in each worker instead; nor can OpenMP's threads be.
     can_share = artifact.is_fork_safe and os.environ["OMP_NUM_THREADS"] == "1"
     shared = artifact.load() if can_share else None
-    metrics = Metrics()
     n_workers = settings.workers or cgroup.cpu_count()
-    try:
-        _serve(settings, n_workers, metrics, lambda: shared or _load_in_worker(artifact))
-    finally:
-        metrics.close()
+    metrics = Metrics(_PROCESSES_PER_WORKER * n_workers)
+    _serve(settings, n_workers, metrics, lambda: shared or _load_in_worker(artifact))
 
 
 def _load_in_worker(artifact: "Loadable") -> "Servable":
@@ -157,12 +156,17 @@ def _gunicorn_options(settings: Settings, n_workers: int, metrics: "Metrics") ->
         "limit_request_fields": _MAX_HEADERS,
         "logger_class": JsonLogger,
         "control_socket_disable": True,  # it would need a writable home directory
-        "child_exit": partial(_worker_exit, metrics),
+        "pre_fork": partial(_before_fork, metrics),
+        "child_exit": partial(_after_exit, metrics),
     }
 
 
-def _worker_exit(metrics: "Metrics", server: Any, worker: Any) -> None:
-    metrics.forget_process(worker.pid)
+def _before_fork(metrics: "Metrics", server: Any, worker: Any) -> None:
+    worker.metrics_row = metrics.take_row()
+
+
+def _after_exit(metrics: "Metrics", server: Any, worker: Any) -> None:
+    metrics.give_back(worker.metrics_row)
     server.worker_died(worker)
 
 

@@ -143,10 +143,8 @@ def servable(model: SumModel) -> ModelServable:
 
 
 @pytest.fixture
-def metrics() -> Iterator[Metrics]:
-    made = Metrics()
-    yield made
-    made.close()
+def metrics() -> Metrics:
+    return Metrics(2)
 
 
 LIMITS = Limits(
