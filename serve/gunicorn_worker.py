@@ -1,4 +1,4 @@
-"""gunicorn's arbiter and ASGI worker, with the accepting, draining and logging that we need.
+"""gunicorn's ASGI worker, with the accepting and draining that we need.
 
 What differs from the stock ones (gunicorn 27.0.1) and why:
 
@@ -7,14 +7,11 @@ What differs from the stock ones (gunicorn 27.0.1) and why:
   burst and its sibling none; asyncio also cuts the listen backlog to 100 (C-048, C-077).
 - On SIGTERM it first answers pings with 503, finishes what is in flight, closes idle connections
   and then leaves. The stock worker waits for idle kept-alive connections until the time is up.
-- A worker that is told to leave while it is being born leaves. Between the fork and its own
-  handlers a stock worker has the arbiter's, which only note the signal: the arbiter then waited
-  until the time was up and killed it.
 - A connection that sends no request is closed, and idle ones make room where there are too many:
   the stock worker waits for the first request for ever and counts nothing.
-- Workers that keep dying before they can serve end the server instead of being born for ever.
 - A client that closes its side after a request gets its answer.
-- Log lines go where all others go, as JSON, and so do the answers to what is not HTTP.
+- What is not HTTP is answered in the form of all errors.
+- It shares its socket with a process that stands in for it until it can answer.
 """
 
 import asyncio
@@ -30,16 +27,14 @@ from collections.abc import Coroutine
 from http import HTTPStatus
 from typing import Any
 
-from gunicorn import glogging
-from gunicorn.arbiter import Arbiter
 from gunicorn.asgi import protocol
 from gunicorn.asgi.protocol import ASGIProtocol
-from gunicorn.errors import HaltServer
 from gunicorn.workers.gasgi import ASGIWorker
 
 from serve.asgi import ASGIApp, InferenceApplication, Scope
 from serve.error_reply import CONTENT_TYPE, error_body, request_id
 from serve.replies import Receive, Send
+from serve.stand_in import StandIn
 
 # Out of gunicorn's graceful_timeout, what is left for closing connections and for the arbiter.
 _RESERVED_SECONDS = 2.0
@@ -49,32 +44,10 @@ _HEARTBEAT_SECONDS = 1.0
 _MAX_CONNECTIONS = 4096
 _FIRST_REQUEST_SECONDS = 30.0
 _ACCEPT_PAUSE_SECONDS = 0.5
-_MAX_FAILED_BIRTHS = 3
 # Statuses that gunicorn's own table of reasons lacks.
 _REASONS = {status: HTTPStatus(status).phrase for status in (406, 424, 507)}
-_LEAVE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-
-
-class InferenceArbiter(Arbiter):  # type: ignore[misc] # gunicorn ships no type information
-    """Starts workers that cannot miss a signal, and gives up on those that never get ready."""
-
-    n_failed_births = 0
-
-    def worker_died(self, worker: "InferenceWorker") -> None:
-        """Called for every worker that has ended (gunicorn's hook `child_exit`)."""
-        self.n_failed_births = 0 if worker.was_ready else self.n_failed_births + 1
-        if self.n_failed_births >= _MAX_FAILED_BIRTHS:
-            reason = f"{self.n_failed_births} workers in a row died before they were ready."
-            raise HaltServer(reason, self.WORKER_BOOT_ERROR)
-
-    def spawn_worker(self) -> int:
-        """Fork a worker with the signals held back until it has handlers of its own."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, _LEAVE_SIGNALS)
-        try:
-            pid: int = super().spawn_worker()  # does not return in the worker
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _LEAVE_SIGNALS)
-        return pid
+# Held back by `serve.arbiter` while a worker is being born.
+LEAVE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 class Connection(ASGIProtocol):  # type: ignore[misc]
@@ -150,6 +123,7 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
     """Runs one `InferenceApplication` in its own process."""
 
     asgi: InferenceApplication
+    stand_in: StandIn  # set before the fork
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -164,9 +138,9 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
         return self._ready[0] != 0
 
     def init_signals(self) -> None:
-        """Take over the signals that `InferenceArbiter.spawn_worker` held back."""
+        """Take over the signals that `InferenceArbiter.spawn_worker` has held back."""
         super().init_signals()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _LEAVE_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, LEAVE_SIGNALS)
 
     def load_wsgi(self) -> None:
         """Make the application, which asks to be replaced when it cannot go on."""
@@ -207,10 +181,11 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         listeners = [listener.sock for listener in self.sockets]
+        self._ready[0] = 1
+        self.stand_in.dismiss()
         for listener in listeners:
             listener.setblocking(False)
             self._listen(listener)
-        self._ready[0] = 1
         while self.alive and self.ppid == os.getppid():
             self.notify()
             with contextlib.suppress(TimeoutError):
@@ -275,13 +250,3 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
         task = self.loop.create_task(work)
         self._tasks.add(task)  # the loop itself holds tasks only weakly
         task.add_done_callback(self._tasks.discard)
-
-
-class JsonLogger(glogging.Logger):  # type: ignore[misc]
-    """Leaves the formatting of gunicorn's messages to the root logger."""
-
-    def setup(self, cfg: Any) -> None:
-        super().setup(cfg)
-        self.error_log.handlers.clear()
-        self.error_log.propagate = True
-        self.error_log.setLevel(logging.NOTSET)

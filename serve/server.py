@@ -1,13 +1,14 @@
 """The serving verb: load the model, then run gunicorn in this very process.
 
 The process is PID 1 in the container and gets the platform's SIGTERM itself. The model is loaded
-before the workers are forked, so that they share its memory, and before the port is opened, so
-that nobody is told that the server is ready before it is (C-046).
+before the workers are forked, so that they share its memory; until then, and until the first worker
+can answer, a process that stands in for them answers 503 (C-046).
 """
 
 import gc
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
     from serve.invocation import Servable
     from serve.loading import Loadable
     from serve.metrics import Metrics
+    from serve.stand_in import StandIn
 
 logger = logging.getLogger(__name__)
 
-_BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 75
 # The platform kills 30 s after SIGTERM (C-062).
 _GRACEFUL_SECONDS = 24
@@ -62,16 +63,28 @@ def main(environ: Mapping[str, str]) -> int:
 
 def _run(settings: Settings) -> None:
     from serve import loading, trial
-    from serve.metrics import Metrics
+    from serve.stand_in import StandIn
 
-    artifact = loading.inspect(settings.base_dir / "model", settings)
-    trial.in_child(artifact.try_out)
-    # What cannot be forked is loaded once in each worker instead; nor can OpenMP's threads be.
-    can_share = artifact.is_fork_safe and os.environ["OMP_NUM_THREADS"] == "1"
-    shared = artifact.load() if can_share else None
-    n_workers = settings.workers or cgroup.cpu_count()
-    metrics = Metrics(_PROCESSES_PER_WORKER * n_workers)
-    _serve(settings, n_workers, metrics, lambda: shared or _load_in_worker(artifact))
+    listener = _open_port(settings.port)
+    with StandIn() as stand_in:
+        stand_in.start(listener)
+        artifact = loading.inspect(settings.base_dir / "model", settings)
+        trial.in_child(artifact.try_out)
+        # What cannot be forked is loaded once in each worker; nor can OpenMP's threads be.
+        can_share = artifact.is_fork_safe and os.environ["OMP_NUM_THREADS"] == "1"
+        shared = artifact.load() if can_share else None
+        stand_in.is_for_every_gap = shared is None
+        _serve(settings, listener, stand_in, lambda: shared or _load_in_worker(artifact))
+
+
+def _open_port(port: int) -> socket.socket:
+    from serve.stand_in import open_port
+
+    try:
+        return open_port(port)
+    except OSError as error:
+        problem = f"port {port} cannot be opened: {error.strerror}"
+        raise PlatformError(f"{problem}; choose one with SAGEMAKER_BIND_TO_PORT") from error
 
 
 def _load_in_worker(artifact: "Loadable") -> "Servable":
@@ -89,18 +102,25 @@ def _load_in_worker(artifact: "Loadable") -> "Servable":
 
 
 def _serve(
-    settings: Settings, n_workers: int, metrics: "Metrics", servable: "Callable[[], Servable]"
+    settings: Settings,
+    listener: socket.socket,
+    stand_in: "StandIn",
+    servable: "Callable[[], Servable]",
 ) -> None:
     from a2wsgi import WSGIMiddleware
     from gunicorn.app.base import BaseApplication
 
     from serve.app import create_app
+    from serve.arbiter import InferenceArbiter
     from serve.asgi import ASGIApp, InferenceApplication
-    from serve.gunicorn_worker import InferenceArbiter
+    from serve.metrics import Metrics
     from serve.observation import Observer
 
+    n_workers = settings.workers or cgroup.cpu_count()
+    metrics = Metrics(_PROCESSES_PER_WORKER * n_workers)
     others = create_app(settings, n_workers, metrics)
     options = _gunicorn_options(settings, n_workers, metrics)
+    options["bind"] = f"fd://{listener.detach()}"
 
     class Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no type information
         def load_config(self) -> None:
@@ -118,7 +138,7 @@ def _serve(
             )
 
         def run(self) -> None:
-            InferenceArbiter(self).run()
+            InferenceArbiter(self, stand_in).run()
 
     logger.info("server_starting", extra={"port": settings.port, "workers": n_workers})
     gc.collect()
@@ -141,11 +161,10 @@ def _limits(settings: Settings, n_workers: int) -> "Limits":
 
 
 def _gunicorn_options(settings: Settings, n_workers: int, metrics: "Metrics") -> dict[str, object]:
-    from serve.gunicorn_worker import InferenceWorker, JsonLogger
+    from serve.arbiter import JsonLogger
+    from serve.gunicorn_worker import InferenceWorker
 
     return {
-        "bind": f"0.0.0.0:{settings.port}",
-        "backlog": _BACKLOG,
         "workers": n_workers,
         "worker_class": InferenceWorker,
         "asgi_loop": "asyncio",
@@ -163,6 +182,7 @@ def _gunicorn_options(settings: Settings, n_workers: int, metrics: "Metrics") ->
 
 def _before_fork(metrics: "Metrics", server: Any, worker: Any) -> None:
     worker.metrics_row = metrics.take_row()
+    worker.stand_in = server.stand_in
 
 
 def _after_exit(metrics: "Metrics", server: Any, worker: Any) -> None:

@@ -111,7 +111,7 @@ def test_frameworks_are_imported_by_their_own_handler_only(module: str, path: Pa
     ("library", "places"),
     [
         ("flask", ("serve.app",)),
-        ("gunicorn", ("serve.server", "serve.gunicorn_worker")),
+        ("gunicorn", ("serve.server", "serve.arbiter", "serve.gunicorn_worker")),
         ("pydantic", ("container.hyperparameters", "container.manifest", "container.algorithms.")),
     ],
 )

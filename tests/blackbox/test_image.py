@@ -1,8 +1,10 @@
 """The image itself: how it starts, as whom, and with how little."""
 
 import json
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from local_test.backends import DockerBackend
@@ -114,13 +116,32 @@ def test_train_and_serve_with_few_rights(
         assert invoke(server.url, cancer.payload).status == 200
 
 
-def test_serve_without_a_network(any_image: str, trained: Trained) -> None:
-    """C-007: asked from inside, since nothing leads there from outside."""
+ASK_FROM_INSIDE = """
+import json, sys, time, urllib.request
+url = "http://127.0.0.1:8080"
+for _ in range(100):
+    try:
+        assert urllib.request.urlopen(url + "/ping").status == 200
+        break
+    except OSError:
+        time.sleep(0.1)
+body = sys.argv[1].encode()
+request = urllib.request.Request(url + "/invocations", body, {"Content-Type": "text/csv"})
+print(json.dumps(urllib.request.urlopen(request).read().decode()))
+"""
+
+
+def test_serve_without_a_network(
+    any_image: str, trained: Trained, cancer: TabularDataset, features: np.ndarray
+) -> None:
+    """C-007: asked from inside, since nothing leads there from outside; also for predictions."""
+    rows = b"".join(cancer.payload.splitlines(keepends=True)[:5]).decode()
     backend = DockerBackend(any_image, ("--network", "none"))
     with backend.start_server(trained.ml, wait_until_ready=False) as server:
-        server.wait_for_output("Booting worker")
-        ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080/ping').status)"
-        assert docker("exec", server.name, "python", "-c", ask).strip() == "200"
+        answer = docker("exec", server.name, "python", "-c", ASK_FROM_INSIDE, rows)
+
+    predicted = [float(line) for line in json.loads(answer).split()]
+    np.testing.assert_allclose(predicted, trained.expected(features)[:5], atol=1e-6)
 
 
 def test_empty_directory_over_opt_ml(any_image: str, tmp_path: Path) -> None:
@@ -180,6 +201,9 @@ def test_two_copies_in_one_network_namespace(any_image: str, trained: Trained) -
             trained.ml, environment=environment, wait_until_ready=False
         ) as two:
             two.wait_for_output("Booting worker")
-            port = docker("port", one.name, "9002").rpartition(":")[2]
+            url = f"http://127.0.0.1:{docker('port', one.name, '9002').rpartition(':')[2].strip()}"
+            deadline = time.monotonic() + 10
+            while ping(url).status != 200 and time.monotonic() < deadline:
+                time.sleep(0.1)
             assert ping(one.url).status == 200
-            assert ping(f"http://127.0.0.1:{port.strip()}").status == 200
+            assert ping(url).status == 200

@@ -14,7 +14,12 @@ def test_sigterm_during_a_workers_birth_is_not_lost() -> None:
         """
         import os, signal, sys, time
         from gunicorn.app.base import BaseApplication
-        from serve.gunicorn_worker import InferenceArbiter, InferenceWorker
+        from serve.arbiter import InferenceArbiter
+        from serve.gunicorn_worker import InferenceWorker
+        from serve.stand_in import StandIn
+
+        def introduce(server, worker):
+            worker.stand_in = server.stand_in
 
         class SlowToStart(InferenceWorker):
             def init_process(self):
@@ -31,7 +36,7 @@ def test_sigterm_during_a_workers_birth_is_not_lost() -> None:
             def load_config(self):
                 for name, value in {
                     "bind": "127.0.0.1:0", "worker_class": SlowToStart, "workers": 1,
-                    "graceful_timeout": 20, "control_socket_disable": True,
+                    "graceful_timeout": 20, "control_socket_disable": True, "pre_fork": introduce,
                 }.items():
                     self.cfg.set(name, value)
             def load(self):
@@ -41,7 +46,7 @@ def test_sigterm_during_a_workers_birth_is_not_lost() -> None:
             time.sleep(0.5)
             os.kill(os.getppid(), signal.SIGTERM)
             os._exit(0)
-        InferenceArbiter(Server()).run()
+        InferenceArbiter(Server(), StandIn()).run()
         """
     )
 
