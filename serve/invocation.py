@@ -101,7 +101,8 @@ class ModelServable:
             invocation.accept, algorithm.response_types, self.default_accept
         )
         started = perf_counter()
-        batch = codecs.decoder(media.name)(invocation.body, columns_of(media.parameters))
+        columns = columns_of(media.parameters, self.model.n_features)
+        batch = codecs.decoder(media.name)(invocation.body, columns)
         check_width(batch, self.model.n_features)
         decoded = perf_counter()
         values = self.model.predict(batch.features)
@@ -125,19 +126,19 @@ class ModelServable:
         return body
 
 
-_FEATURES_ONLY = Columns()
+def columns_of(parameters: Mapping[str, str], n_features: int | None = None) -> Columns:
+    """What the parameters of a content type say of its columns.
 
-
-def columns_of(parameters: Mapping[str, str]) -> Columns:
-    """What the parameters of a content type say of its columns."""
+    Args:
+        parameters: Of the request's content type.
+        n_features: How many features the model takes, where that is known.
+    """
     label_size = parameters.get("label_size", "0")
-    if label_size == "0":
-        return _FEATURES_ONLY
-    if label_size != "1":
+    if label_size not in ("0", "1"):
         raise MalformedPayloadError(
             "the content type's label_size must be 0 (no label column, the default) or 1"
         )
-    return Columns(label_size=1)
+    return Columns(label_size=int(label_size), n_features=n_features)
 
 
 def check_width(batch: Batch, n_features: int) -> None:

@@ -16,6 +16,8 @@ MAX_CELLS = 2**25
 _CELLS_OF_A_PREDICTION = 16
 # XGBoost and scipy count columns in 32 bits.
 MAX_COLUMNS = 2**31 - 1
+# The smallest number that is rounded to infinity: half a step above the largest finite one.
+FLOAT32_OVERFLOW = float(2**128 - 2**103)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +57,24 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """How a record's leading columns are to be read: `label_size` labels, then a weight or none."""
+    """The columns of a record: a label or none, a weight or none, and the features.
+
+    Where `n_features` is known, a record of another width is refused at once, before a body of any
+    size is unpacked; sparse records may be narrower.
+    """
 
     label_size: int = 0
     has_weight: bool = False
+    n_features: int | None = None
 
     @property
     def n_leading(self) -> int:
         return self.label_size + self.has_weight
+
+    @property
+    def width(self) -> int | None:
+        """How many columns a dense record must have, or None if any number will do."""
+        return None if self.n_features is None else self.n_features + self.n_leading
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +99,50 @@ def dense_batch(rows: Floats, columns: Columns) -> Batch:
     Raises:
         MalformedPayloadError: no feature column is left.
     """
-    if rows.shape[1] <= columns.n_leading:
-        raise MalformedPayloadError(
-            f"the records have {rows.shape[1]} columns, of which {columns.n_leading} are label and "
-            "weight: no features are left"
-        )
+    _refuse_no_features(rows.shape[1], columns)
     return Batch(
         features=np.ascontiguousarray(rows[:, columns.n_leading :]),
         labels=rows[:, 0].copy() if columns.label_size else None,
         weights=rows[:, columns.label_size].copy() if columns.has_weight else None,
     )
+
+
+class DenseRows:
+    """Collects dense records part by part, in memory that is allocated once."""
+
+    def __init__(self, n_rows: int, width: int, columns: Columns) -> None:
+        """Make room for at most `n_rows` records of `width` columns.
+
+        The system gives memory as it is filled, so `n_rows` may be far too high.
+
+        Raises:
+            MalformedPayloadError: no feature column is left.
+        """
+        _refuse_no_features(width, columns)
+        self._columns = columns
+        self._n_rows = 0
+        self._features = np.empty((n_rows, width - columns.n_leading), dtype=np.float32)
+        self._labels = np.empty(n_rows if columns.label_size else 0, dtype=np.float32)
+        self._weights = np.empty(n_rows if columns.has_weight else 0, dtype=np.float32)
+
+    def add(self, rows: Floats) -> None:
+        """Add records, `[n, width]`."""
+        place = slice(self._n_rows, self._n_rows + len(rows))
+        self._n_rows = place.stop
+        self._features[place] = rows[:, self._columns.n_leading :]
+        if self._columns.label_size:
+            self._labels[place] = rows[:, 0]
+        if self._columns.has_weight:
+            self._weights[place] = rows[:, self._columns.label_size]
+
+    def batch(self) -> Batch:
+        """All records; nothing can be added after that."""
+        self._features.resize((self._n_rows, self._features.shape[1]), refcheck=False)
+        return Batch(
+            features=self._features,
+            labels=self._labels[: self._n_rows] if self._columns.label_size else None,
+            weights=self._weights[: self._n_rows] if self._columns.has_weight else None,
+        )
 
 
 def sparse_batch(rows: SparseRows, columns: Columns) -> Batch:
@@ -108,6 +154,14 @@ def sparse_batch(rows: SparseRows, columns: Columns) -> Batch:
     if columns.n_leading:
         raise MalformedPayloadError("sparse records have no label column; leave label_size at 0")
     return Batch(rows)
+
+
+def _refuse_no_features(width: int, columns: Columns) -> None:
+    if width <= columns.n_leading:
+        raise MalformedPayloadError(
+            f"the records have {width} columns, of which {columns.n_leading} are label and "
+            "weight: no features are left"
+        )
 
 
 def refuse_infinity(rows: Floats, *, n_before: int = 0) -> None:

@@ -1,28 +1,35 @@
 """`text/csv`: records without a header, one a line.
 
-Cells are numbers; an empty cell or `nan` is a missing value. Rows end in LF or CRLF, the last one
-with or without. The delimiter is a comma, or the tab, semicolon or bar that the first line has
-instead. Cells may be quoted. A blank line among the records is refused rather than skipped: the
-number of predictions would no longer be the number of lines (C-072).
+Lines end in LF or CRLF, the last one with or without; a carriage return anywhere else is refused.
+Cells are numbers, padded with spaces or quoted or not; an empty cell, `nan`, `na` and `null` are
+missing values. The delimiter is a comma, or the tab, semicolon or bar that the first line has
+instead. A blank line among the records is refused rather than skipped: the number of predictions
+would no longer be the number of lines (C-072).
+
+Every line means what it means alone. The quick ways of reading take a whole piece of the text or
+nothing of it, and give what `_line_by_line` would give.
 """
 
-import csv
-import io
 import re
-import warnings
-from collections.abc import Iterator
+from array import array
 
 import numpy as np
 
-from container.codecs import number_rows, number_text
-from container.codecs.base import Batch, Columns, Floats, Selected, dense_batch
+from container.codecs import csv_bulk, number_rows, number_text, text_lines
+from container.codecs.base import (
+    FLOAT32_OVERFLOW,
+    Batch,
+    Columns,
+    DenseRows,
+    Floats,
+    Selected,
+    dense_batch,
+)
 from container.errors import MalformedPayloadError
 
-_BOM = b"\xef\xbb\xbf"
 _OTHER_DELIMITERS = (b"\t", b";", b"|")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_MAX_VALUE = float(np.finfo(np.float32).max)
-_MISSING = frozenset({"", "nan", "na", "null"})
+_NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_MISSING = frozenset({b"", *csv_bulk.MISSING_WORDS})
 
 
 def decode(body: bytes, columns: Columns) -> Batch:
@@ -30,9 +37,15 @@ def decode(body: bytes, columns: Columns) -> Batch:
 
     Raises:
         MalformedPayloadError: with the line and the column of the first cell that is not a number,
-            or the line whose width differs from the first one's.
+            or the line whose width is not what `columns` says, or not that of the first line.
     """
-    return dense_batch(_matrix(body.removeprefix(_BOM).rstrip(b"\r\n")), columns)
+    if len(body) > text_lines.PIECE_BYTES:
+        return _in_pieces(body, columns)
+    text = text_lines.trimmed(body)
+    if not text:
+        raise MalformedPayloadError("there are no records")
+    delimiter, width = _layout(text, columns)
+    return dense_batch(_rows(text, delimiter, width, 1, columns), columns)
 
 
 def encode(values: Floats) -> bytes:
@@ -49,103 +62,82 @@ def encode_selected(selected: Selected) -> bytes:
     return b"".join(b",".join(record) + b"\n" for record in zip(*columns, strict=True))
 
 
-def _matrix(text: bytes) -> Floats:
-    """Parse the cells, in the quickest of three ways that reads this text."""
-    if not text:
-        raise MalformedPayloadError("there are no records")
-    delimiter = _delimiter(text)
-    rows = _plain_numbers(text, delimiter)
-    if rows is None:
-        rows = _numbers_and_gaps(text, delimiter)
-    if rows is None or np.isinf(rows).any():
-        rows = _cell_by_cell(text, delimiter)
-    return rows
-
-
-def _plain_numbers(text: bytes, delimiter: bytes) -> Floats | None:
-    """Cells that JSON would call numbers: nothing missing, quoted, padded or oddly signed."""
-    if delimiter != b"," or b"[" in text or b"]" in text:
-        return None
-    return number_rows.from_json(b"[[" + text.replace(b"\n", b"],[") + b"]]")
-
-
-def _numbers_and_gaps(text: bytes, delimiter: bytes) -> Floats | None:
-    """Any decimal notation, and empty cells; three times slower."""
-    gap, filled = delimiter * 2, delimiter + b"nan" + delimiter
-    # Twice, because of three empty cells in a row the first pass fills every other one.
-    whole = b"\n" + text.replace(b"\r\n", b"\n").replace(gap, filled).replace(gap, filled) + b"\n"
-    whole = whole.replace(b"\n" + delimiter, b"\nnan" + delimiter)
-    whole = whole.replace(delimiter + b"\n", delimiter + b"nan\n")
-    try:
-        with warnings.catch_warnings(action="error"):
-            rows = np.loadtxt(
-                io.BytesIO(whole[1:-1]),
-                dtype=np.float32,
-                delimiter=delimiter.decode(),
-                comments=None,
-                ndmin=2,
-                encoding="ascii",
-            )
-    except (ValueError, Warning):
-        return None
-    # It passes over blank lines, which would lose a record.
-    return rows if len(rows) == text.count(b"\n") + 1 else None
-
-
-def _delimiter(text: bytes) -> bytes:
-    end = text.find(b"\n")
-    first_line = text if end < 0 else text[:end]
-    if b"," not in first_line:
-        for candidate in _OTHER_DELIMITERS:
-            if candidate in first_line:
-                return candidate
-    return b","
-
-
-def _cell_by_cell(text: bytes, delimiter: bytes) -> Floats:
-    """The exact reading: quotes, spaces, and where the first fault is."""
-    width = 0
-    cells: list[float] = []
-    for line, row in _lines(text, delimiter.decode()):
-        if not row:
-            raise MalformedPayloadError("the line is blank; leave blank lines out", line=line)
-        width = width or len(row)
-        if len(row) != width:
-            raise MalformedPayloadError(
-                f"the line has {len(row)} columns where the first has {width}", line=line
-            )
-        for column, cell in enumerate(row, start=1):
-            cells.append(_number(cell, line, column))
-    return np.array(cells, dtype=np.float32).reshape(-1, width)
-
-
-def _lines(text: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    try:
-        decoded = text.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = text.count(b"\n", 0, error.start) + 1
-        raise MalformedPayloadError("the text is not UTF-8", line=line) from error
-    reader = csv.reader(io.StringIO(decoded, newline=""), delimiter=delimiter, strict=True)
+def _in_pieces(body: bytes, columns: Columns) -> Batch:
+    batch: DenseRows | None = None
     line = 1
-    try:
-        for row in reader:
-            yield line, row
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise MalformedPayloadError(f"the line is not CSV: {error}", line=line) from error
+    for piece in text_lines.pieces(body):
+        if batch is None:
+            delimiter, width = _layout(piece, columns)
+            # Every cell has a delimiter or a line end, but for the very last one.
+            batch = DenseRows(len(body) // width + 1, width, columns)
+        rows = _rows(piece, delimiter, width, line, columns)
+        batch.add(rows)
+        line += len(rows)
+    if batch is None:
+        raise MalformedPayloadError("there are no records")
+    return batch.batch()
 
 
-def _number(cell: str, line: int, column: int) -> float:
+def _layout(text: bytes, columns: Columns) -> tuple[bytes, int]:
+    """The delimiter, and how many columns every line must have."""
+    end = text.find(b"\n")
+    if end < 0:
+        end = len(text)
+    delimiter = b","
+    if text.find(b",", 0, end) < 0:
+        found = (other for other in _OTHER_DELIMITERS if text.find(other, 0, end) >= 0)
+        delimiter = next(found, b",")
+    return delimiter, columns.width or text.count(delimiter, 0, end) + 1
+
+
+def _rows(text: bytes, delimiter: bytes, width: int, line: int, columns: Columns) -> Floats:
+    """Parse lines, `line` the number of the first, into float32 `[n_lines, width]`."""
+    end = text.find(b"\n")
+    # Looked at first, since a line may be as long as a body; a quoted delimiter is no number.
+    if text.count(delimiter, 0, end if end >= 0 else len(text)) + 1 == width:
+        rows = csv_bulk.read(text, delimiter, width)
+        if rows is not None:
+            return rows
+    return _line_by_line(text, delimiter, width, line, columns)
+
+
+def _line_by_line(text: bytes, delimiter: bytes, width: int, line: int, columns: Columns) -> Floats:
+    """The exact reading, which finds the first fault."""
+    cells = array("d")
+    for number, row in enumerate(text.replace(b"\r\n", b"\n").split(b"\n"), start=line):
+        if b"\r" in row:
+            raise MalformedPayloadError(
+                "the line has a carriage return within it; end lines in LF or CRLF", line=number
+            )
+        n_columns = row.count(delimiter) + 1
+        if n_columns == 1 and not row.strip():
+            raise MalformedPayloadError("the line is blank; leave blank lines out", line=number)
+        if n_columns != width:
+            others = f"{width} are expected" if columns.width else f"the first has {width}"
+            raise MalformedPayloadError(
+                f"the line has {n_columns} columns where {others}", line=number
+            )
+        for column, cell in enumerate(row.split(delimiter), start=1):
+            cells.append(_number(cell, number, column))
+    return number_rows.as_float32(np.frombuffer(cells)).reshape(-1, width)
+
+
+def _number(cell: bytes, line: int, column: int) -> float:
     cell = cell.strip()
-    if cell.lower() in _MISSING:
-        return float("nan")
-    if not _NUMBER.fullmatch(cell):
-        raise MalformedPayloadError(
-            "the cell is not a number; send numbers only, and no header", line=line, column=column
-        )
-    number = float(cell)
-    if abs(number) > _MAX_VALUE:
+    if len(cell) > 1 and cell.startswith(b'"') and cell.endswith(b'"'):
+        cell = cell[1:-1].strip()
+    if _NUMBER.fullmatch(cell):
+        number = float(cell)
+        if abs(number) < FLOAT32_OVERFLOW:
+            return number
         raise MalformedPayloadError(
             "the number does not fit a 32-bit float", line=line, column=column
         )
-    return number
+    if cell.lower() in _MISSING:
+        return float("nan")
+    problem = "the cell is not a number; send numbers only, and no header"
+    try:
+        cell.decode()
+    except UnicodeDecodeError:
+        problem = "the text is not UTF-8"
+    raise MalformedPayloadError(problem, line=line, column=column)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import simdjson
+from numpy.typing import NDArray
 
 from container.codecs.base import Floats
 
@@ -62,8 +63,15 @@ def of_array(rows: Any) -> Floats | None:
         return None
     if len(widths) != 1 or len(numbers) != len(rows) * (width := widths.pop()) or not width:
         return None
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite; the codecs look for it
-        return numbers.astype(np.float32).reshape(-1, width)
+    return as_float32(numbers).reshape(-1, width)
+
+
+def as_float32(numbers: NDArray[np.float64]) -> Floats:
+    """Round to 32 bits. What does not fit becomes infinite, which the codecs look for; zero has no
+    sign, since integers have none."""
+    with np.errstate(over="ignore"):
+        rounded: Floats = np.add(numbers, 0.0, dtype=np.float32)
+    return rounded
 
 
 def from_json(document: bytes) -> Floats | None:
@@ -71,4 +79,12 @@ def from_json(document: bytes) -> Floats | None:
     try:
         return of_array(parse(document))
     except ValueError:
+        return None
+
+
+def from_flat_json(document: bytes) -> NDArray[np.float64] | None:
+    """Read the document `[1, 2, 3]`; None where it is anything else."""
+    try:
+        return np.frombuffer(parse(document).as_buffer(of_type="d"), dtype=np.float64)
+    except (ValueError, TypeError, AttributeError, RuntimeError):
         return None

@@ -1,0 +1,176 @@
+"""CSV: every way of reading it gives one answer, whatever stands beside a line."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from container.codecs import csv_codec, text_lines
+from container.codecs.base import Columns, Floats
+from container.errors import MalformedPayloadError
+
+# What the quick ways read, what they do not, and what nothing reads, near the borders of each.
+CELLS = """
+0 -0 -0.0 1 7.25 -3e-2 1E5 1e-60 123456789012345678901234567890 3.4028235e38 3.40282357e38
++1 .5 -.5 1. 01 -01.50 1e+05 +.5e-3 nan NaN na NA null NULL "1" "" "nan" "+1"
+3.4028236e38 1e39 -1e39 1e400 1e39e 21e39 0.1e39 +nan -nan inf -inf infinity 1_0 0x10 1e5e5
+. + - e5 1e 1-2 +-1 "1"2" [1] {"a":1} ! ,! true x nan(1) \u0663 1\u0663
+""".split()  # noqa: SIM905
+cells = st.sampled_from(["", " ", " 1", "1 ", "1 2", "\t1", "1\r", '" 2 "', '"1 1"', *CELLS])
+PLAIN = ["1,2", "nan,2", '"1",+2', ",.5"]  # of two columns, each read another way
+
+
+def outcome(body: bytes, columns: Columns) -> Floats | MalformedPayloadError:
+    try:
+        features = csv_codec.decode(body, columns).features
+    except MalformedPayloadError as error:
+        return error
+    assert isinstance(features, np.ndarray)
+    return features
+
+
+@given(row=st.tuples(cells, cells), others=st.lists(st.sampled_from(PLAIN), max_size=3))
+def test_csv_line_means_what_it_means_alone(row: tuple[str, str], others: list[str]) -> None:
+    """C-072: neither the numbers of a record nor whether it is refused depend on its neighbours."""
+    line = ",".join(row)
+    alone = outcome(f"{line}\n".encode(), Columns(n_features=2))
+
+    together = outcome("\n".join([*others, line, "3,4"]).encode(), Columns(n_features=2))
+
+    if isinstance(alone, MalformedPayloadError):
+        assert isinstance(together, MalformedPayloadError)
+        assert together.line == len(others) + 1
+        assert (together.problem, together.column) == (alone.problem, alone.column)
+    else:
+        assert isinstance(together, np.ndarray)
+        # Bit by bit: zeros have no sign.
+        assert together[len(others)].tobytes() == alone[0].tobytes()
+
+
+@given(st.lists(st.lists(cells, min_size=1, max_size=3), min_size=1, max_size=4))
+def test_csv_of_one_column_keeps_its_records(rows: list[list[str]]) -> None:
+    """C-072: as many records as lines, or a refusal; a gap is never mistaken for a blank line."""
+    lines = [";".join(row) for row in rows]
+
+    found = outcome("\n".join(lines).encode(), Columns())
+
+    if not isinstance(found, MalformedPayloadError):
+        n_trailing = len(lines) - len("\n".join(lines).rstrip("\r\n").split("\n"))
+        assert len(found) == len(lines) - n_trailing
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("size", [1, 7, 64, 10**6])
+def test_pieces_hold_every_line_once(line_end: bytes, size: int) -> None:
+    """Lines longer than a piece, shorter ones and blank ones, up to the last that is not blank."""
+    lines = [b"1", b"", b"22,3333333333", b"4" * 300, b"", b"", b"5"]
+    body = b"\xef\xbb\xbf" + line_end.join(lines) + line_end * 5000
+
+    found = [piece.split(line_end) for piece in text_lines.pieces(body, size)]
+
+    assert [line for piece in found for line in piece] == lines
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("label_size", [0, 1])
+def test_csv_in_pieces_is_what_it_is_at_once(line_end: bytes, label_size: int) -> None:
+    """A body that is cut up gives the records that each of its lines gives."""
+    rows = np.random.default_rng(0).normal(size=(40_000, 3)).round(4)
+    body = b"".join(
+        b"%s%s" % (",".join(map(repr, row)).encode(), line_end) for row in rows.tolist()
+    )
+    assert len(body) > 3 * text_lines.PIECE_BYTES
+
+    batch = csv_codec.decode(body, Columns(label_size=label_size))
+
+    expected = rows.astype(np.float32)
+    np.testing.assert_array_equal(batch.features, expected[:, label_size:])
+    if label_size:
+        np.testing.assert_array_equal(batch.labels, expected[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (b"1,2,3", "line 60000: the line has 3 columns where 2 are expected"),
+        (b"1,x", "line 60000, column 2: the cell is not a number"),
+        (b"", "line 60000: the line is blank"),
+        (b"1\r2", "line 60000: the line has a carriage return"),
+        (b"1,1e39", "line 60000, column 2: the number does not fit"),
+    ],
+)
+def test_csv_fault_in_a_later_piece_has_the_line_of_the_body(line: bytes, error: str) -> None:
+    """C-057: lines are counted through the body, not through its pieces."""
+    body = b"1.25,2.5\r\n" * 59_999 + line + b"\r\n" + b"3,4\r\n" * 60_000
+
+    with pytest.raises(MalformedPayloadError, match=error):
+        csv_codec.decode(body, Columns(n_features=2))
+
+
+def test_csv_of_other_width_is_refused_before_it_is_read() -> None:
+    """A line of a million cells costs a look when two are expected."""
+    found = outcome(b"1," * 1_000_000 + b"1\n", Columns(n_features=2))
+
+    assert isinstance(found, MalformedPayloadError)
+    assert found.message == "line 1: the line has 1000001 columns where 2 are expected"
+
+
+def test_csv_of_one_column_is_as_wide_as_expected() -> None:
+    """The label counts among the columns of a line and not among the features."""
+    found = outcome(b"0,1\n", Columns(label_size=1, n_features=2))
+
+    assert isinstance(found, MalformedPayloadError)
+    assert found.message == "line 1: the line has 2 columns where 3 are expected"
+
+
+_BODY_BYTES = 40 * 2**20
+_MEMORY_PROBE = r"""
+import re, sys
+from container.codecs import csv_codec
+from container.codecs.base import Columns
+from container.errors import MalformedPayloadError
+
+def peak():
+    with open("/proc/self/status") as status:
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read())[1]) * 1024
+
+csv_codec.decode(b"1,2\n" * 200_000, Columns())  # what a thread keeps from one body to the next
+start, repeated, n_bytes = sys.argv[1].encode(), sys.argv[2].encode(), int(sys.argv[3])
+body = start + repeated * (n_bytes // len(repeated)) + b"1"
+before = peak()
+try:
+    csv_codec.decode(body, Columns(n_features=2))
+except MalformedPayloadError:
+    pass
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize(
+    ("start", "repeated", "in_bodies"),
+    [
+        ("", "1.234567,2.345678\n", 8 / 18),
+        ("", ",2.345678\n", 8 / 10),
+        ("", '"1.2345678901234567","2"\n1.2345678901234567,2\n', 16 / 48),
+        ("", "1,", 0),
+        ("", '"1",', 0),
+        ("1,2\n", '1,"",', 1),
+        ("", "\n", 0),
+    ],
+)
+def test_csv_takes_little_memory_beyond_its_numbers(
+    start: str, repeated: str, in_bodies: float
+) -> None:
+    """A body of any length and any width is read in pieces, straight into its matrix."""
+    run = subprocess.run(
+        [sys.executable, "-c", _MEMORY_PROBE, start, repeated, str(_BODY_BYTES)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert int(run.stdout) < in_bodies * _BODY_BYTES + 16 * 2**20
