@@ -4,99 +4,201 @@ Columns count from 0, as in XGBoost's own reader, in every request and every fil
 decides per payload whether they count from 0 or 1, so that there a record's prediction depends on
 the records beside it (0.690 or 0.847 for the same row); here it never does. A file that counts from
 1 just leaves column 0 unused, in training and in serving alike.
+
+Lines end in LF or CRLF. What follows a `#` is a comment; a line that holds nothing else is no
+record, and has no prediction. A blank line is refused, as in CSV.
 """
 
 import re
+from array import array
 
 import numpy as np
 
-from container.codecs.base import Batch, Columns, SparseRows
+from container.codecs import libsvm_bulk, number_rows, text_lines
+from container.codecs.base import (
+    FLOAT32_OVERFLOW,
+    MAX_COLUMNS,
+    Batch,
+    Columns,
+    SparseRows,
+)
+from container.codecs.libsvm_bulk import Lines
 from container.errors import MalformedPayloadError
 
 _FLOAT = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _LABEL = re.compile(rf"({_FLOAT})(?::({_FLOAT}))?", re.ASCII)
-_CELL = re.compile(rf"(\d{{1,10}}):({_FLOAT}|nan)", re.ASCII)
-_MAX_COLUMN = 2**31 - 2
-_MAX_VALUE = float(np.finfo(np.float32).max)
+_CELL = re.compile(rf"(\d+):({_FLOAT}|nan)", re.ASCII)
+_NONE = np.empty(0, dtype=np.float32)
+_TOO_LARGE = "the number does not fit a 32-bit float"
+_MAX_COLUMN_DIGITS = 10
+_FEW_BYTES = 2**10  # up to which reading line by line is quicker
 
 
 def decode(body: bytes, columns: Columns) -> Batch:
-    """Read records; a label is required where `columns` has one and optional elsewhere.
+    """Read records; a label is required where `columns` has one, and passed over elsewhere.
 
-    `n_features` is the largest column seen plus 1. A record's weight follows its label after a
-    colon and is 1 where there is none, so `columns.has_weight`, which speaks of CSV, changes
-    nothing.
+    `n_features` of the batch is the largest column seen plus 1. A record's weight follows its label
+    after a colon and is 1 where there is none, so `columns.has_weight`, which speaks of CSV,
+    changes nothing.
 
     Raises:
-        MalformedPayloadError: with the line and the token (as column) that cannot be read.
+        MalformedPayloadError: with the line and the token (as column) that cannot be read, or that
+            lies outside of the columns expected.
     """
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise MalformedPayloadError("the text is not UTF-8") from error
-    rows = _Rows(label_required=columns.label_size > 0)
-    for number, line in enumerate(text.rstrip("\r\n").split("\n"), start=1):
-        rows.add(number, line.partition("#")[0].split())
+    rows = _Rows(columns)
+    for piece in text_lines.pieces(body):
+        rows.add(piece)
     return rows.batch()
 
 
 class _Rows:
-    """The records of one body, collected line by line."""
+    """The records of one body, collected piece by piece."""
 
-    def __init__(self, *, label_required: bool) -> None:
+    def __init__(self, columns: Columns) -> None:
+        self._label_required = columns.label_size > 0
+        self._limit = MAX_COLUMNS if columns.n_features is None else columns.n_features
+        self._n_lines = 0
+        # The memory of arrays, which grows as they do.
+        self._lengths = bytearray()
+        self._columns = bytearray()
+        self._values = bytearray()
+        self._labels = bytearray()
+        self._weights = bytearray()
+
+    def add(self, text: bytes) -> None:
+        lines = None
+        if len(text) > _FEW_BYTES:
+            lines = libsvm_bulk.read(text, label_required=self._label_required, limit=self._limit)
+        if lines is None:
+            lines = self._line_by_line(text)
+        self._n_lines += text.count(b"\n") + 1
+        self._lengths += lines.lengths.data
+        self._columns += lines.columns.data
+        self._values += lines.values.data
+        self._labels += lines.labels.data
+        self._weights += lines.weights.data
+
+    def batch(self) -> Batch:
+        lengths = np.frombuffer(self._lengths, dtype=np.int64)
+        if not len(lengths):
+            raise MalformedPayloadError("there are no records")
+        columns = np.frombuffer(self._columns, dtype=np.int32)
+        offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+        lengths.cumsum(out=offsets[1:])
+        features = SparseRows(
+            offsets=offsets,
+            columns=columns,
+            values=np.frombuffer(self._values, dtype=np.float32),
+            n_columns=int(columns.max(initial=-1)) + 1,
+        )
+        if not self._label_required:
+            return Batch(features)
+        return Batch(
+            features,
+            labels=np.frombuffer(self._labels, dtype=np.float32),
+            weights=np.frombuffer(self._weights, dtype=np.float32),
+        )
+
+    def _line_by_line(self, text: bytes) -> Lines:
+        """The exact reading, which finds the first fault."""
+        reader = _LineReader(self._label_required, self._limit)
+        lines = text.replace(b"\r\n", b"\n").decode("latin-1").split("\n")
+        for number, line in enumerate(lines, start=self._n_lines + 1):
+            try:
+                reader.add(line)
+            except _Fault as fault:
+                raise MalformedPayloadError(
+                    fault.problem, line=number, column=fault.token
+                ) from None
+        return reader.lines()
+
+
+class _Fault(Exception):
+    """What is wrong with a line, and the number of the token where."""
+
+    def __init__(self, problem: str, token: int | None = None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.token = token
+
+
+class _LineReader:
+    def __init__(self, label_required: bool, limit: int) -> None:
         self._label_required = label_required
-        self._offsets = [0]
-        self._columns: list[int] = []
-        self._values: list[float] = []
-        self._labels: list[float] = []
-        self._weights: list[float] = []
+        self._limit = limit
+        self._lengths = array("q")
+        self._columns = array("i")
+        self._values = array("d")
+        self._labels = array("d")
+        self._weights = array("d")
 
-    def add(self, line: int, tokens: list[str]) -> None:
+    def add(self, line: str) -> None:
+        record, comment, _ = line.partition("#")
+        if "\r" in record:
+            raise _Fault("the line has a carriage return within it; end lines in LF or CRLF")
+        tokens = record.split()
+        if not tokens and comment:
+            return
         if not tokens:
-            raise MalformedPayloadError("the line is blank; leave blank lines out", line=line)
-        start = 0
-        label = _LABEL.fullmatch(tokens[0])
-        # `3:1` may be a label with a weight or a cell: only where labels are required is it one.
-        if label and (self._label_required or label[2] is None):
-            self._labels.append(float(label[1]))
-            self._weights.append(float(label[2] or 1))
-            start = 1
-        elif self._label_required:
-            raise MalformedPayloadError("the label is not a number", line=line, column=1)
-        self._add_cells(line, start, tokens)
-        self._offsets.append(len(self._columns))
+            raise _Fault("the line is blank; leave blank lines out")
+        start = self._add_label(tokens[0])
+        self._add_cells(tokens[start:], start + 1)
+        self._lengths.append(len(tokens) - start)
 
-    def _add_cells(self, line: int, start: int, tokens: list[str]) -> None:
-        last = -1
-        for position, token in enumerate(tokens[start:], start=start + 1):
-            cell = _CELL.fullmatch(token)
+    def _add_label(self, token: str) -> int:
+        """How many tokens the label takes: 1 or none."""
+        label = _LABEL.fullmatch(token)
+        if self._label_required:
+            if label is None:
+                raise _Fault(_not_text(token) or "the label is not a number", 1)
+            self._labels.append(_fitting(label[1], 1))
+            self._weights.append(_fitting(label[2] or "1", 1))
+            return 1
+        # `3:1` may be a label with a weight or a cell: only where labels are required is it one.
+        if label is None or label[2] is not None:
+            return 0
+        _fitting(label[1], 1)
+        return 1
+
+    def _add_cells(self, tokens: list[str], first: int) -> None:
+        last, limit, read = -1, self._limit, _CELL.fullmatch
+        for position, token in enumerate(tokens, start=first):
+            cell = read(token)
             if cell is None:
-                raise MalformedPayloadError("expected column:value", line=line, column=position)
-            column, value = int(cell[1]), float(cell[2])
-            if column > _MAX_COLUMN or abs(value) > _MAX_VALUE:
-                raise MalformedPayloadError(
-                    "the column or its value is out of range", line=line, column=position
-                )
+                raise _Fault(_not_text(token) or "expected column:value", position)
+            digits, number = cell.groups()
+            column = int(digits) if len(digits) <= _MAX_COLUMN_DIGITS else limit
+            value = float(number)
+            if column >= limit:
+                raise _Fault(f"the feature's column is not in 0 to {limit - 1}", position)
             if column <= last:
-                raise MalformedPayloadError(
-                    "columns must increase along the line", line=line, column=position
-                )
+                raise _Fault("columns must increase along the line", position)
+            if abs(value) >= FLOAT32_OVERFLOW:
+                raise _Fault(_TOO_LARGE, position)
             last = column
             self._columns.append(column)
             self._values.append(value)
 
-    def batch(self) -> Batch:
-        n_rows = len(self._offsets) - 1
-        features = SparseRows(
-            offsets=np.array(self._offsets, dtype=np.int64),
-            columns=np.array(self._columns, dtype=np.int32),
-            values=np.array(self._values, dtype=np.float32),
-            n_columns=max(self._columns, default=-1) + 1,
+    def lines(self) -> Lines:
+        return Lines(
+            lengths=np.frombuffer(self._lengths, dtype=np.int64),
+            columns=np.frombuffer(self._columns, dtype=np.int32),
+            values=number_rows.as_float32(np.frombuffer(self._values)),
+            labels=np.array(self._labels, dtype=np.float32) if self._label_required else _NONE,
+            weights=np.array(self._weights, dtype=np.float32) if self._label_required else _NONE,
         )
-        labelled = len(self._labels) == n_rows
-        weighted = labelled and self._label_required
-        return Batch(
-            features=features,
-            labels=np.array(self._labels, dtype=np.float32) if labelled else None,
-            weights=np.array(self._weights, dtype=np.float32) if weighted else None,
-        )
+
+
+def _fitting(token: str, position: int) -> float:
+    number = float(token)
+    if abs(number) >= FLOAT32_OVERFLOW:
+        raise _Fault(_TOO_LARGE, position)
+    return number
+
+
+def _not_text(token: str) -> str:
+    try:
+        token.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return "the text is not UTF-8"
+    return ""

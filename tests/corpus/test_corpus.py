@@ -1,6 +1,9 @@
 """Runs the corpus: `<format>/valid/NAME.body` decodes to `NAME.json` (null is a missing value),
 `<format>/invalid/NAME.body` is refused with the message in `NAME.error`.
 
+Where there is a `NAME.columns`, it says how the records are to be read (`label_size`, `has_weight`,
+`n_features`); labels and weights are then expected beside the `features` of `NAME.json`.
+
 A bug's reproduction is two more files. The expectations were written by hand.
 """
 
@@ -26,6 +29,11 @@ def _name(path: Path) -> str:
     return f"{path.parts[-3]}-{path.stem}"
 
 
+def _columns(path: Path) -> Columns:
+    options = path.with_suffix(".columns")
+    return Columns(**json.loads(options.read_text())) if options.exists() else Columns()
+
+
 def _dense(features: Floats | SparseRows) -> Floats:
     if not isinstance(features, SparseRows):
         return features
@@ -39,12 +47,20 @@ def _dense(features: Floats | SparseRows) -> Floats:
 @pytest.mark.parametrize("body", _cases("valid"), ids=_name)
 def test_valid_body_decodes_to_the_expected_records(body: Path) -> None:
     """C-072: one record a line, every cell the 32-bit float nearest to its text."""
-    expected = np.array(json.loads(body.with_suffix(".json").read_text()), dtype=np.float32)
+    expected = json.loads(body.with_suffix(".json").read_text())
+    if isinstance(expected, list):
+        expected = {"features": expected}
 
-    batch = codecs.decoder(CONTENT_TYPES[body.parts[-3]])(body.read_bytes(), Columns())
+    batch = codecs.decoder(CONTENT_TYPES[body.parts[-3]])(body.read_bytes(), _columns(body))
 
-    assert batch.n_rows == len(expected)
-    np.testing.assert_array_equal(_dense(batch.features), expected)
+    found = {
+        "features": _dense(batch.features),
+        "labels": batch.labels,
+        "weights": batch.weights,
+    }
+    assert {name for name, values in found.items() if values is not None} == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], np.array(values, dtype=np.float32), strict=True)
 
 
 @pytest.mark.parametrize("body", _cases("invalid"), ids=_name)
@@ -53,7 +69,7 @@ def test_invalid_body_is_refused_with_the_place_of_the_fault(body: Path) -> None
     decode = codecs.decoder(CONTENT_TYPES[body.parts[-3]])
 
     with pytest.raises(MalformedPayloadError) as caught:
-        decode(body.read_bytes(), Columns())
+        decode(body.read_bytes(), _columns(body))
 
     assert caught.value.message == body.with_suffix(".error").read_text().rstrip("\n")
 
