@@ -13,6 +13,7 @@ Floats = NDArray[np.float32]
 # What a compressed body may unpack to: 128 MiB of float32, about what the largest body of batch
 # transform (100 MB) holds as text.
 MAX_CELLS = 2**25
+MAX_UNPACKED_BYTES = 8 * MAX_CELLS
 _CELLS_OF_A_PREDICTION = 16
 # XGBoost and scipy count columns in 32 bits.
 MAX_COLUMNS = 2**31 - 1
@@ -161,6 +162,15 @@ def _refuse_no_features(width: int, columns: Columns) -> None:
         raise MalformedPayloadError(
             f"the records have {width} columns, of which {columns.n_leading} are label and "
             "weight: no features are left"
+        )
+
+
+def refuse_width(n_columns: int, columns: Columns) -> None:
+    """Raises `MalformedPayloadError` if dense records of `n_columns` are not of the width that is
+    expected."""
+    if columns.width not in (None, n_columns):
+        raise MalformedPayloadError(
+            f"the records have {n_columns} columns where {columns.width} are expected"
         )
 
 

@@ -37,7 +37,8 @@ def decode(body: bytes, columns: Columns) -> Batch:
     is_flat = body.count(b"[") == len(instances) + bool(prefix)
     if is_flat and len(instances) and isinstance(instances[0], ARRAY) and prefix:
         rows = number_rows.of_array(instances)
-        if rows is not None and not np.isinf(rows).any():
+        is_as_wide = rows is not None and columns.width in (None, rows.shape[1])
+        if rows is not None and is_as_wide and not np.isinf(rows).any():
             return dense_batch(rows, columns)
         is_flat = False  # what stopped it would stop the quick way of reading a single row too
 
@@ -45,10 +46,10 @@ def decode(body: bytes, columns: Columns) -> Batch:
         place = (prefix.format(record) + path).lstrip(".")
         return MalformedPayloadError(f"{place}: {problem}" if place else problem)
 
-    records = JsonRecords(locate)
+    records = JsonRecords(locate, columns)
     for instance in instances:
         records.add(instance, is_flat=is_flat)
-    return records.batch(columns)
+    return records.batch()
 
 
 def _instances(document: Any) -> tuple[Any, str]:

@@ -21,12 +21,11 @@ import orjson
 import simdjson
 from numpy.typing import NDArray
 
-from container.codecs import number_rows
+from container.codecs import number_rows, text_lines
 from container.codecs.base import (
     MAX_COLUMNS,
     Batch,
     Columns,
-    Floats,
     dense_batch,
     sparse_batch,
 )
@@ -40,10 +39,11 @@ REPEATED_NAME = "the object has two members of the same name"
 Locate = Callable[[int, str, str], MalformedPayloadError]
 """Makes an error of a record's number from 0, the path below it (`.features[7]`), and a problem."""
 
-_BOM = b"\xef\xbb\xbf"
 # simdjson counts the elements of an array no further than 2**24 - 1, and pysimdjson's `as_list`
 # writes beyond its memory where there are more.
 _MAX_VALUES = 2**24 - 2
+_ROUNDED_BYTES = 2**20
+_TOO_LARGE = "the number does not fit a 32-bit float"
 _CELL_TYPES = frozenset({float, int, type(None)})
 _KINDS = {bool: "true or false", str: "a string", type(None): "null"}
 
@@ -54,8 +54,7 @@ def parse(text: bytes) -> Any:
     Raises:
         MalformedPayloadError: it is not JSON, with line and column.
     """
-    if text.startswith(_BOM):
-        raise MalformedPayloadError("JSON has no byte order mark", line=1, column=1)
+    refuse_byte_order_mark(text)
     if len(text) > _MAX_VALUES and text.count(b",") >= _MAX_VALUES:
         raise MalformedPayloadError(f"the text has more than {_MAX_VALUES} values; send fewer")
     try:
@@ -70,6 +69,12 @@ def parse(text: bytes) -> Any:
         ) from error
     # An integer of more than 64 bits. The standard library takes it, and shows repeated names.
     return json.loads(text, parse_int=float, object_pairs_hook=_object)
+
+
+def refuse_byte_order_mark(text: bytes) -> None:
+    """Raises `MalformedPayloadError` if JSON text begins with one."""
+    if text.startswith(text_lines.BOM):
+        raise MalformedPayloadError("JSON has no byte order mark", line=1, column=1)
 
 
 def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -105,12 +110,15 @@ class _Fault(Exception):
 class JsonRecords:
     """Collects the records of one body."""
 
-    def __init__(self, locate: Locate) -> None:
+    def __init__(self, locate: Locate, columns: Columns) -> None:
         self._locate = locate
-        self._rows = bytearray()  # of float64
-        self._width = 0
+        self._columns = columns
+        # The memory of arrays, which grows as they do.
+        self._rows = bytearray()  # of float64, the newest rows
+        self._rounded = bytearray()  # of float32, those before
+        self._width = columns.width or 0  # as expected, or as the first record has it
         self._paths: list[str] = []  # where below its record each row was found
-        self._sparse = SparseRecords()
+        self._sparse = SparseRecords(columns)
         self._is_plain = True  # no null yet, which makes every attempt to do without lists costly
 
     def add(self, instance: Any, *, is_flat: bool) -> None:
@@ -128,19 +136,28 @@ class JsonRecords:
             record = len(self._paths) + len(self._sparse)
             raise self._locate(record, fault.path, fault.problem) from None
 
-    def batch(self, columns: Columns) -> Batch:
+    def batch(self) -> Batch:
         """All records."""
         if len(self._sparse):
-            return sparse_batch(self._sparse.rows(), columns)
+            rows = self._sparse.rows(lambda record, fault: self._locate(record, "", fault))
+            return sparse_batch(rows, self._columns)
         if not self._paths:
             raise MalformedPayloadError("there are no records")
-        rows = _as_float32(np.frombuffer(self._rows).reshape(-1, self._width))
+        self._round()
+        table = np.frombuffer(self._rounded, dtype=np.float32).reshape(-1, self._width)
+        return dense_batch(table, self._columns)
+
+    def _round(self) -> None:
+        """Make 32 bits of what there is in 64."""
+        rows = number_rows.as_float32(np.frombuffer(self._rows)).reshape(-1, self._width)
         infinite = np.isinf(rows)
         if infinite.any():
-            record, column = (int(place) for place in np.argwhere(infinite)[0])
+            row, column = (int(place) for place in np.argwhere(infinite)[0])
+            record = len(self._paths) - len(rows) + row
             path = f"{self._paths[record]}[{column}]"
-            raise self._locate(record, path, "the number does not fit a 32-bit float")
-        return dense_batch(rows, columns)
+            raise self._locate(record, path, _TOO_LARGE)
+        self._rounded += rows.data
+        self._rows.clear()
 
     def _add(self, instance: Any, is_flat: bool) -> None:
         values, path = _features(instance)
@@ -172,13 +189,15 @@ class JsonRecords:
         if not row:
             raise _Fault(path, "the record is empty")
         n_values = len(row) // 8
-        if self._paths and n_values != self._width:
-            raise _Fault(
-                path, f"the record has {n_values} values where the first has {self._width}"
-            )
-        self._width = n_values
+        self._width = self._width or n_values
+        if n_values != self._width:
+            n_expected = self._columns.width
+            others = f"{n_expected} are expected" if n_expected else f"the first has {self._width}"
+            raise _Fault(path, f"the record has {n_values} values where {others}")
         self._rows += row
         self._paths.append(path)
+        if len(self._rows) > _ROUNDED_BYTES:
+            self._round()
 
     def _add_cells(
         self, keys: NDArray[np.float64], row: bytes, width: int | None, path: str
@@ -186,7 +205,7 @@ class JsonRecords:
         if self._paths:
             raise _Fault(path, "the record has keys where the first has none")
         try:
-            self._sparse.add(keys, _as_float32(np.frombuffer(row)), width)
+            self._sparse.add(keys, number_rows.as_float32(np.frombuffer(row)), width)
         except ValueError as error:
             raise _Fault(path, str(error)) from None
 
@@ -248,8 +267,3 @@ def _whole_numbers(values: Any, path: str) -> NDArray[np.float64]:
         place = int(is_whole.argmin())
         raise _Fault(f"{path}[{place}]", f"expected a whole number in 0 to {MAX_COLUMNS}")
     return numbers
-
-
-def _as_float32(numbers: NDArray[np.float64]) -> Floats:
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite, which is looked for
-        return numbers.astype(np.float32)

@@ -5,11 +5,12 @@ one with or without. One bad line fails the body, with its number; so does a bla
 records: the number of predictions would no longer be the number of lines (C-072).
 """
 
-import io
+from collections.abc import Iterator
 
+from container.codecs import text_lines
 from container.codecs.base import Batch, Columns, Floats, Selected
 from container.codecs.json_codec import score_objects, selected_objects
-from container.codecs.json_records import JsonRecords, parse
+from container.codecs.json_records import JsonRecords, parse, refuse_byte_order_mark
 from container.errors import MalformedPayloadError
 
 
@@ -19,16 +20,17 @@ def decode(body: bytes, columns: Columns) -> Batch:
     Raises:
         MalformedPayloadError: with the line, and the path of the fault in it, e.g. `features[7]`.
     """
-    records = JsonRecords(_locate)
-    for number, line in enumerate(io.BytesIO(body.rstrip(b"\r\n")), start=1):
-        if line.isspace():
+    refuse_byte_order_mark(body)
+    records = JsonRecords(_locate, columns)
+    for number, line in enumerate(_lines(body), start=1):
+        if not line.strip():
             raise MalformedPayloadError("the line is blank; leave blank lines out", line=number)
         try:
             instance = parse(line)
         except MalformedPayloadError as error:
             raise MalformedPayloadError(error.problem, line=number, column=error.column) from error
         records.add(instance, is_flat=line.count(b"[") == 1)
-    return records.batch(columns)
+    return records.batch()
 
 
 def encode(values: Floats) -> bytes:
@@ -39,6 +41,11 @@ def encode(values: Floats) -> bytes:
 def encode_selected(selected: Selected) -> bytes:
     """Write one object a record with the selected keys."""
     return b"".join(line + b"\n" for line in selected_objects(selected))
+
+
+def _lines(body: bytes) -> Iterator[bytes]:
+    for piece in text_lines.pieces(body):
+        yield from piece.split(b"\n")
 
 
 def _locate(record: int, path: str, problem: str) -> MalformedPayloadError:

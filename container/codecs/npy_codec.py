@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from container.codecs.base import (
-    MAX_CELLS,
     MAX_COLUMNS,
+    MAX_UNPACKED_BYTES,
     Batch,
     Columns,
     Floats,
@@ -29,6 +29,7 @@ from container.codecs.base import (
     dense_batch,
     refuse_expansion,
     refuse_infinity,
+    refuse_width,
     sparse_batch,
 )
 from container.codecs.sparse import compress
@@ -45,10 +46,11 @@ _HEADER = re.compile(
 _MAX_HEADER_BYTES = 1024
 _MAGIC = b"\x93NUMPY"
 _LENGTHS = {b"\x01\x00": "<H", b"\x02\x00": "<I", b"\x03\x00": "<I"}  # by version
-_NUMBERS = "biuf"  # kinds of NumPy types: booleans, integers and floats
+# Kinds of NumPy types.
+_NUMBERS, _INTEGERS, _TEXT = "biuf", "iu", "SU"
+_KINDS = {_NUMBERS: "numbers", _INTEGERS: "integers", _TEXT: "text"}
 
 _MAX_MEMBERS = 16
-_MAX_UNPACKED_BYTES = 8 * MAX_CELLS
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
@@ -81,7 +83,7 @@ def decode_npz(body: bytes, columns: Columns) -> Batch:
     """
     members = _unpack(body)
     if "format" in members:
-        return sparse_batch(_sparse_matrix(members), columns)
+        return sparse_batch(_sparse_matrix(members, columns), columns)
     if len(members) != 1:
         raise MalformedPayloadError(
             f"the archive has {len(members)} arrays; send one, or a sparse matrix of SciPy's"
@@ -110,6 +112,7 @@ def _matrix(body: bytes) -> NDArray[Any]:
 
 
 def _batch(matrix: NDArray[Any], columns: Columns) -> Batch:
+    refuse_width(matrix.shape[1], columns)
     rows = _as_float32(matrix)
     refuse_infinity(rows)
     return dense_batch(rows, columns)
@@ -134,7 +137,7 @@ def _array(body: bytes, kinds: str) -> NDArray[Any]:
     except TypeError:
         raise MalformedPayloadError("the array has an unknown type") from None
     if dtype.kind not in kinds or not dtype.itemsize:
-        raise MalformedPayloadError("the array does not hold numbers")
+        raise MalformedPayloadError(f"the array does not hold {_KINDS[kinds]}")
     shape = tuple(int(size) for size in re.findall(rb"\d+", header["shape"]))
     n_bytes = math.prod(shape) * dtype.itemsize
     if n_bytes != len(body) - end:
@@ -162,9 +165,9 @@ def _unpack(body: bytes) -> dict[str, bytes]:
                     f"the archive has {len(members)} members; the limit is {_MAX_MEMBERS}"
                 )
             n_bytes = sum(member.file_size for member in members)
-            if n_bytes > _MAX_UNPACKED_BYTES:
+            if n_bytes > MAX_UNPACKED_BYTES:
                 raise MalformedPayloadError(
-                    f"the archive unpacks to {n_bytes} bytes; the limit is {_MAX_UNPACKED_BYTES}"
+                    f"the archive unpacks to {n_bytes} bytes; the limit is {MAX_UNPACKED_BYTES}"
                 )
             return {name.removesuffix(".npy"): data for name, data in _read(archive, members)}
     except _ZIP_ERRORS as error:
@@ -180,25 +183,27 @@ def _read(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> Iterator[
             yield member.filename, stream.read(member.file_size)
 
 
-def _sparse_matrix(members: dict[str, bytes]) -> SparseRows:
+def _sparse_matrix(members: dict[str, bytes], columns: Columns) -> SparseRows:
     """A matrix of SciPy's."""
-    layout = _array(members["format"], "SU").tobytes().replace(b"\0", b"")  # in bytes or UTF-32
-    shape = _vector(members, "shape", "iu").tolist()
-    if len(shape) != 2 or not shape[0] or not 0 < shape[1] <= MAX_COLUMNS:
+    layout = _array(members["format"], _TEXT).tobytes().replace(b"\0", b"")  # in bytes or UTF-32
+    shape = _vector(members, "shape", _INTEGERS).tolist()
+    if layout not in (b"csr", b"csc", b"coo"):
+        raise MalformedPayloadError("the sparse matrix is not csr, csc or coo")
+    if len(shape) != 2 or shape[0] < 1 or not 0 < shape[1] <= MAX_COLUMNS:
         raise MalformedPayloadError("the sparse matrix must have records, and columns in 32 bits")
     n_rows, n_columns = shape
+    if columns.n_features is not None and n_columns > columns.n_features:
+        refuse_width(n_columns, columns)
     refuse_expansion(n_rows, 0)
     values = _as_float32(_vector(members, "data", _NUMBERS))
     if layout == b"csr":
         rows = _expand(members, n_rows, len(values))
-        keys = _vector(members, "indices", "iu")
+        keys = _vector(members, "indices", _INTEGERS)
     elif layout == b"csc":
-        rows = _vector(members, "indices", "iu")
+        rows = _vector(members, "indices", _INTEGERS)
         keys = _expand(members, n_columns, len(values))
-    elif layout == b"coo":
-        rows, keys = _vector(members, "row", "iu"), _vector(members, "col", "iu")
     else:
-        raise MalformedPayloadError("the sparse matrix is not csr, csc or coo")
+        rows, keys = _vector(members, "row", _INTEGERS), _vector(members, "col", _INTEGERS)
     if not len(rows) == len(keys) == len(values):
         raise MalformedPayloadError("the sparse matrix has not as many places as values")
     return compress(rows.astype(np.int64), keys.astype(np.int64), values, (n_rows, n_columns))
@@ -215,7 +220,7 @@ def _vector(members: dict[str, bytes], name: str, kinds: str) -> NDArray[Any]:
 
 def _expand(members: dict[str, bytes], n_groups: int, n_cells: int) -> NDArray[np.int64]:
     """The row (or column) of every cell, from where the cells of each one start."""
-    starts = _vector(members, "indptr", "iu").astype(np.int64)
+    starts = _vector(members, "indptr", _INTEGERS).astype(np.int64)
     lengths = np.diff(starts)
     is_whole = len(starts) == n_groups + 1 and starts[0] == 0 and starts[-1] == n_cells
     if not is_whole or starts.min() < 0 or (lengths < 0).any():

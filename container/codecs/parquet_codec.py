@@ -15,12 +15,15 @@ from typing import IO, Any
 import numpy as np
 
 from container.codecs.base import (
+    MAX_UNPACKED_BYTES,
     Batch,
     Columns,
+    DenseRows,
     Floats,
     dense_batch,
     refuse_expansion,
     refuse_infinity,
+    refuse_width,
 )
 from container.errors import MalformedPayloadError
 
@@ -43,20 +46,23 @@ def decode(body: bytes, columns: Columns) -> Batch:
     """
     import pyarrow as pa  # type: ignore[import-untyped]
 
-    parts: list[Floats] = []
-    n_rows = 0
     with _arrow_errors():
-        file = _open(pa.BufferReader(body))
-        # Runs of equal values make millions of records out of a kilobyte. They are counted as they
-        # come as well, because what a file says of itself need not be true.
-        refuse_expansion(file.metadata.num_rows, file.metadata.num_columns)
+        file = _open(pa.BufferReader(body), columns)
+        n_rows, n_columns = file.metadata.num_rows, file.metadata.num_columns
+        if not n_rows:
+            raise MalformedPayloadError("there are no records")
+        # Runs of equal values make millions of records out of a kilobyte.
+        refuse_expansion(n_rows, n_columns)
+        _refuse_unpacking(file.metadata)
+        rows = DenseRows(n_rows, n_columns, columns)
         for part in _parts(file):
-            n_rows += len(part)
-            refuse_expansion(n_rows, part.shape[1])
-            parts.append(part)
-    if not n_rows:
-        raise MalformedPayloadError("there are no records")
-    return dense_batch(np.concatenate(parts), columns)
+            n_rows -= len(part)
+            if n_rows < 0:  # what a file says of itself need not be true
+                break
+            rows.add(part)
+    if n_rows:
+        raise MalformedPayloadError("the Parquet file has not as many records as it announces")
+    return rows.batch()
 
 
 def batches(source: Path | IO[bytes], columns: Columns) -> Iterator[Batch]:
@@ -66,7 +72,7 @@ def batches(source: Path | IO[bytes], columns: Columns) -> Iterator[Batch]:
         MalformedPayloadError: as `decode` does.
     """
     with _arrow_errors():
-        for part in _parts(_open(source)):
+        for part in _parts(_open(source, columns)):
             yield dense_batch(part, columns)
 
 
@@ -82,7 +88,7 @@ def _arrow_errors() -> Iterator[None]:
         ) from error
 
 
-def _open(source: Any) -> Any:
+def _open(source: Any, columns: Columns) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
@@ -96,7 +102,18 @@ def _open(source: Any) -> Any:
             or pa.types.is_null(kind)
         ):
             raise MalformedPayloadError(f"column {number} holds something else than numbers")
+    refuse_width(file.metadata.num_columns, columns)
     return file
+
+
+def _refuse_unpacking(metadata: Any) -> None:
+    n_bytes = sum(
+        metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)
+    )
+    if n_bytes > MAX_UNPACKED_BYTES:
+        raise MalformedPayloadError(
+            f"the Parquet file unpacks to {n_bytes} bytes; the limit is {MAX_UNPACKED_BYTES}"
+        )
 
 
 def _parts(file: Any) -> Iterator[Floats]:

@@ -9,6 +9,7 @@ Predictions are records with the float32 tensor `label["score"]`, as the linear 
 """
 
 import struct
+from array import array
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -36,7 +37,7 @@ def decode(body: bytes, columns: Columns) -> Batch:
     parse = record_class().FromString
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    records = _Records(label_required=columns.label_size > 0)
+    records = _Records(columns)
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, which is looked for
         for number, payload in enumerate(_payloads(body), start=1):
             try:
@@ -82,11 +83,13 @@ def _payloads(body: bytes) -> Iterator[bytes]:
 class _Records:
     """The records of one body; what is wrong with one is raised as `ValueError`."""
 
-    def __init__(self, *, label_required: bool) -> None:
-        self._label_required = label_required
-        self._rows: list[Floats] = []
-        self._sparse = SparseRecords()
-        self._labels: list[float] = []
+    def __init__(self, columns: Columns) -> None:
+        self._label_required = columns.label_size > 0
+        self._n_expected = columns.n_features  # the label lies beside them
+        self._width = columns.n_features or 0  # or as the first record has it
+        self._rows = bytearray()  # of float32
+        self._sparse = SparseRecords(columns)
+        self._labels = array("f")
 
     def add(self, record: Any) -> None:
         tensor = _tensor(record.features, "features")
@@ -106,7 +109,7 @@ class _Records:
             label = _tensor(record.label, "label")
             if len(label.values) != 1:
                 raise ValueError(f"there are {len(label.values)} labels; one is required")
-            self._labels.append(label.values[0])
+            self._labels.append(_fitting(np.float32(label.values[0])))
 
     def _add_row(self, values: Floats, width: int | None) -> None:
         if len(self._sparse):
@@ -115,11 +118,12 @@ class _Records:
             raise ValueError(f"the shape is {width} and there are {len(values)} values")
         if not len(values):
             raise ValueError("the record is empty")
-        if self._rows and len(values) != len(self._rows[0]):
-            raise ValueError(
-                f"the record has {len(values)} values where the first has {len(self._rows[0])}"
-            )
-        self._rows.append(values)
+        self._width = self._width or len(values)
+        if len(values) != self._width:
+            n_expected = self._n_expected
+            others = f"{n_expected} are expected" if n_expected else f"the first has {self._width}"
+            raise ValueError(f"the record has {len(values)} values where {others}")
+        self._rows += values.data
 
     def batch(self) -> Batch:
         labels = np.array(self._labels, dtype=np.float32) if self._label_required else None
@@ -127,9 +131,15 @@ class _Records:
             return Batch(self._sparse.rows(), labels)
         if not self._rows:
             raise MalformedPayloadError("there are no records")
-        rows = np.array(self._rows)
+        rows = np.frombuffer(self._rows, dtype=np.float32).reshape(-1, self._width)
         refuse_infinity(rows)
         return Batch(rows, labels)
+
+
+def _fitting(label: np.float32) -> float:
+    if np.isinf(label):
+        raise ValueError("the label does not fit a 32-bit float")
+    return float(label)
 
 
 def _tensor(entries: Any, name: str) -> Any:

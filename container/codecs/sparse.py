@@ -1,21 +1,35 @@
 """Sparse records, given cell by cell in any order, put into compressed rows."""
 
+from array import array
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from container.codecs.base import MAX_COLUMNS, Floats, SparseRows
+from container.codecs.base import MAX_COLUMNS, Columns, Floats, SparseRows
 from container.errors import MalformedPayloadError
+
+Locate = Callable[[int, str], MalformedPayloadError]
+"""Makes an error of a record's number from 0, and a problem."""
+
+
+def by_number(record: int, problem: str) -> MalformedPayloadError:
+    """An error that counts records from 1."""
+    return MalformedPayloadError(f"record {record + 1}: {problem}")
 
 
 class SparseRecords:
     """Collects records of keys (column numbers from 0) and their values."""
 
-    def __init__(self) -> None:
-        self._lengths: list[int] = []
-        self._keys: list[NDArray[Any]] = []
-        self._values: list[Floats] = []
+    def __init__(self, columns: Columns) -> None:
+        """Take no keys but those of the features that `columns` expects."""
+        limit = MAX_COLUMNS if columns.n_features is None else columns.n_features
+        self._limit = limit
+        self._lengths = array("q")
+        # The memory of arrays, which grows as they do.
+        self._keys = bytearray()
+        self._values = bytearray()
         self._width = 0  # as the records declare it; 0 while none does
         self._widest = 0
 
@@ -35,31 +49,32 @@ class SparseRecords:
         if len(keys) != len(values):
             raise ValueError(f"there are {len(keys)} keys and {len(values)} values")
         if width is not None:
-            if not 0 < width <= MAX_COLUMNS:
-                raise ValueError(f"the shape must be between 1 and {MAX_COLUMNS}")
+            if not 0 < width <= self._limit:
+                raise ValueError(f"the shape is not in 1 to {self._limit}")
             self._width = self._width or width
             if width != self._width:
                 raise ValueError(f"the shape is {width} where the first is {self._width}")
-        limit = width or MAX_COLUMNS
+        limit = width or self._limit
         if len(keys) and not (keys.min() >= 0 and keys.max() < limit):
-            raise ValueError(f"a key is not between 0 and {limit - 1}")
+            raise ValueError(f"a key is not in 0 to {limit - 1}")
         self._widest = max(self._widest, int(keys.max()) + 1 if len(keys) else 0)
         self._lengths.append(len(keys))
-        self._keys.append(keys.astype(np.int64))
-        self._values.append(values)
+        self._keys += keys.astype(np.int64).data
+        self._values += np.ascontiguousarray(values).data
 
-    def rows(self) -> SparseRows:
+    def rows(self, locate: Locate = by_number) -> SparseRows:
         """All records.
 
         Raises:
-            MalformedPayloadError: with the number of the record that has a column twice, or a
+            MalformedPayloadError: as `locate` makes it, for a record that has a column twice, or a
                 value that is infinite.
         """
         return compress(
             np.repeat(np.arange(len(self._lengths)), self._lengths),
-            np.concatenate(self._keys),
-            np.concatenate(self._values),
+            np.frombuffer(self._keys, dtype=np.int64),
+            np.frombuffer(self._values, dtype=np.float32),
             (len(self._lengths), self._width or self._widest),
+            locate,
         )
 
 
@@ -68,27 +83,35 @@ def compress(
     keys: NDArray[np.int64],
     values: Floats,
     shape: tuple[int, int],
+    locate: Locate = by_number,
 ) -> SparseRows:
     """Put cells, each with its record and its column counted from 0, into rows.
 
     Raises:
-        MalformedPayloadError: with the number of the record that has a cell outside of the shape,
-            a column twice, or a value that is infinite.
+        MalformedPayloadError: as `locate` makes it, for a record that has a cell outside of the
+            shape, a column twice, or a value that is infinite.
     """
+
+    def refuse(faults: NDArray[np.bool_], records: NDArray[np.int64], problem: str) -> None:
+        if faults.any():
+            raise locate(int(records[faults.argmax()]), problem)
+
     n_rows, n_columns = shape
     if len(records) and not (records.min() >= 0 and records.max() < n_rows):
         raise MalformedPayloadError(f"a cell lies outside of the {n_rows} records")
-    _refuse((keys < 0) | (keys >= n_columns), records, f"a column is not in 0 to {n_columns - 1}")
-    _refuse(np.isinf(values), records, "a number does not fit a 32-bit float")
-    order = np.lexsort((keys, records))
-    records, keys, values = records[order], keys[order], values[order]
-    is_repeated = (np.diff(keys) == 0) & (np.diff(records) == 0)
-    _refuse(is_repeated, records[1:], "a column is given twice")
+    refuse((keys < 0) | (keys >= n_columns), records, f"a column is not in 0 to {n_columns - 1}")
+    refuse(np.isinf(values), records, "a number does not fit a 32-bit float")
+    if not _is_sorted(records, keys):
+        order = np.lexsort((keys, records))
+        records, keys, values = records[order], keys[order], values[order]
+        is_repeated = (np.diff(keys) == 0) & (np.diff(records) == 0)
+        refuse(is_repeated, records[1:], "a column is given twice")
     offsets = np.zeros(n_rows + 1, dtype=np.int64)
     np.cumsum(np.bincount(records, minlength=n_rows), out=offsets[1:])
     return SparseRows(offsets, keys.astype(np.int32), values, n_columns)
 
 
-def _refuse(faults: NDArray[np.bool_], records: NDArray[np.int64], problem: str) -> None:
-    if faults.any():
-        raise MalformedPayloadError(f"record {int(records[faults.argmax()]) + 1}: {problem}")
+def _is_sorted(records: NDArray[np.int64], keys: NDArray[np.int64]) -> bool:
+    """Whether the cells go along the rows already, each column once."""
+    steps = np.diff(records)
+    return bool(((steps > 0) | ((steps == 0) & (np.diff(keys) > 0))).all())

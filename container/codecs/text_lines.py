@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 PIECE_BYTES = 2**18  # what is made of a piece stays in a processor's own cache
 
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _TAIL_BYTES = 2**12
 
 
 def trimmed(body: bytes) -> bytes:
     """The text without a byte order mark, and without the line ends that it ends in."""
-    return body.removeprefix(_BOM).rstrip(b"\r\n")
+    return body.removeprefix(BOM).rstrip(b"\r\n")
 
 
 def pieces(body: bytes, size: int = PIECE_BYTES) -> Iterator[bytes]:
@@ -19,7 +19,7 @@ def pieces(body: bytes, size: int = PIECE_BYTES) -> Iterator[bytes]:
     Yields:
         Lines of `trimmed(body)`, without the line end of the last one.
     """
-    start = len(_BOM) if body.startswith(_BOM) else 0
+    start = len(BOM) if body.startswith(BOM) else 0
     end = _end(body)
     while start < end:
         stop = end if end - start <= size else body.rfind(b"\n", start, start + size)

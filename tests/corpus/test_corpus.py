@@ -4,7 +4,8 @@
 Where there is a `NAME.columns`, it says how the records are to be read (`label_size`, `has_weight`,
 `n_features`); labels and weights are then expected beside the `features` of `NAME.json`.
 
-A bug's reproduction is two more files. The expectations were written by hand.
+A bug's reproduction is two more files. The expectations were written by hand, the bodies as well;
+those of binary formats are written by `binary_bodies.py`.
 """
 
 import json
@@ -18,7 +19,16 @@ from container.codecs.base import Columns, Floats, SparseRows
 from container.errors import MalformedPayloadError
 
 ROOT = Path(__file__).parent
-CONTENT_TYPES = {"csv": "text/csv", "libsvm": "text/libsvm"}
+CONTENT_TYPES = {
+    "csv": "text/csv",
+    "libsvm": "text/libsvm",
+    "json": "application/json",
+    "jsonlines": "application/jsonlines",
+    "npy": "application/x-npy",
+    "npz": "application/x-npz",
+    "parquet": "application/x-parquet",
+    "recordio": "application/x-recordio-protobuf",
+}
 
 
 def _cases(kind: str) -> list[Path]:
@@ -46,7 +56,7 @@ def _dense(features: Floats | SparseRows) -> Floats:
 
 @pytest.mark.parametrize("body", _cases("valid"), ids=_name)
 def test_valid_body_decodes_to_the_expected_records(body: Path) -> None:
-    """C-072: one record a line, every cell the 32-bit float nearest to its text."""
+    """C-072: every record, in order, its cells rounded to 32 bits, and what is missing as NaN."""
     expected = json.loads(body.with_suffix(".json").read_text())
     if isinstance(expected, list):
         expected = {"features": expected}
@@ -65,7 +75,7 @@ def test_valid_body_decodes_to_the_expected_records(body: Path) -> None:
 
 @pytest.mark.parametrize("body", _cases("invalid"), ids=_name)
 def test_invalid_body_is_refused_with_the_place_of_the_fault(body: Path) -> None:
-    """C-057: line, column and what is accepted, and nothing of the payload."""
+    """C-057: where the fault is and what is accepted, and nothing of the payload."""
     decode = codecs.decoder(CONTENT_TYPES[body.parts[-3]])
 
     with pytest.raises(MalformedPayloadError) as caught:
@@ -76,5 +86,13 @@ def test_invalid_body_is_refused_with_the_place_of_the_fault(body: Path) -> None
 
 def test_the_corpus_is_there() -> None:
     """An empty directory would pass every test above."""
-    assert len(_cases("valid")) > 20
-    assert len(_cases("invalid")) > 20
+    for name in CONTENT_TYPES:
+        assert len(list(ROOT.glob(f"{name}/valid/*.body"))) > 7
+        assert len(list(ROOT.glob(f"{name}/invalid/*.body"))) > 14
+
+
+def test_every_expectation_has_its_body() -> None:
+    """A body that was renamed would take its expectation out of the tests."""
+    for suffix in (".json", ".error", ".columns"):
+        for path in ROOT.glob(f"*/*valid/*{suffix}"):
+            assert path.with_suffix(".body").exists(), path

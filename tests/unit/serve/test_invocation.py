@@ -71,7 +71,9 @@ def test_invoke_wrong_width_or_text_is_refused(
 
 def test_invoke_sparse_records_may_be_narrower_but_not_wider(servable: ModelServable) -> None:
     """A column that does not occur is missing; one that the model lacks is an error."""
-    with pytest.raises(MalformedPayloadError, match="3 features; the model takes 2"):
+    with pytest.raises(
+        MalformedPayloadError, match="line 1, column 2: the feature's column is not in 0 to 1"
+    ):
         servable.invoke(Invocation(b"0:1 2:1", "text/libsvm"))
 
 
