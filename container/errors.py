@@ -132,19 +132,27 @@ class UnsupportedAcceptError(UserError):
 
 
 class MalformedPayloadError(UserError):
-    """Bytes that are not what their content type says; line and column count from 1."""
+    """Bytes that are not what their content type says.
+
+    Lines of text, records of other formats, and columns count from 1.
+    """
 
     code = "malformed_payload"
 
-    def __init__(self, problem: str, *, line: int | None = None, column: int | None = None) -> None:
-        where = ", ".join(
-            f"{name} {number}"
-            for name, number in (("line", line), ("column", column))
-            if number is not None
-        )
+    def __init__(
+        self,
+        problem: str,
+        *,
+        line: int | None = None,
+        record: int | None = None,
+        column: int | None = None,
+    ) -> None:
+        places = (("line", line), ("record", record), ("column", column))
+        where = ", ".join(f"{name} {number}" for name, number in places if number is not None)
         super().__init__(f"{where}: {problem}" if where else problem, line=line, column=column)
         self.problem = problem
         self.line = line
+        self.record = record
         self.column = column
 
 

@@ -185,7 +185,7 @@ def refuse_infinity(rows: Floats, *, n_before: int = 0) -> None:
     if infinite.any():
         record, column = (int(place) + 1 for place in np.argwhere(infinite)[0])
         raise MalformedPayloadError(
-            f"record {n_before + record}, column {column}: the number does not fit a 32-bit float"
+            "the number does not fit a 32-bit float", record=n_before + record, column=column
         )
 
 

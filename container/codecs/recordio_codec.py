@@ -43,9 +43,9 @@ def decode(body: bytes, columns: Columns) -> Batch:
             try:
                 records.add(parse(payload))
             except DecodeError as error:
-                raise MalformedPayloadError(f"record {number}: it is no Record message") from error
+                raise MalformedPayloadError("it is no Record message", record=number) from error
             except ValueError as error:
-                raise MalformedPayloadError(f"record {number}: {error}") from error
+                raise MalformedPayloadError(str(error), record=number) from error
     return records.batch()
 
 
@@ -59,24 +59,44 @@ def encode_selected(selected: Selected) -> bytes:
     return _frames({key: selected.columns[key] for key in selected.keys})
 
 
+def whole_frames(data: bytes | bytearray, n_bytes: int) -> tuple[int, int]:
+    """Find where a longer stream, of which `data` has the next `n_bytes`, can be cut.
+
+    Returns:
+        The length of the leading part that `decode` can read on its own, and how many frames it
+        holds. What is no frame belongs to that part: it is for `decode` to refuse.
+    """
+    offset, n_frames = 0, 0
+    while n_bytes - offset >= _HEADER.size:
+        magic, length = _HEADER.unpack_from(data, offset)
+        if magic != _MAGIC:
+            return n_bytes, n_frames
+        end = offset + _HEADER.size + length + -length % 4
+        if end > n_bytes:
+            break
+        offset = end
+        n_frames += 1
+    return offset, n_frames
+
+
 def _payloads(body: bytes) -> Iterator[bytes]:
     offset, number = 0, 0
     while offset < len(body):
         number += 1
         if len(body) - offset < _HEADER.size:
-            raise MalformedPayloadError(f"record {number}: the frame is truncated")
+            raise MalformedPayloadError("the frame is truncated", record=number)
         magic, length = _HEADER.unpack_from(body, offset)
         if magic != _MAGIC:
-            raise MalformedPayloadError(f"record {number}: no RecordIO frame starts here")
+            raise MalformedPayloadError("no RecordIO frame starts here", record=number)
         start = offset + _HEADER.size
         end = start + length
         offset = end + -length % 4
         if offset > len(body):
             raise MalformedPayloadError(
-                f"record {number}: the frame announces {length} bytes, which are not all there"
+                f"the frame announces {length} bytes, which are not all there", record=number
             )
         if any(body[end:offset]):
-            raise MalformedPayloadError(f"record {number}: the padding of the frame is not zero")
+            raise MalformedPayloadError("the padding of the frame is not zero", record=number)
         yield body[start:end]
 
 
