@@ -39,6 +39,15 @@ def configure(level: int) -> None:
     handler.setFormatter(_Formatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
+    logging.getLogger("py.warnings").addFilter(_as_event)
+
+
+def _as_event(record: logging.LogRecord) -> bool:
+    """Give a Python warning a constant event name, and its text as a fact."""
+    if record.args:
+        record.text = " ".join(record.getMessage().split())
+        record.msg, record.args = "python_warning", ()
+    return True
 
 
 def write(logger: logging.Logger, event: str, facts: Mapping[str, object]) -> None:
