@@ -33,6 +33,12 @@ def memory_bytes(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup"
     return granted
 
 
+def resident_bytes(statm: Path = Path("/proc/self/statm")) -> int:
+    """Memory that this process uses at the moment, shared pages included; 0 if it is not known."""
+    words = _words(statm)
+    return int(words[1]) * os.sysconf("SC_PAGE_SIZE") if words else 0
+
+
 def _quota(directory: Path) -> float | None:
     """CPUs granted by one group; None where it sets no limit."""
     unified = _words(directory / "cpu.max")

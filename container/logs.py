@@ -44,9 +44,8 @@ def configure(level: int) -> None:
 
 def _as_event(record: logging.LogRecord) -> bool:
     """Give a Python warning a constant event name, and its text as a fact."""
-    if record.args:
-        record.text = " ".join(record.getMessage().split())
-        record.msg, record.args = "python_warning", ()
+    record.text = " ".join(record.getMessage().split())
+    record.msg, record.args = "python_warning", ()
     return True
 
 

@@ -1,101 +1,37 @@
-"""The channels of a job: which files belong to one, what format they have, records in chunks.
+"""The channels of a job: which of them are used, in which mode, in which format.
 
-Every regular file below the channel's directory belongs to it, however deep, links followed; names
-that begin with a dot or an underscore (`.DS_Store`, `_SUCCESS`) and empty files do not. Files are
-read in the order of their paths, gzip undone. Nothing is ever written there (C-016, C-018).
+Files and FIFOs are described in `train.files` and `train.pipes`, formats in `container.codecs`;
+nothing is ever written into a channel (C-016, C-018).
 """
 
-import gzip
+import functools
+import itertools
 import logging
-import os
-import re
-import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, cast
 
-import numpy as np
-
-from container import codecs, content_types
+from container import cgroup, content_types
 from container.algorithms.base import Algorithm
-from container.codecs.base import Batch, Columns, SparseRows
-from container.errors import ChannelError, MalformedPayloadError, UnsupportedContentTypeError
+from container.codecs import parquet_codec
+from container.codecs.base import Columns
+from container.errors import ChannelError, UnsupportedContentTypeError
 from container.opt_ml import ChannelConfig, OptMl
+from train import parsing
+from train.channel import Origin, StoredChannel
+from train.files import data_files
+from train.scratch import Scratch
+from train.sources import FileSource, PipeSource, Source
 
 logger = logging.getLogger(__name__)
 
-_CHUNK_BYTES = 16 * 2**20
-_GZIP_MAGIC = b"\x1f\x8b"
-_LIBSVM_LINE = re.compile(rb"\s*[-+.\deE]+(:[-+.\deE]+)?\s+\d+:[-+.\d]")
+_FILE_MODES = ("File", "FastFile")
+_PIPE_MODE = "Pipe"
 
 
-@dataclass(frozen=True, slots=True)
-class FileChannel:
-    """A channel whose files lie in a directory; see `container.algorithms.base.Channel`."""
-
-    name: str
-    files: tuple[Path, ...]
-    content_type: str
-    columns: Columns
-
-    def batches(self) -> Iterator[Batch]:
-        """Read all records, about 16 MiB of text at a time.
-
-        Raises:
-            ChannelError: naming the file and the line that cannot be read.
-        """
-        width = 0
-        is_empty = True
-        for file in self.files:
-            for batch in self._batches_of(file):
-                if not isinstance(batch.features, SparseRows):
-                    width = width or batch.n_features
-                    if batch.n_features != width:
-                        raise self._error(
-                            file,
-                            f"{batch.n_features + self.columns.n_leading} columns where "
-                            f"{self.files[0].name} has {width + self.columns.n_leading}",
-                        )
-                is_empty = False
-                yield batch
-        if is_empty:
-            raise ChannelError(f"channel {self.name!r} holds no records: its files are empty")
-
-    def _batches_of(self, file: Path) -> Iterator[Batch]:
-        decode = codecs.decoder(self.content_type)
-        n_lines = 0
-        try:
-            with _open(file) as stream:
-                for chunk in _line_chunks(stream):
-                    batch = decode(chunk, self.columns)
-                    self._check_labels(file, batch, n_lines)
-                    yield batch
-                    n_lines += chunk.count(b"\n")
-        except MalformedPayloadError as error:
-            line = n_lines + (error.line or 1)
-            column = f", column {error.column}" if error.column else ""
-            raise self._error(file, f"line {line}{column}: {error.problem}") from error
-        except (OSError, EOFError, zlib.error) as error:
-            raise self._error(file, f"cannot be read: {error}") from error
-
-    def _check_labels(self, file: Path, batch: Batch, n_lines: int) -> None:
-        for values, problem in (
-            (batch.labels, "the label is missing; every record needs one"),
-            (batch.weights, "the weight must be a number that is not negative"),
-        ):
-            if values is None:
-                continue
-            is_good = np.isfinite(values) & (values >= 0 if values is batch.weights else True)
-            if not is_good.all():
-                raise self._error(file, f"line {n_lines + int(np.argmin(is_good)) + 1}: {problem}")
-
-    def _error(self, file: Path, problem: str) -> ChannelError:
-        return ChannelError(f"channel {self.name!r}, file {file.name!r}: {problem}")
-
-
-def open_channels(opt_ml: OptMl, algorithm: Algorithm, columns: Columns) -> dict[str, FileChannel]:
-    """The channels that the algorithm uses, in its order.
+def open_channels(
+    opt_ml: OptMl, algorithm: Algorithm, columns: Columns, scratch: Scratch
+) -> dict[str, StoredChannel]:
+    """The channels that the algorithm uses, in its order. No record is read yet, and no FIFO.
 
     Raises:
         ChannelError: a required channel is missing, or one that is used cannot be.
@@ -109,107 +45,95 @@ def open_channels(opt_ml: OptMl, algorithm: Algorithm, columns: Columns) -> dict
     for name in configs:
         if name not in used:
             logger.warning("channel_ignored", extra={"channel": name, "used": list(used)})
+    n_processes = parsing.process_count(cgroup.cpu_count(), scratch.memory_bytes)
     return {
-        name: _open_channel(opt_ml, name, configs[name], algorithm, columns)
+        name: StoredChannel(
+            name,
+            _origin(opt_ml, name, configs[name], algorithm, columns),
+            columns,
+            scratch,
+            n_processes,
+        )
         for name in used
         if name in configs
     }
 
 
-def _open_channel(
+def _origin(
     opt_ml: OptMl, name: str, config: ChannelConfig, algorithm: Algorithm, columns: Columns
-) -> FileChannel:
-    if config.input_mode not in ("File", "FastFile"):
+) -> Origin:
+    if config.input_mode not in (*_FILE_MODES, _PIPE_MODE):
         raise ChannelError(
-            f"channel {name!r}: TrainingInputMode {config.input_mode!r} is not supported; "
-            "use File or FastFile"
+            f"channel {name!r}: TrainingInputMode {config.input_mode!r} is not known; "
+            f"use {', '.join(_FILE_MODES)} or {_PIPE_MODE}"
         )
-    directory = opt_ml.data_dir / name
+    check_type = functools.partial(_check_type, name, algorithm)
+    declared = _declared_type(name, config, algorithm, columns)
+    if declared is not None:
+        check_type(declared)
+    n_hosts = len(opt_ml.resource_config().hosts)
+    is_shard = n_hosts > 1 and config.distribution == "ShardedByS3Key"
+    sources: Callable[[], Iterator[Source]]
+    facts = {"channel": name, "input_mode": config.input_mode, "content_type": declared}
+    if config.input_mode == _PIPE_MODE:
+        sources = _pipes(opt_ml, name, config)
+        logger.info("channel_opened", extra=facts)
+    else:
+        files = _files(opt_ml.data_dir / name, name, may_be_empty=is_shard)
+        sources = functools.partial(iter, files)
+        n_bytes = sum(file.path.stat().st_size for file in files)
+        logger.info("channel_opened", extra=facts | {"n_files": len(files), "n_bytes": n_bytes})
+    return Origin(sources, declared, check_type, may_be_empty=is_shard)
+
+
+def _pipes(opt_ml: OptMl, name: str, config: ChannelConfig) -> Callable[[], Iterator[Source]]:
+    """Each call gives the FIFO of the next epoch."""
+    if config.record_wrapper != "None":
+        raise ChannelError(
+            f"channel {name!r}: RecordWrapperType {config.record_wrapper!r} is not supported; "
+            "leave it out, so that the FIFO carries the objects as they are"
+        )
+    epochs = itertools.count()
+    return lambda: iter([PipeSource(opt_ml.data_dir / f"{name}_{next(epochs)}", name)])
+
+
+def _files(directory: Path, name: str, *, may_be_empty: bool) -> list[FileSource]:
     if not directory.exists():
+        if may_be_empty:
+            return []
         raise ChannelError(f"channel {name!r}: the directory input/data/{name} does not exist")
     try:
-        files = tuple(_data_files(directory))
+        files = [FileSource(path, directory) for path in data_files(directory)]
     except OSError as error:
-        raise ChannelError(f"channel {name!r} cannot be listed: {error}") from error
-    if not files:
+        raise ChannelError(f"channel {name!r} cannot be listed: {error.strerror}") from error
+    if not files and not may_be_empty:
         raise ChannelError(
             f"channel {name!r} holds no data: no file that is not empty and whose name does not "
             "begin with a dot or an underscore"
         )
+    return files
+
+
+def _declared_type(
+    name: str, config: ChannelConfig, algorithm: Algorithm, columns: Columns
+) -> str | None:
     media = content_types.parse(config.content_type or "")
-    content_type = media.name or _recognise(files[0])
-    if content_type not in algorithm.training_types:
-        refusal = UnsupportedContentTypeError(content_type, algorithm.training_types)
-        raise ChannelError(f"channel {name!r}: {refusal.message}")
     label_size = media.parameters.get("label_size", str(columns.label_size))
     if label_size != str(columns.label_size):
         raise ChannelError(
             f"channel {name!r}: label_size={label_size!r} is not supported for training by "
             f"{algorithm.name}; use label_size={columns.label_size}"
         )
-    logger.info(
-        "channel_opened",
-        extra={
-            "channel": name,
-            "content_type": content_type,
-            "content_type_is": "declared" if media.name else "recognised",
-            "n_files": len(files),
-            "n_bytes": sum(file.stat().st_size for file in files),
-        },
-    )
-    return FileChannel(name, files, content_type, columns)
+    return media.name or None
 
 
-def _data_files(directory: Path) -> Iterable[Path]:
-    if directory.is_file():
-        return [directory]
-    files: list[Path] = []
-    seen: set[str] = set()
-    for folder, folders, names in os.walk(directory, followlinks=True, onerror=_raise):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link back up, or a second one to the same place
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not _is_foreign(name)]
-        paths = (Path(folder, name) for name in names if not _is_foreign(name))
-        files.extend(path for path in paths if path.is_file() and path.stat().st_size > 0)
-    return sorted(files)
-
-
-def _is_foreign(name: str) -> bool:
-    return name.startswith((".", "_"))
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _open(file: Path) -> IO[bytes]:
-    with file.open("rb") as stream:
-        is_gzip = stream.read(2) == _GZIP_MAGIC
-    return cast(IO[bytes], gzip.open(file, "rb")) if is_gzip else file.open("rb")
-
-
-def _line_chunks(stream: IO[bytes]) -> Iterator[bytes]:
-    """Cut a stream into chunks that end at the end of a line."""
-    held: list[bytes] = []
-    while block := stream.read(_CHUNK_BYTES):
-        end = block.rfind(b"\n") + 1
-        if end:
-            yield b"".join([*held, block[:end]])
-            held = [block[end:]]
-        else:
-            held.append(block)
-    if rest := b"".join(held):
-        yield rest
-
-
-def _recognise(file: Path) -> str:
-    """The format of a channel that does not declare one, by its first line."""
-    try:
-        with _open(file) as stream:
-            line = stream.readline(2**16)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ChannelError(f"file {file.name!r} cannot be read: {error}") from error
-    return content_types.LIBSVM if _LIBSVM_LINE.match(line) else content_types.CSV
+def _check_type(name: str, algorithm: Algorithm, content_type: str) -> None:
+    if content_type not in algorithm.training_types:
+        refusal = UnsupportedContentTypeError(content_type, algorithm.training_types)
+        raise ChannelError(f"channel {name!r}: {refusal.message}")
+    if content_type == content_types.PARQUET and not parquet_codec.is_available():
+        others = [kind for kind in algorithm.training_types if kind != content_type]
+        raise ChannelError(
+            f"channel {name!r}: {content_type} needs {parquet_codec.LIBRARY}, which the slim image "
+            f"does not have; use the full image, or send one of: {', '.join(others)}"
+        )

@@ -26,6 +26,7 @@ from container.opt_ml import OptMl, replace_files
 from container.settings import Settings
 from train import data, metrics
 from train.interruption import EXIT_CODE, Interruption
+from train.scratch import Scratch
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,8 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption) -> None:
     algorithm = registry.get(given.pop("algorithm", settings.algorithm))
     checked = hyperparameters.validate(algorithm.hyperparameters(), given)
     _refuse_several_hosts(opt_ml)
-    channels = data.open_channels(opt_ml, algorithm, algorithm.columns(checked))
+    scratch = Scratch(opt_ml.base_dir)
+    channels = data.open_channels(opt_ml, algorithm, algorithm.columns(checked), scratch)
     logger.info("training_started", extra={"algorithm": algorithm.name, "hyperparameters": given})
     model = algorithm.fit(
         TrainingInput(
@@ -78,6 +80,7 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption) -> None:
             report=metrics.report,
             n_threads=cgroup.cpu_count(),
             interruption=interruption,
+            scratch=scratch,
         )
     )
     interruption.defer()

@@ -44,6 +44,19 @@ class Interruption(Protocol):
         soon after it turns true. Until then the process ends where it is."""
 
 
+class Scratch(Protocol):
+    """What the job may use while it runs."""
+
+    memory_bytes: int  # in all, what is in use already included
+
+    @property
+    def has_disk(self) -> bool:
+        """Whether what is written to `directory` is outside memory."""
+
+    def directory(self) -> Path:
+        """A directory for temporary files, made at the first call and removed with the job."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingInput:
     """What `fit` is given: checked hyperparameters, the channels that are there, and the host."""
@@ -53,6 +66,7 @@ class TrainingInput:
     report: MetricReporter
     n_threads: int
     interruption: Interruption
+    scratch: Scratch
 
 
 class TrainedModel(Protocol):

@@ -25,7 +25,12 @@ class XGBoostAlgorithm:
     name = "xgboost"
     required_channels = ("train",)
     optional_channels = ("validation",)
-    training_types = (content_types.CSV, content_types.LIBSVM)
+    training_types = (
+        content_types.CSV,
+        content_types.LIBSVM,
+        content_types.PARQUET,
+        content_types.RECORDIO,
+    )
     request_types = (
         content_types.LIBSVM,
         content_types.CSV,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xgboost
 
+from container.algorithms import xgboost_log
 from container.algorithms.base import TrainingInput
 from container.algorithms.xgboost_data import build_matrices
 from container.algorithms.xgboost_files import MODEL_FILE
@@ -54,6 +55,7 @@ def fit(job: TrainingInput) -> TrainedBooster:
         ChannelError: labels or widths that do not fit.
         TrainingError: XGBoost refused, with its reason.
     """
+    xgboost_log.forward()
     hyperparameters: XGBoostHyperparameters = job.hyperparameters
     if hyperparameters.early_stopping_rounds and "validation" not in job.channels:
         raise HyperparameterError(
@@ -67,7 +69,7 @@ def fit(job: TrainingInput) -> TrainedBooster:
         parameters["eval_metric"] = [metric for metric in metrics if not is_ours(metric)]
         parameters["disable_default_eval_metric"] = 1
     try:
-        matrices = build_matrices(job.channels, hyperparameters, parameters)
+        matrices = build_matrices(job, hyperparameters, parameters)
         job.interruption.defer()
         booster = xgboost.train(
             parameters,

@@ -54,3 +54,18 @@ def test_cpu_count_is_the_smallest_limit_on_the_way(
 def test_cpu_count_without_control_groups_is_the_affinity(tmp_path: Path) -> None:
     """A host without /proc or /sys still gets an answer."""
     assert cgroup.cpu_count(tmp_path / "none", tmp_path / "absent") == 4
+
+
+def test_resident_bytes_grow_with_what_is_touched() -> None:
+    """In bytes, and of this process."""
+    before = cgroup.resident_bytes()
+
+    block = bytearray(os.urandom(2**20)) * 50
+
+    assert 40 * 2**20 < cgroup.resident_bytes() - before < 80 * 2**20
+    del block
+
+
+def test_resident_bytes_unknown_are_zero(tmp_path: Path) -> None:
+    """Without /proc."""
+    assert cgroup.resident_bytes(tmp_path / "statm") == 0

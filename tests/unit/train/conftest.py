@@ -1,12 +1,16 @@
 """A tree as the platform lays it out, with real records."""
 
+import io
 import json
-from collections.abc import Mapping
+import struct
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer
+
+from container.codecs.record_message import record_class
 
 
 class Tree:
@@ -71,3 +75,27 @@ def cancer(tree: Tree, records: np.ndarray) -> Tree:
     tree.channel("train", {"part-0.csv": as_csv(records[:400])})
     tree.channel("validation", {"part-0.csv": as_csv(records[400:])})
     return tree
+
+
+def as_recordio(rows: Sequence[Sequence[float]]) -> bytes:
+    """Records as RecordIO frames with protobuf records, label first."""
+    frames = []
+    for label, *features in rows:
+        record = record_class()()
+        record.features["values"].float32_tensor.values.extend(features)
+        record.label["values"].float32_tensor.values.append(label)
+        payload = record.SerializeToString()
+        frames.append(struct.pack("<II", 0xCED7230A, len(payload)) + payload)
+        frames.append(bytes(-len(payload) % 4))
+    return b"".join(frames)
+
+
+def as_parquet(rows: np.ndarray) -> bytes:
+    """Records as a Parquet file, label first."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = io.BytesIO()
+    columns = {f"c{i}": column for i, column in enumerate(np.asarray(rows).T)}
+    pq.write_table(pa.table(columns), file, row_group_size=100)
+    return file.getvalue()

@@ -134,9 +134,8 @@ def test_directory_in_the_place_of_a_file_leaves_everything_as_it_was(
 SIGNALLED_WHILE_READING = textwrap.dedent(
     """
     import os, signal, sys
-    from train import data, job
-    chunks = data._line_chunks
-    data._CHUNK_BYTES = 1000
+    from train import chunks, job, record_store
+    chunks.CHUNK_BYTES = record_store._JOINED_BYTES = 1000
 
     import container.algorithms.xgboost_data as xgboost_data
     feed = xgboost_data._BatchIterator.next

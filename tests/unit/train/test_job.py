@@ -207,7 +207,7 @@ def test_job_kinds_of_training_leave_a_model(
         ("inputdataconfig.json", {}, "channels found: none"),
         ("inputdataconfig.json", {"train": {}, "validation": {}}, "input/data/validation does not"),
         ("inputdataconfig.json", {"train": {"ContentType": "image/png"}}, "'image/png'"),
-        ("inputdataconfig.json", {"train": {"TrainingInputMode": "Pipe"}}, "'Pipe'"),
+        ("inputdataconfig.json", {"train": {"TrainingInputMode": "Tube"}}, "'Tube' is not known"),
         (
             "inputdataconfig.json",
             {"train": {"ContentType": "text/csv;label_size=0"}},
@@ -236,7 +236,10 @@ def test_job_bad_configuration_fails_with_the_reason(
         ({".DS_Store": b"x", "_SUCCESS": b"x"}, "holds no data"),
         ({"a.csv": b"y,x\n1,2\n"}, "file 'a.csv': line 1, column 1: the cell is not a number"),
         ({"a.csv": b"1,2\n0,3\n1,oops\n"}, "file 'a.csv': line 3, column 2"),
-        ({"a.csv": b"1,2,3\n0,3,4\n", "b.csv": b"1,2\n"}, "file 'b.csv': 2 columns where a.csv"),
+        (
+            {"a.csv": b"1,2,3\n0,3,4\n", "b.csv": b"1,2\n"},
+            "file 'b.csv': line 1: 2 columns where file 'a.csv' has 3",
+        ),
         ({"a.csv": b"1,2\n,3\n"}, "line 2: the label is missing"),
         ({"a.csv": b"1,2\nnan,3\n"}, "line 2: the label is missing"),
         ({"a.csv": b"1\n0\n"}, "no features are left"),
@@ -341,7 +344,7 @@ def test_job_reads_large_files_in_chunks(
     tree.channel("train", {"a.csv": as_csv(records)})
     job.main(tree.environ)
     whole = (tree.root / "model" / "xgboost-model").read_bytes()
-    monkeypatch.setattr("train.data._CHUNK_BYTES", 1000)
+    monkeypatch.setattr("train.chunks.CHUNK_BYTES", 1000)
 
     assert job.main(tree.environ) == 0
     assert (tree.root / "model" / "xgboost-model").read_bytes() == whole
@@ -351,7 +354,7 @@ def test_job_line_numbers_count_through_the_chunks(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The line in the message is the line in the file."""
-    monkeypatch.setattr("train.data._CHUNK_BYTES", 10)
+    monkeypatch.setattr("train.chunks.CHUNK_BYTES", 10)
     tree.hyperparameters()
     tree.channel("train", {"a.csv": b"1,2\n" * 50 + b"1,x\n" + b"1,2\n" * 50})
 

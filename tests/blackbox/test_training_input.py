@@ -1,0 +1,312 @@
+"""Where training reads from: FIFOs, compressed and linked files, Parquet, RecordIO, and files too
+large for the memory.
+
+The model of every way must be the one of plain files, byte for byte.
+"""
+
+import gzip
+import io
+import json
+import os
+import re
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from local_test.backends import Backend, DockerBackend
+from local_test.datasets import TabularDataset
+from local_test.ml_tree import MlTree
+from local_test.outcomes import FinishedRun
+
+HYPERPARAMETERS = {"objective": "binary:logistic", "num_round": "5"}
+
+Train = Callable[..., FinishedRun]
+
+
+@pytest.fixture(scope="session")
+def reference(
+    backend: Backend, cancer: TabularDataset, tmp_path_factory: pytest.TempPathFactory
+) -> bytes:
+    """The model of one plain file a channel."""
+    ml = _tree(tmp_path_factory.mktemp("reference") / "ml")
+    ml.write_channel("train", {"train.csv": cancer.train})
+    ml.write_channel("validation", {"validation.csv": cancer.validation})
+    run = backend.run_training(ml, timeout_seconds=120)
+    assert run.exit_code == 0, run.output
+    return _model(ml)
+
+
+@pytest.fixture
+def ml(tmp_path: Path) -> MlTree:
+    """A tree without channels."""
+    return _tree(tmp_path / "ml")
+
+
+def _tree(root: Path) -> MlTree:
+    ml = MlTree(root).create()
+    ml.write_hyperparameters(HYPERPARAMETERS)
+    return ml
+
+
+def _model(ml: MlTree) -> bytes:
+    return (ml.model_dir / "xgboost-model").read_bytes()
+
+
+def _events(run: FinishedRun, name: str) -> list[dict[str, object]]:
+    lines = [json.loads(line) for line in run.output.splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == name]
+
+
+class Feeder:
+    """Plays the platform in Pipe mode: one FIFO an epoch, each filled with all of the channel."""
+
+    def __init__(self, ml: MlTree) -> None:
+        self._ml = ml
+        self._threads: list[threading.Thread] = []
+        self.was_cut_off = False
+
+    def feed(
+        self,
+        channel: str,
+        content: bytes,
+        *,
+        late_seconds: float = 0,
+        content_type: str | None = None,
+    ) -> None:
+        """Declare the channel, and fill its first FIFO, which exists only after a while."""
+        self._ml.write_channel(channel, {}, input_mode="Pipe", content_type=content_type).rmdir()
+        fifo = self._ml.data_dir / f"{channel}_0"
+        if not late_seconds:
+            os.mkfifo(fifo)
+        thread = threading.Thread(
+            target=self._feed, args=(fifo, content, late_seconds), daemon=True
+        )
+        thread.start()
+        self._threads.append(thread)
+
+    def join(self) -> None:
+        """Wait until everything is written."""
+        for thread in self._threads:
+            thread.join(timeout=30)
+            assert not thread.is_alive()
+
+    def _feed(self, fifo: Path, content: bytes, late_seconds: float) -> None:
+        if late_seconds:
+            time.sleep(late_seconds)
+            os.mkfifo(fifo)
+        try:
+            fifo.write_bytes(content)
+        except BrokenPipeError:
+            self.was_cut_off = True
+
+
+@contextmanager
+def feeding(ml: MlTree) -> Iterator[Feeder]:
+    feeder = Feeder(ml)
+    yield feeder
+    feeder.join()
+
+
+def test_pipe_mode_gives_the_model_of_file_mode(
+    backend: Backend, ml: MlTree, cancer: TabularDataset, reference: bytes
+) -> None:
+    """C-019: one FIFO a channel, read to its end; no second epoch is asked for."""
+    with feeding(ml) as feeder:
+        feeder.feed("train", cancer.train)
+        feeder.feed("validation", cancer.validation, content_type="text/csv")
+        run = backend.run_training(ml, timeout_seconds=120)
+
+    assert run.exit_code == 0, run.output
+    assert _model(ml) == reference
+    assert not feeder.was_cut_off
+    assert {event["channel"]: event["n_rows"] for event in _events(run, "channel_loaded")} == {
+        "train": cancer.train.count(b"\n"),
+        "validation": cancer.validation.count(b"\n"),
+    }
+
+
+def test_fifo_that_comes_late_is_waited_for(
+    backend: Backend, ml: MlTree, cancer: TabularDataset, reference: bytes
+) -> None:
+    """C-020: seconds after the start; the log says what is waited for."""
+    with feeding(ml) as feeder:
+        feeder.feed("train", cancer.train, late_seconds=4)
+        feeder.feed("validation", cancer.validation, late_seconds=5)
+        run = backend.run_training(ml, timeout_seconds=120)
+
+    assert run.exit_code == 0, run.output
+    assert _model(ml) == reference
+    assert "train_0" in {event["pipe"] for event in _events(run, "pipe_waited_for")}
+
+
+def test_fifo_left_early_is_no_failure_of_its_own(backend: Backend, ml: MlTree) -> None:
+    """C-020: a record that cannot be read ends the job, named by its FIFO; the writer is let go."""
+    lines = b"1,2\n0,3\n"
+    with feeding(ml) as feeder:
+        feeder.feed("train", lines * 1000 + b"1,oops\n" + lines * 1_000_000)
+        run = backend.run_training(ml, timeout_seconds=120)
+
+    assert run.exit_code == 1
+    assert feeder.was_cut_off
+    reason = ml.failure_reason() or ""
+    assert "channel 'train', FIFO 'train_0': line 2001, column 2: the cell is not a num" in reason
+
+
+def test_empty_fifo_is_no_success(backend: Backend, ml: MlTree) -> None:
+    """C-027: a platform that sends nothing."""
+    with feeding(ml) as feeder:
+        feeder.feed("train", b"")
+        run = backend.run_training(ml, timeout_seconds=120)
+
+    assert run.exit_code == 1
+    assert "channel 'train' holds no records" in (ml.failure_reason() or "")
+
+
+def test_wrapped_records_are_refused_at_once(backend: Backend, ml: MlTree) -> None:
+    """C-021: what is not supported of Pipe mode is said before anything is waited for."""
+    config = {"train": {"TrainingInputMode": "Pipe", "RecordWrapperType": "RecordIO"}}
+    ml.input_data_config_file.write_text(json.dumps(config))
+
+    assert backend.run_training(ml, timeout_seconds=60).exit_code == 1
+    assert "RecordWrapperType 'RecordIO' is not supported" in (ml.failure_reason() or "")
+
+
+def test_parts_may_be_compressed_nested_and_linked(
+    backend: Backend, ml: MlTree, cancer: TabularDataset, reference: bytes
+) -> None:
+    """C-016: gzip by content, folders at any depth, links that lead back; foreign files."""
+    lines = cancer.train.splitlines(keepends=True)
+    directory = ml.write_channel(
+        "train",
+        {
+            "a/part-0": gzip.compress(b"".join(lines[:100])),
+            "a/b/c/d/part-1.csv": b"".join(lines[100:200]),
+            "e/part-2.csv.gz": gzip.compress(b"".join(lines[200:])),
+            "_SUCCESS": b"",
+            "a/.part-0.crc": b"crc",
+        },
+        input_mode="FastFile",
+    )
+    ml.write_channel("validation", {"v.csv": cancer.validation})
+    os.symlink("..", directory / "a" / "up")
+    os.symlink("../..", directory / "beside")  # where the other channel lies
+    os.symlink(".", directory / "loop")
+
+    run = backend.run_training(ml, timeout_seconds=120)
+
+    assert run.exit_code == 0, run.output
+    assert _model(ml) == reference
+
+
+@pytest.mark.parametrize("input_mode", ["File", "Pipe"])
+@pytest.mark.parametrize("name", ["parquet", "recordio"])
+def test_binary_formats_give_the_model_of_csv(
+    backend: Backend,
+    ml: MlTree,
+    cancer: TabularDataset,
+    reference: bytes,
+    name: str,
+    input_mode: str,
+) -> None:
+    """C-016, C-019: two objects a channel; in Pipe mode nothing but the format parts them."""
+    write, content_type = {
+        "parquet": (_as_parquet, "application/x-parquet"),
+        "recordio": (_as_recordio, "application/x-recordio-protobuf"),
+    }[name]
+    channels = {"train": cancer.train, "validation": cancer.validation}
+    with feeding(ml) as feeder:
+        for channel, text in channels.items():
+            rows = [list(map(float, line.split(b","))) for line in text.split()]
+            parts = [write(rows[:50]), write(rows[50:])]
+            if input_mode == "Pipe":
+                feeder.feed(channel, b"".join(parts), content_type=content_type)
+            else:
+                files = {f"part-{i}": part for i, part in enumerate(parts)}
+                ml.write_channel(channel, files)  # recognised by its first bytes
+        run = backend.run_training(ml, timeout_seconds=120)
+
+    assert run.exit_code == 0, run.output
+    assert _model(ml) == reference
+
+
+def _as_parquet(rows: Sequence[Sequence[float]]) -> bytes:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    file = io.BytesIO()
+    columns = {f"c{index}": column for index, column in enumerate(zip(*rows, strict=True))}
+    pq.write_table(pa.table(columns), file)
+    return file.getvalue()
+
+
+def _as_recordio(rows: Sequence[Sequence[float]]) -> bytes:
+    """Frames of protobuf records, written by hand from the published message.
+
+    Record: map 1 `features` and map 2 `label` of Value; Value: 2 float32 tensor; tensor: packed
+    floats 1. Source: SageMaker developer guide, "Common Data Formats for Training".
+    """
+
+    def field(number: int, content: bytes) -> bytes:
+        length, varint = len(content), bytearray()
+        while True:
+            varint.append(length & 0x7F | (0x80 if length > 0x7F else 0))
+            length >>= 7
+            if not length:
+                return bytes([number << 3 | 2]) + bytes(varint) + content
+
+    def entry(number: int, values: Sequence[float]) -> bytes:
+        tensor = field(1, struct.pack(f"<{len(values)}f", *values))
+        return field(number, field(1, b"values") + field(2, field(2, tensor)))
+
+    frames = []
+    for label, *features in rows:
+        record = entry(1, features) + entry(2, [label])
+        header = struct.pack("<II", 0xCED7230A, len(record))
+        frames.append(header + record + bytes(-len(record) % 4))
+    return b"".join(frames)
+
+
+@pytest.mark.slow
+@pytest.mark.docker
+def test_file_larger_than_the_memory_is_trained_on(image: str, ml: MlTree) -> None:
+    """A file of 300 MB in a container of 256 MB: parsed in pieces, kept on disk, trained there."""
+    content = _large_csv(300_000_000)
+    ml.write_hyperparameters({"num_round": "2", "objective": "binary:logistic", "max_depth": "3"})
+    file = ml.write_channel("train", {}, content_type="text/csv") / "large.csv"
+    with file.open("wb") as stream:
+        for block in content:
+            stream.write(block)
+    limits = ("--memory", "256m", "--memory-swap", "256m")
+
+    run = DockerBackend(image, limits).run_training(ml, timeout_seconds=300)
+
+    assert run.exit_code == 0, run.output
+    (loaded,) = _events(run, "channel_loaded")
+    assert loaded["mb"] > 256  # type: ignore[operator]
+    assert loaded["kept_on_disk_mb"] > 0  # type: ignore[operator]
+    assert _events(run, "memory_does_not_suffice")
+    errors = [float(value) for value in re.findall(r"train-logloss:(\S+)", run.output)]
+    assert len(errors) == 2
+    assert errors[1] < errors[0] < 0.69
+
+
+def _large_csv(n_bytes: int) -> Iterator[bytes]:
+    """Records of 28 columns in blocks that repeat with other labels for what is noise."""
+    rng = np.random.default_rng(1)
+    blocks = []
+    for _ in range(8):
+        features = rng.normal(size=(4000, 28)).round(4)
+        rows = np.column_stack([(features[:, 0] > 0).astype(int), features])
+        blocks.append(
+            "".join(f"{row[0]:g},{','.join(map(str, row[1:].tolist()))}\n" for row in rows).encode()
+        )
+    written = 0
+    while written < n_bytes:
+        for block in blocks:
+            yield block
+            written += len(block)

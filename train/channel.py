@@ -1,0 +1,210 @@
+"""A channel of a job: its records, read once from where they come and kept for every later use.
+
+In Pipe mode a FIFO can be read only once, and XGBoost passes over the records five times before it
+trains: what was parsed is kept in a `RecordStore`.
+"""
+
+import contextlib
+import itertools
+import logging
+import zlib
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from container import content_types
+from container.codecs.base import Batch, Columns, SparseRows
+from container.errors import ChannelError, MalformedPayloadError
+from train import parsing, tables
+from train.chunks import Chunk, cut
+from train.loading import Loading
+from train.record_store import RecordStore
+from train.scratch import Scratch
+from train.sources import Source, Stream
+
+logger = logging.getLogger(__name__)
+
+_LINE_FORMATS = (content_types.CSV, content_types.LIBSVM)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a channel's bytes are, and how they are to be read."""
+
+    sources: Callable[[], Iterator[Source]]  # called for every reading from the beginning
+    content_type: str | None  # None: the first bytes tell
+    check_type: Callable[[str], None]  # raises ChannelError for a type that is of no use
+    may_be_empty: bool  # this host's shard of a channel
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A batch and the place that it comes from."""
+
+    source: str
+    n_before: int  # records of the source that went before
+    n_bytes: int
+    batch: Batch
+
+
+@dataclass(slots=True)
+class StoredChannel:
+    """A channel as algorithms see it; see `container.algorithms.base.Channel`."""
+
+    name: str
+    origin: Origin
+    columns: Columns
+    scratch: Scratch
+    n_processes: int
+    _store: RecordStore | None = field(default=None, init=False)
+    _record: str = field(default="record", init=False)  # what one is called in messages
+
+    def batches(self) -> Iterator[Batch]:
+        """Read all records; from the second time on, from where they are kept.
+
+        A reading that is broken off leaves nothing, and the next one begins anew: in Pipe mode, at
+        the next epoch's FIFO.
+
+        Raises:
+            ChannelError: naming the source and the line or the record that cannot be read.
+        """
+        if self._store is not None:
+            yield from self._store.batches()
+            return
+        store = RecordStore(self.scratch)
+        try:
+            for batch in self._read(Loading(self.name, store)):
+                store.append(batch)
+                yield batch
+            store.flush()
+        except BaseException:  # also when nobody wants the rest
+            store.close()
+            raise
+        self._store = store
+
+    def _read(self, loading: Loading) -> Iterator[Batch]:
+        first: _Part | None = None
+        with contextlib.closing(self._parts()) as parts:
+            for part in parts:
+                first = first or part
+                self._check(part, first)
+                loading.add(part.batch.n_rows, part.n_bytes)
+                yield part.batch
+        if first is None and not self.origin.may_be_empty:
+            raise ChannelError(f"channel {self.name!r} holds no records: there is nothing in it")
+        loading.finish()
+
+    def _parts(self) -> Generator[_Part, None, None]:
+        """All batches, whatever the format."""
+        with contextlib.closing(self._streams()) as streams:
+            first = next(streams, None)
+            if first is None:
+                return
+            content_type = self.origin.content_type or self._recognise(*first)
+            if content_type is None:
+                return
+            self._record = "line" if content_type in _LINE_FORMATS else "record"
+            rest = itertools.chain([first], streams)
+            if content_type == content_types.PARQUET:
+                yield from self._tables(rest)
+            else:
+                yield from self._parsed(rest, content_type)
+
+    def _streams(self) -> Generator[tuple[str, Stream], None, None]:
+        """The sources, each open until the next one is asked for."""
+        for source in self.origin.sources():
+            with self._reading(source.name), contextlib.closing(Stream(source)) as stream:
+                if stream.head:
+                    yield source.name, stream
+
+    def _recognise(self, source: str, stream: Stream) -> str | None:
+        content_type = stream.content_type()
+        if content_type is not None:
+            self.origin.check_type(content_type)
+            facts = {"channel": self.name, "source": source, "content_type": content_type}
+            logger.info("content_type_recognised", extra=facts)
+        return content_type
+
+    def _parsed(self, streams: Iterator[tuple[str, Stream]], content_type: str) -> Iterator[_Part]:
+        chunks = self._chunks(streams, content_type)
+        results = parsing.parse(chunks, content_type, self.columns, n_processes=self.n_processes)
+        with contextlib.closing(chunks), contextlib.closing(results):
+            for chunk, result in results:
+                if isinstance(result, MalformedPayloadError):
+                    raise self._located(result, chunk.source, chunk.n_before) from result
+                yield _Part(chunk.source, chunk.n_before, len(chunk.data), result)
+
+    def _chunks(
+        self, streams: Iterator[tuple[str, Stream]], content_type: str
+    ) -> Generator[Chunk, None, None]:
+        for source, stream in streams:
+            chunks = cut(stream.raw, content_type, source)
+            while True:
+                with self._reading(source):
+                    chunk = next(chunks, None)
+                if chunk is None:
+                    break
+                if chunk.data.strip(b"\r\n"):  # blank lines at the end of a file are none
+                    yield chunk
+
+    def _tables(self, streams: Iterator[tuple[str, Stream]]) -> Iterator[_Part]:
+        for source, stream in streams:
+            batches = tables.batches(stream, self.columns, self.scratch)
+            n_rows = 0
+            while True:
+                try:
+                    with self._reading(source):
+                        batch = next(batches, None)
+                except MalformedPayloadError as error:
+                    raise self._located(error, source, 0) from error
+                if batch is None:
+                    break
+                n_bytes = batch.n_rows * (batch.n_features + self.columns.n_leading) * 4
+                yield _Part(source, n_rows, n_bytes, batch)
+                n_rows += batch.n_rows
+
+    def _check(self, part: _Part, first: _Part) -> None:
+        """Refuse a missing label, a bad weight, and another width than the first record has."""
+        batch = part.batch
+        if not isinstance(batch.features, SparseRows):
+            n_columns = batch.n_features + self.columns.n_leading
+            expected = first.batch.n_features + self.columns.n_leading
+            if n_columns != expected:
+                raise self._error(
+                    part.source,
+                    f"{self._record} {part.n_before + 1}: {n_columns} columns where "
+                    f"{first.source} has {expected}",
+                )
+        labels, weights = batch.labels, batch.weights
+        if labels is not None and not np.isfinite(labels).all():
+            problem = "the label is missing; every record needs one"
+            raise self._error_at(part, np.isfinite(labels), problem)
+        if weights is not None and not (np.isfinite(weights) & (weights >= 0)).all():
+            problem = "the weight must be a number that is not negative"
+            raise self._error_at(part, np.isfinite(weights) & (weights >= 0), problem)
+
+    def _error_at(
+        self, part: _Part, is_good: np.ndarray[tuple[int], np.dtype[np.bool_]], problem: str
+    ) -> ChannelError:
+        number = part.n_before + int(np.argmin(is_good)) + 1
+        return self._error(part.source, f"{self._record} {number}: {problem}")
+
+    def _located(self, error: MalformedPayloadError, source: str, n_before: int) -> ChannelError:
+        """The error of a codec, which knows only its chunk."""
+        number = error.line or error.record
+        where = "" if number is None else f"{self._record} {n_before + number}"
+        if number is not None and error.column is not None:
+            where += f", column {error.column}"
+        return self._error(source, f"{where}: {error.problem}" if where else error.problem)
+
+    @contextlib.contextmanager
+    def _reading(self, source: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, EOFError, zlib.error) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise self._error(source, f"cannot be read: {reason}") from error
+
+    def _error(self, source: str, problem: str) -> ChannelError:
+        return ChannelError(f"channel {self.name!r}, {source}: {problem}")

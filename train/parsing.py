@@ -1,0 +1,226 @@
+"""Chunks to batches, in this process at first and in several when there is much to read.
+
+Parsing holds Python's lock, so threads would not help. The processes are started afresh, not
+forked: this one may have threads by then. Text goes to them and arrays come back through shared
+memory; a process that finds no fault with a chunk never copies more than the chunk itself.
+"""
+
+import logging
+import mmap
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import DupFd
+from typing import Any
+
+from container import codecs
+from container.codecs.base import Batch, Columns
+from container.errors import AlgorithmError, MalformedPayloadError, PlatformError
+from train import batches
+from train.chunks import CHUNK_BYTES, Chunk
+
+logger = logging.getLogger(__name__)
+
+Parsed = tuple[Chunk, Batch | MalformedPayloadError]
+
+# Started only behind this much text: a process takes 0.2 s to start, in which 80 MB are parsed.
+_ALONE_BYTES = 32 * 2**20
+# What a process takes, of which all together may take an eighth of the memory.
+_PROCESS_BYTES = 64 * 2**20
+_SHARE_OF_MEMORY = 8
+_MAX_PROCESSES = 8
+# Numbers of one digit take four times as much in memory as in text.
+_SLOT_BYTES = 4 * CHUNK_BYTES
+# One is parsed while the next one waits.
+_SLOTS_EACH = 2
+
+
+def process_count(n_cpus: int, memory_bytes: int) -> int:
+    """How many processes are worth their memory; 0 where this one does it alone."""
+    n_processes = min(n_cpus, memory_bytes // _SHARE_OF_MEMORY // _PROCESS_BYTES, _MAX_PROCESSES)
+    return n_processes if n_processes > 1 else 0
+
+
+def parse(
+    chunks: Iterable[Chunk], content_type: str, columns: Columns, *, n_processes: int
+) -> Generator[Parsed, None, None]:
+    """Parse chunks, in their order; a chunk that cannot be read comes with its error.
+
+    Raises:
+        PlatformError: a process was killed.
+        UnsupportedContentTypeError: there is no codec.
+    """
+    decode = codecs.decoder(content_type)
+    n_bytes = 0
+    rest = iter(chunks)
+    for chunk in rest:
+        yield chunk, _result(decode, chunk.data, columns)
+        n_bytes += len(chunk.data)
+        if n_processes and n_bytes >= _ALONE_BYTES:
+            break
+    with closing(_Processes(content_type, columns, n_processes)) as processes:
+        for chunk in rest:
+            if processes.are_busy:
+                yield processes.next_result()
+            processes.submit(chunk)
+        while processes.have_work:
+            yield processes.next_result()
+
+
+def _result(decode: codecs.Decoder, data: bytes, columns: Columns) -> Batch | MalformedPayloadError:
+    try:
+        return decode(data, columns)
+    except MalformedPayloadError as error:
+        return error
+
+
+class _Processes:
+    """Processes that parse; started when there is something to do for them.
+
+    Chunks go to them in turn, so that results come in order without any bookkeeping.
+    """
+
+    def __init__(self, content_type: str, columns: Columns, n_processes: int) -> None:
+        self._what = (content_type, columns)
+        self._n_processes = n_processes
+        self._processes: list[_Process] = []
+        self._submitted: deque[tuple[Chunk, _Process | Batch | MalformedPayloadError]] = deque()
+        self._n_submitted = 0
+
+    @property
+    def have_work(self) -> bool:
+        """Whether there are results to come."""
+        return bool(self._submitted)
+
+    @property
+    def are_busy(self) -> bool:
+        """Whether a result must be taken before the next chunk."""
+        return len(self._submitted) >= self._n_processes * _SLOTS_EACH
+
+    def submit(self, chunk: Chunk) -> None:
+        """Give a chunk to the process whose turn it is, or parse it here if it is too long."""
+        if len(chunk.data) > _SLOT_BYTES:
+            content_type, columns = self._what
+            result = _result(codecs.decoder(content_type), chunk.data, columns)
+            self._submitted.append((chunk, result))
+            return
+        if not self._processes:
+            self._processes = [_Process(*self._what) for _ in range(self._n_processes)]
+            logger.info("parsing_processes_started", extra={"n_processes": self._n_processes})
+        process = self._processes[self._n_submitted % self._n_processes]
+        self._n_submitted += 1
+        process.submit(chunk.data)
+        self._submitted.append((chunk, process))
+
+    def next_result(self) -> Parsed:
+        """Wait for the result of the oldest chunk."""
+        chunk, result = self._submitted.popleft()
+        return chunk, result.next_result() if isinstance(result, _Process) else result
+
+    def close(self) -> None:
+        """End the processes, whatever they are at."""
+        for process in self._processes:
+            process.close()
+
+
+class _Process:
+    """One process, the memory shared with it, and what it is to do."""
+
+    def __init__(self, content_type: str, columns: Columns) -> None:
+        memory_file = os.memfd_create("chunks", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(memory_file, _SLOT_BYTES * _SLOTS_EACH)
+            self._memory = mmap.mmap(memory_file, 0)
+            context = multiprocessing.get_context("spawn")
+            self._connection, theirs = context.Pipe()
+            self._process = context.Process(
+                target=_work,
+                args=(theirs, DupFd(memory_file), content_type, columns),
+                name="parser",
+                daemon=True,
+            )
+            self._process.start()
+        finally:
+            os.close(memory_file)
+        theirs.close()
+        self._next_slot = 0
+        self._slots: deque[int] = deque()
+
+    def submit(self, data: bytes) -> None:
+        """Hand over text that fits; there must be a slot free."""
+        slot = self._next_slot
+        self._next_slot = (slot + 1) % _SLOTS_EACH
+        self._slots.append(slot)
+        start = slot * _SLOT_BYTES
+        self._memory[start : start + len(data)] = data
+        try:
+            # So short that it never waits, not even for a process that waits to be heard.
+            self._connection.send((slot, len(data)))
+        except OSError as error:
+            raise self._death() from error
+
+    def next_result(self) -> Batch | MalformedPayloadError:
+        """Wait for the result of what was submitted first, and free its slot."""
+        slot = self._slots.popleft()
+        try:
+            answer = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise self._death() from error
+        if isinstance(answer, dict):
+            return MalformedPayloadError(**answer)
+        if isinstance(answer, Batch):
+            return answer
+        form, lengths = answer
+        start = slot * _SLOT_BYTES
+        end = start + sum(map(batches.padded, lengths))
+        with memoryview(self._memory) as memory:
+            copy = bytearray(memory[start:end])
+        return batches.unpack(form, lengths, memoryview(copy))
+
+    def close(self) -> None:
+        self._connection.close()
+        self._process.kill()
+        self._process.join()
+        self._process.close()
+
+    def _death(self) -> PlatformError | AlgorithmError:
+        self._process.join()
+        code = self._process.exitcode or 0
+        if code >= 0:
+            return AlgorithmError(f"internal error: a parsing process ended with status {code}")
+        name = signal.Signals(-code).name
+        hint = ", probably for the memory that it took" if name == "SIGKILL" else ""
+        return PlatformError(f"a parsing process was killed by {name}{hint}")
+
+
+def _work(connection: Connection, memory_file: Any, content_type: str, columns: Columns) -> None:
+    """The process: parses until the other end of the connection is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's, meant for the job
+    descriptor = memory_file.detach()
+    memory = memoryview(mmap.mmap(descriptor, 0))
+    os.close(descriptor)
+    decode = codecs.decoder(content_type)
+    while True:
+        try:
+            slot, n_bytes = connection.recv()
+        except EOFError:
+            return
+        place = memory[slot * _SLOT_BYTES : (slot + 1) * _SLOT_BYTES]
+        result = _result(decode, bytes(place[:n_bytes]), columns)
+        if isinstance(result, MalformedPayloadError):
+            fault = {name: getattr(result, name) for name in ("line", "record", "column")}
+            connection.send({"problem": result.problem, **fault})
+            continue
+        packed = batches.pack(result)
+        if packed.n_bytes > len(place):
+            connection.send(result)
+            continue
+        offset = 0
+        for buffer in packed.buffers:
+            place[offset : offset + len(buffer)] = buffer
+            offset += batches.padded(len(buffer))
+        connection.send((packed.form, packed.lengths))
