@@ -74,10 +74,12 @@ class StoredChannel:
             return
         store = RecordStore(self.scratch)
         try:
-            for batch in self._read(Loading(self.name, store)):
+            loading = Loading(self.name, store)
+            for batch in self._read(loading):
                 store.append(batch)
                 yield batch
             store.flush()
+            loading.finish()
         except BaseException:  # also when nobody wants the rest
             store.close()
             raise
@@ -93,7 +95,6 @@ class StoredChannel:
                 yield part.batch
         if first is None and not self.origin.may_be_empty:
             raise ChannelError(f"channel {self.name!r} holds no records: there is nothing in it")
-        loading.finish()
 
     def _parts(self) -> Generator[_Part, None, None]:
         """All batches, whatever the format."""

@@ -1,17 +1,18 @@
-"""Chunks to batches, in this process at first and in several when there is much to read.
+"""Chunks to batches, in this process alone at first, and with others when there is much to read.
 
 Parsing holds Python's lock, so threads would not help. The processes are started afresh, not
 forked: this one may have threads by then. Text goes to them and arrays come back through shared
-memory; a process that finds no fault with a chunk never copies more than the chunk itself.
+memory; this process reads, and parses what the others have no room for.
 """
 
 import logging
 import mmap
 import multiprocessing
 import os
+import select
 import signal
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
@@ -27,8 +28,8 @@ logger = logging.getLogger(__name__)
 
 Parsed = tuple[Chunk, Batch | MalformedPayloadError]
 
-# Started only behind this much text: a process takes 0.2 s to start, in which 80 MB are parsed.
-_ALONE_BYTES = 32 * 2**20
+# Processes are started behind this much text: one costs 0.25 s of CPU time, that of 100 MB of CSV.
+_ALONE_BYTES = 64 * 2**20
 # What a process takes, of which all together may take an eighth of the memory.
 _PROCESS_BYTES = 64 * 2**20
 _SHARE_OF_MEMORY = 8
@@ -37,12 +38,14 @@ _MAX_PROCESSES = 8
 _SLOT_BYTES = 4 * CHUNK_BYTES
 # One is parsed while the next one waits.
 _SLOTS_EACH = 2
+# Results that wait for an earlier one.
+_MAX_WAITING = 16
 
 
 def process_count(n_cpus: int, memory_bytes: int) -> int:
-    """How many processes are worth their memory; 0 where this one does it alone."""
-    n_processes = min(n_cpus, memory_bytes // _SHARE_OF_MEMORY // _PROCESS_BYTES, _MAX_PROCESSES)
-    return n_processes if n_processes > 1 else 0
+    """How many processes beside this one are worth their memory."""
+    affordable = memory_bytes // _SHARE_OF_MEMORY // _PROCESS_BYTES
+    return max(0, min(n_cpus - 1, affordable, _MAX_PROCESSES))
 
 
 def parse(
@@ -62,13 +65,13 @@ def parse(
         n_bytes += len(chunk.data)
         if n_processes and n_bytes >= _ALONE_BYTES:
             break
+    if not n_processes:
+        return
     with closing(_Processes(content_type, columns, n_processes)) as processes:
         for chunk in rest:
-            if processes.are_busy:
-                yield processes.next_result()
             processes.submit(chunk)
-        while processes.have_work:
-            yield processes.next_result()
+            yield from processes.results(at_most_waiting=_MAX_WAITING)
+        yield from processes.results(at_most_waiting=0)
 
 
 def _result(decode: codecs.Decoder, data: bytes, columns: Columns) -> Batch | MalformedPayloadError:
@@ -79,47 +82,39 @@ def _result(decode: codecs.Decoder, data: bytes, columns: Columns) -> Batch | Ma
 
 
 class _Processes:
-    """Processes that parse; started when there is something to do for them.
-
-    Chunks go to them in turn, so that results come in order without any bookkeeping.
-    """
+    """Processes that parse, and this one, which does when the others are busy."""
 
     def __init__(self, content_type: str, columns: Columns, n_processes: int) -> None:
-        self._what = (content_type, columns)
-        self._n_processes = n_processes
-        self._processes: list[_Process] = []
+        self._decode = codecs.decoder(content_type)
+        self._columns = columns
+        self._processes = [_Process(content_type, columns) for _ in range(n_processes)]
         self._submitted: deque[tuple[Chunk, _Process | Batch | MalformedPayloadError]] = deque()
-        self._n_submitted = 0
-
-    @property
-    def have_work(self) -> bool:
-        """Whether there are results to come."""
-        return bool(self._submitted)
-
-    @property
-    def are_busy(self) -> bool:
-        """Whether a result must be taken before the next chunk."""
-        return len(self._submitted) >= self._n_processes * _SLOTS_EACH
+        logger.info("parsing_processes_started", extra={"n_processes": n_processes})
 
     def submit(self, chunk: Chunk) -> None:
-        """Give a chunk to the process whose turn it is, or parse it here if it is too long."""
-        if len(chunk.data) > _SLOT_BYTES:
-            content_type, columns = self._what
-            result = _result(codecs.decoder(content_type), chunk.data, columns)
+        """Give a chunk to a process that can take it, or parse it here and now."""
+        fits = len(chunk.data) <= _SLOT_BYTES
+        free = next((each for each in self._processes if fits and each.can_take()), None)
+        if free is None:
+            result = _result(self._decode, chunk.data, self._columns)
             self._submitted.append((chunk, result))
-            return
-        if not self._processes:
-            self._processes = [_Process(*self._what) for _ in range(self._n_processes)]
-            logger.info("parsing_processes_started", extra={"n_processes": self._n_processes})
-        process = self._processes[self._n_submitted % self._n_processes]
-        self._n_submitted += 1
-        process.submit(chunk.data)
-        self._submitted.append((chunk, process))
+        else:
+            free.submit(chunk.data)
+            self._submitted.append((chunk, free))
 
-    def next_result(self) -> Parsed:
-        """Wait for the result of the oldest chunk."""
-        chunk, result = self._submitted.popleft()
-        return chunk, result.next_result() if isinstance(result, _Process) else result
+    def results(self, *, at_most_waiting: int) -> Iterator[Parsed]:
+        """Results in the order of their chunks, until no more than so many are to come.
+
+        What is ready comes in any case.
+        """
+        while self._submitted:
+            chunk, result = self._submitted[0]
+            if isinstance(result, _Process):
+                if len(self._submitted) <= at_most_waiting and not result.has_result():
+                    return
+                result = result.next_result()
+            self._submitted.popleft()
+            yield chunk, result
 
     def close(self) -> None:
         """End the processes, whatever they are at."""
@@ -147,8 +142,22 @@ class _Process:
         finally:
             os.close(memory_file)
         theirs.close()
+        self._poll = select.poll()
+        self._poll.register(self._connection, select.POLLIN)
+        self._is_ready = False
         self._next_slot = 0
         self._slots: deque[int] = deque()
+
+    def can_take(self) -> bool:
+        """Whether it runs by now and has a slot free."""
+        if not self._is_ready and self.has_result():
+            self._receive()
+            self._is_ready = True
+        return self._is_ready and len(self._slots) < _SLOTS_EACH
+
+    def has_result(self) -> bool:
+        """Whether there is something to receive, if only the news of its death."""
+        return bool(self._poll.poll(0))
 
     def submit(self, data: bytes) -> None:
         """Hand over text that fits; there must be a slot free."""
@@ -166,10 +175,7 @@ class _Process:
     def next_result(self) -> Batch | MalformedPayloadError:
         """Wait for the result of what was submitted first, and free its slot."""
         slot = self._slots.popleft()
-        try:
-            answer = self._connection.recv()
-        except (EOFError, OSError) as error:
-            raise self._death() from error
+        answer = self._receive()
         if isinstance(answer, dict):
             return MalformedPayloadError(**answer)
         if isinstance(answer, Batch):
@@ -186,6 +192,12 @@ class _Process:
         self._process.kill()
         self._process.join()
         self._process.close()
+
+    def _receive(self) -> Any:
+        try:
+            return self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise self._death() from error
 
     def _death(self) -> PlatformError | AlgorithmError:
         self._process.join()
@@ -204,6 +216,7 @@ def _work(connection: Connection, memory_file: Any, content_type: str, columns: 
     memory = memoryview(mmap.mmap(descriptor, 0))
     os.close(descriptor)
     decode = codecs.decoder(content_type)
+    connection.send("ready")
     while True:
         try:
             slot, n_bytes = connection.recv()

@@ -7,6 +7,7 @@ need all values at once.
 
 import enum
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -87,7 +88,7 @@ def build_matrices(
         if survey.all_weights_are_zero:
             raise ChannelError(f"channel {name!r}: all weights are 0, so that no record counts")
     form = _form(surveys, parameters, job.scratch)
-    logger.info("matrices_chosen", extra={"form": form.value, "n_features": width})
+    began = time.monotonic()
     is_censored = hyperparameters.objective == "survival:aft"
     matrices: dict[str, xgboost.DMatrix] = {}
     for name in surveys:
@@ -102,6 +103,9 @@ def build_matrices(
                 parameters,
                 reference=matrices.get("train"),
             )
+    facts = {"form": form.value, "n_features": width}
+    seconds = round(time.monotonic() - began, 3)
+    logger.info("matrices_built", extra=facts | {"duration_seconds": seconds})
     return matrices
 
 

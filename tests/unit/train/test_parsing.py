@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,9 +19,19 @@ from train.parsing import parse, process_count
 COLUMNS = Columns(label_size=1)
 
 
+class _StartedProcesses(parsing._Processes):
+    """All of them run before the first chunk is theirs, as in a long reading."""
+
+    def __init__(self, content_type: str, columns: Columns, n_processes: int) -> None:
+        super().__init__(content_type, columns, n_processes)
+        while not all(process.can_take() for process in self._processes):
+            time.sleep(0.01)
+
+
 @pytest.fixture(autouse=True)
 def _processes_from_the_second_chunk_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parsing, "_ALONE_BYTES", 1)
+    monkeypatch.setattr(parsing, "_Processes", _StartedProcesses)
 
 
 def _chunks(texts: list[bytes]) -> Iterator[Chunk]:
@@ -46,13 +57,13 @@ def _dense(result: Batch | MalformedPayloadError) -> list[list[float]]:
 @pytest.mark.parametrize("n_processes", [0, 2, 3])
 def test_results_come_in_order(n_processes: int, caplog: pytest.LogCaptureFixture) -> None:
     """Whoever parses, the same batches in the same order."""
-    texts = [b"".join(b"%d,%d\n" % (i, j) for j in range(1 + i % 7)) for i in range(40)]
+    texts = [b"".join(b"%d,%d\n" % (i, j) for j in range(1 + i % 7)) for i in range(80)]
 
     with caplog.at_level(logging.INFO):
         results = _parse(texts, n_processes=n_processes)
 
     assert [_dense(result) for result in results] == [
-        [[i, j] for j in range(1 + i % 7)] for i in range(40)
+        [[i, j] for j in range(1 + i % 7)] for i in range(80)
     ]
     started = [r for r in caplog.records if r.message == "parsing_processes_started"]
     assert len(started) == (1 if n_processes else 0)
@@ -141,10 +152,9 @@ def test_process_that_dies_is_an_error(number: int, kind: type[Exception], messa
 def test_process_that_fails_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:
     """A bug of ours: its traceback is in the log, and the job ends."""
     process = parsing._Process("text/unheard-of", COLUMNS)
-    process.submit(b"1,2\n")
 
     with pytest.raises(AlgorithmError, match="a parsing process ended with status 1"):
-        process.next_result()
+        process._receive()
     process.close()
 
     assert "UnsupportedContentTypeError" in capfd.readouterr().err
@@ -152,10 +162,10 @@ def test_process_that_fails_is_an_error(capfd: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.parametrize(
     ("n_cpus", "memory_mb", "expected"),
-    [(1, 10**6, 0), (2, 2048, 2), (4, 1024, 2), (4, 512, 0), (64, 10**6, 8)],
+    [(1, 10**6, 0), (2, 2048, 1), (4, 1024, 2), (4, 512, 1), (4, 256, 0), (64, 10**6, 8)],
 )
 def test_processes_are_as_many_as_pay(n_cpus: int, memory_mb: int, expected: int) -> None:
-    """At most one a CPU, eight in all, and an eighth of the memory."""
+    """One for every other CPU, eight at most, and an eighth of the memory."""
     assert process_count(n_cpus, memory_mb * 2**20) == expected
 
 

@@ -129,7 +129,7 @@ def test_records_that_do_not_fit_train_the_same_model_from_disk(
     assert _trees(on_disk) == _trees(in_memory)
     events = {record.message: vars(record) for record in caplog.records}
     assert events["memory_does_not_suffice"]["needed_mb"] >= 0
-    assert events["matrices_chosen"]["form"] == "quantiles_on_disk"
+    assert events["matrices_built"]["form"] == "quantiles_on_disk"
 
 
 def test_without_a_disk_memory_is_used(
