@@ -271,14 +271,17 @@ def _as_recordio(rows: Sequence[Sequence[float]]) -> bytes:
 @pytest.mark.slow
 @pytest.mark.docker
 def test_file_larger_than_the_memory_is_trained_on(image: str, ml: MlTree) -> None:
-    """A file of 270 MB in a container of 256 MB: parsed in pieces, kept on disk, trained there."""
+    """C-039: 270 MB in a container of 256 MB: parsed in pieces, kept on disk, trained there.
+
+    What is written to a tmpfs would be memory, so the disk is the one at /opt/ml.
+    """
     content = _large_csv(270_000_000)
     ml.write_hyperparameters({"num_round": "2", "objective": "binary:logistic", "max_depth": "3"})
     file = ml.write_channel("train", {}, content_type="text/csv") / "large.csv"
     with file.open("wb") as stream:
         for block in content:
             stream.write(block)
-    limits = ("--memory", "256m", "--memory-swap", "256m")
+    limits = ("--memory", "256m", "--memory-swap", "256m", "--read-only", "--tmpfs", "/tmp")
 
     run = DockerBackend(image, limits).run_training(ml, timeout_seconds=300)
 
@@ -287,6 +290,9 @@ def test_file_larger_than_the_memory_is_trained_on(image: str, ml: MlTree) -> No
     assert loaded["mb"] > 256  # type: ignore[operator]
     assert loaded["kept_on_disk_mb"] > 0  # type: ignore[operator]
     assert _events(run, "memory_does_not_suffice")
+    (scratch,) = _events(run, "scratch_directory_made")
+    assert str(scratch["directory"]).startswith("/opt/ml/")
+    assert not list(ml.root.rglob("byoa-scratch-*"))
     errors = [float(value) for value in re.findall(r"train-logloss:(\S+)", run.output)]
     assert len(errors) == 2
     assert errors[1] < errors[0] < 0.69
