@@ -3,7 +3,9 @@
     input/config/hyperparameters.json   flat object of strings
     input/config/inputdataconfig.json   channel name -> settings
     input/config/resourceconfig.json    this host and the others
+    input/config/checkpointconfig.json  where checkpoints go, in jobs that ask for them
     input/data/<channel>/               the channel's files, never written to
+    checkpoints/                        survives an interruption, unless it is elsewhere
     model/                              the model artifact, put in place whole (`replace_files`)
     output/data/                        everything else worth keeping
     output/failure                      why the job failed; the platform shows 1,024 characters
@@ -26,6 +28,7 @@ from container.errors import ChannelError, JobConfigError, PlatformError
 
 logger = logging.getLogger(__name__)
 
+PLATFORM_DIR = Path("/opt/ml")
 MAX_FAILURE_CHARACTERS = 1024
 # The platform's own limits (100 hyperparameters of 2,500 characters) stay far below.
 _MAX_CONFIG_BYTES = 2**20
@@ -102,6 +105,27 @@ class OptMl:
                 f"given: current_host={current!r}, hosts={hosts!r}"
             )
         return ResourceConfig(current, tuple(sorted(map(str, hosts))))
+
+    def checkpoint_dir(self) -> Path | None:
+        """Where checkpoints go (C-031); None in a job that asks for none.
+
+        A job asks by checkpointconfig.json, or by a directory that lies in the usual place.
+        """
+        usual = self.base_dir / "checkpoints"
+        config = self._config("checkpointconfig.json")
+        if config is None:
+            return usual if usual.is_dir() else None
+        given = config.get("LocalPath") or str(PLATFORM_DIR / "checkpoints")
+        if not isinstance(given, str) or not Path(given).is_absolute():
+            raise JobConfigError(
+                f"checkpointconfig.json: LocalPath must be an absolute path; given: {given!r}"
+            )
+        path = Path(given)  # in process mode the platform's tree is elsewhere
+        return (
+            self.base_dir / path.relative_to(PLATFORM_DIR)
+            if path.is_relative_to(PLATFORM_DIR)
+            else path
+        )
 
     def write_failure(self, message: str) -> None:
         """Leave the reason of the failure where the platform looks for it (C-027, C-028).
@@ -198,13 +222,14 @@ def _move_into(directory: Path, staging: Path, last: str) -> None:
     (directory / last).unlink(missing_ok=True)
     for file in sorted(files, key=lambda path: path == Path(last)):
         (staging / file).chmod(0o644)  # modes as of mkstemp would lock out another uid (C-005)
-        _flush(staging / file)
+        flush_to_disk(staging / file)
         (directory / file).parent.mkdir(parents=True, exist_ok=True)
         (staging / file).replace(directory / file)
-        _flush((directory / file).parent)
+        flush_to_disk((directory / file).parent)
 
 
-def _flush(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file's content, or a directory's names, would survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -148,6 +148,20 @@ class Settings:
         20,
         "Lowest level logged: 10 debug, 20 info, 30 warning, 40 error.",
     )
+    checkpoint_seconds: int = _setting(
+        "BYOA_CHECKPOINT_SECONDS",
+        _integer(0, 86_400),
+        60,
+        "Seconds between the checkpoints of a training job that asks for them; 0 means after every "
+        "round.",
+    )
+    max_runtime_seconds: int | None = _setting(
+        "BYOA_MAX_RUNTIME_SECONDS",
+        _integer(1, 28 * 86_400),
+        None,
+        "What MaxRuntimeInSeconds of the training job is, which the platform does not tell: a "
+        "checkpoint is made shortly before.",
+    )
     algorithm: str = _setting(
         "BYOA_ALGORITHM",
         _TEXT,

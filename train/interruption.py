@@ -1,40 +1,105 @@
 """SIGTERM in a training job: at once where there is nothing to save, in good order where there is.
 
-The platform stops a job with SIGTERM and kills it 120 s later (C-029). An exception raised from a
-signal handler may surface anywhere, also inside a callback of XGBoost's library, which then goes on
-with half its data. So the handler never raises: it ends the process on the spot, or, once the
-algorithm has called `defer`, leaves a mark for it to look at between two rounds.
+The platform stops a job with SIGTERM and kills it 120 s later (C-029). A Python handler runs in the
+main thread between two instructions: not before a round of XGBoost has ended, however long that
+takes, and an exception that it raised might surface inside a callback of XGBoost's library, which
+then goes on with half its data. So the handler does nothing, and a thread of its own, woken through
+a pipe that the interpreter writes to at once, decides:
+
+    nothing is finished             end the process
+    `fit` looks by itself           leave a mark, and wait for it to save and return
+    ... but a round takes too long  save what it gave to keep, end the process
+    `fit` does not look             likewise, but at once
 """
 
 import logging
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable
 from types import FrameType
+
+from container.algorithms.base import TrainedModel
 
 logger = logging.getLogger(__name__)
 
 EXIT_CODE = 128 + signal.SIGTERM
+# Of the 120 s that the platform waits; the rest is for a large model on a slow disk.
+GRACE_SECONDS = 60.0
 
 
 class Interruption:
-    """The state of one process; its handler runs in the main thread."""
+    """The state of one process; see also `container.algorithms.base.Interruption`."""
 
     def __init__(self) -> None:
         self.was_requested = False
         self._is_deferred = False
+        self._kept: TrainedModel | None = None
+        self._put_in_place: Callable[[TrainedModel], object] | None = None
+        self._right_to_save = threading.Lock()  # whoever has it saves, once, and keeps it
+        self._is_over = threading.Event()
+        self._writer = -1
 
     def install(self) -> None:
-        """Take over SIGTERM."""
-        signal.signal(signal.SIGTERM, self._handle)
+        """Take over SIGTERM. Only in the main thread."""
+        reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, _leave_it_to_the_thread)
+        threading.Thread(target=self._watch, args=(reader,), name="sigterm", daemon=True).start()
+
+    def save_with(self, put_in_place: Callable[[TrainedModel], object]) -> None:
+        """Say how to save what `keep` is given."""
+        self._put_in_place = put_in_place
 
     def defer(self) -> None:
-        """From now on there is something to save: leave a mark instead of ending."""
+        """See `container.algorithms.base.Interruption.defer`."""
         self._is_deferred = True
 
-    def _handle(self, signum: int, frame: FrameType | None) -> None:
+    def keep(self, model: TrainedModel) -> None:
+        """See `container.algorithms.base.Interruption.keep`."""
+        self._kept = model
+
+    def begin_saving(self) -> None:
+        """Say that the main thread is about to save; returns never if the other already does."""
+        self._is_deferred = True
+        self._right_to_save.acquire()
+
+    def end(self) -> None:
+        """Say that the job has ended: from here on SIGTERM changes nothing."""
+        self._is_over.set()
+        if self._writer >= 0:
+            signal.set_wakeup_fd(-1)
+            os.close(self._writer)  # ends the thread
+
+    def _watch(self, reader: int) -> None:
+        with open(reader, "rb", buffering=0) as signals:
+            while signal.SIGTERM not in (numbers := signals.read(64)):
+                if not numbers:
+                    return
         self.was_requested = True
-        logger.warning("sigterm_received", extra={"saves_first": self._is_deferred})
-        if not self._is_deferred:
-            sys.stdout.flush()
-            os._exit(EXIT_CODE)
+        logger.warning("sigterm_received", extra={"saves_first": self._has_something()})
+        if self._is_deferred and self._is_over.wait(GRACE_SECONDS):
+            return
+        if not self._right_to_save.acquire(blocking=False):
+            return  # the main thread is at it
+        self._save_kept()
+        sys.stdout.flush()
+        os._exit(EXIT_CODE)
+
+    def _has_something(self) -> bool:
+        return self._is_deferred or self._kept is not None
+
+    def _save_kept(self) -> None:
+        if self._kept is None or self._put_in_place is None:
+            return
+        try:
+            self._put_in_place(self._kept)
+        except Exception as error:
+            # There is nobody left to tell but the log.
+            logger.exception("kept_model_not_saved", extra={"reason": str(error)})
+
+
+def _leave_it_to_the_thread(signum: int, frame: FrameType | None) -> None:
+    """Only because the interpreter writes to the pipe for signals that have a handler."""

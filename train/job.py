@@ -4,17 +4,19 @@
 
 Exit codes: 0 the model is in place; 1 the job failed and `/opt/ml/output/failure` says why; 143 the
 job was stopped by SIGTERM, with a model of the rounds that were finished, if any were.
+`train/parent.py` runs this in a child, and passes the code on.
 """
 
 import errno
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from container import cgroup, hyperparameters, logs, manifest
 from container.algorithms import registry
-from container.algorithms.base import TrainingInput
+from container.algorithms.base import Checkpoints, TrainedModel, TrainingInput
 from container.errors import (
     AlgorithmError,
     ContainerError,
@@ -22,10 +24,13 @@ from container.errors import (
     PlatformError,
     SettingsError,
 )
+from container.manifest import ModelManifest
 from container.opt_ml import OptMl, replace_files
 from container.settings import Settings
-from train import data, metrics
+from train import data, fingerprint
+from train.checkpoints import CheckpointDirectory, NoCheckpoints, Schedule
 from train.interruption import EXIT_CODE, Interruption
+from train.metrics import Recorder
 from train.scratch import Scratch
 
 logger = logging.getLogger(__name__)
@@ -56,6 +61,8 @@ def main(environ: Mapping[str, str]) -> int:
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
         wrapped = AlgorithmError(f"internal error: {type(error).__name__}: {error}")
         return _fail(opt_ml, wrapped, error)
+    finally:
+        interruption.end()
     return EXIT_CODE if interruption.was_requested else 0
 
 
@@ -72,30 +79,57 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption) -> None:
     _refuse_several_hosts(opt_ml)
     scratch = Scratch(opt_ml.base_dir)
     channels = data.open_channels(opt_ml, algorithm, algorithm.columns(checked), scratch)
+    recorder = Recorder()
+    interruption.save_with(partial(_put_in_place, opt_ml, algorithm.name))
     logger.info("training_started", extra={"algorithm": algorithm.name, "hyperparameters": given})
     model = algorithm.fit(
         TrainingInput(
             hyperparameters=checked,
             channels=channels,
-            report=metrics.report,
+            report=recorder.report,
             n_threads=cgroup.cpu_count(),
             interruption=interruption,
             scratch=scratch,
+            checkpoints=_checkpoints(opt_ml, settings, channels, recorder, started),
+            output_dir=opt_ml.output_data_dir,
         )
     )
-    interruption.defer()
-    with replace_files(opt_ml.model_dir, last=manifest.MANIFEST_FILE) as staging:
-        facts = model.save(staging)
-        saved = manifest.write(staging, algorithm.name, facts)
+    interruption.begin_saving()
+    saved = _put_in_place(opt_ml, algorithm.name, model)
     logger.info(
         "training_completed",
         extra={
             "files": sorted(saved.files),
-            "n_features": facts.n_features,
-            "best_iteration": facts.best_iteration,
+            "n_features": saved.model.n_features,
+            "best_iteration": saved.model.best_iteration,
             "was_interrupted": interruption.was_requested,
             "duration_seconds": round(time.monotonic() - started, 3),
         },
+    )
+
+
+def _put_in_place(opt_ml: OptMl, algorithm: str, model: TrainedModel) -> ModelManifest:
+    with replace_files(opt_ml.model_dir, last=manifest.MANIFEST_FILE) as staging:
+        facts = model.save(staging)
+        return manifest.write(staging, algorithm, facts)
+
+
+def _checkpoints(
+    opt_ml: OptMl,
+    settings: Settings,
+    channels: Iterable[str],
+    recorder: Recorder,
+    started: float,
+) -> Checkpoints:
+    directory = opt_ml.checkpoint_dir()
+    if directory is None:
+        return NoCheckpoints()
+    limit = settings.max_runtime_seconds
+    return CheckpointDirectory(
+        directory,
+        data={name: fingerprint.of_channel(opt_ml.data_dir / name) for name in channels},
+        recorder=recorder,
+        schedule=Schedule(settings.checkpoint_seconds, end_time=started + limit if limit else None),
     )
 
 

@@ -5,7 +5,7 @@ publishes for its XGBoost image, such as `.*\\[[0-9]+\\].*#011validation-rmse:(\
 numbers out of the log (C-034, C-100).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 def line(iteration: int, scores: Mapping[str, float]) -> str:
@@ -13,6 +13,17 @@ def line(iteration: int, scores: Mapping[str, float]) -> str:
     return "\t".join([f"[{iteration}]", *(f"{name}:{score:.5f}" for name, score in scores.items())])
 
 
-def report(iteration: int, scores: Mapping[str, float]) -> None:
-    """Print the line as it is, not as JSON, and at once."""
-    print(line(iteration, scores), flush=True)
+class Recorder:
+    """Prints each round's metrics and remembers them all."""
+
+    def __init__(self) -> None:
+        self.history: list[Mapping[str, float]] = []
+
+    def report(self, iteration: int, scores: Mapping[str, float]) -> None:
+        """Print the line as it is, not as JSON, and at once."""
+        print(line(iteration, scores), flush=True)
+        self.history.append(dict(scores))
+
+    def restore(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Begin with the rounds of an earlier run, whose lines were printed then."""
+        self.history = list(history)

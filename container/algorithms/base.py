@@ -34,6 +34,13 @@ class Channel(Protocol):
         """Read all records in chunks; the same records in the same order each time."""
 
 
+class TrainedModel(Protocol):
+    """What `fit` returns."""
+
+    def save(self, directory: Path) -> ModelFacts:
+        """Write the model's files into an empty directory and say what they hold."""
+
+
 class Interruption(Protocol):
     """Whether the platform has asked the job to stop."""
 
@@ -42,6 +49,42 @@ class Interruption(Protocol):
     def defer(self) -> None:
         """Say that from now on `fit` looks at `was_requested` by itself, and returns what it has
         soon after it turns true. Until then the process ends where it is."""
+
+    def keep(self, model: TrainedModel) -> None:
+        """Give the model of the rounds so far: it is saved, in another thread, where `fit` cannot
+        return in time. Nothing may change it afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What is needed to go on after `n_rounds` finished rounds."""
+
+    n_rounds: int
+    history: Sequence[Mapping[str, float]]  # what was reported, one entry a round
+    parts: Mapping[str, bytes]  # whatever the algorithm saved, by its own names
+
+
+class Checkpoints(Protocol):
+    """The checkpoints of this job; without any in a job that did not ask for them."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the job asks for checkpoints."""
+
+    def resume(self, facts: Mapping[str, object], max_rounds: int) -> Checkpoint | None:
+        """The newest one that can be read and was made by the same job.
+
+        Args:
+            facts: What besides the data must not have changed, e.g. the hyperparameters. Their
+                names are logged where they differ, their values never.
+            max_rounds: The most finished rounds that are of use.
+        """
+
+    def is_due(self) -> bool:
+        """Whether to save one after the round that has just been reported."""
+
+    def save(self, n_rounds: int, parts: Mapping[str, bytes]) -> None:
+        """Save one; what was reported so far goes with it. A disk that is full is logged."""
 
 
 class Scratch(Protocol):
@@ -67,13 +110,8 @@ class TrainingInput:
     n_threads: int
     interruption: Interruption
     scratch: Scratch
-
-
-class TrainedModel(Protocol):
-    """What `fit` returns."""
-
-    def save(self, directory: Path) -> ModelFacts:
-        """Write the model's files into an empty directory and say what they hold."""
+    checkpoints: Checkpoints
+    output_dir: Path  # /opt/ml/output/data, for further results; it may have to be made
 
 
 class Model(Protocol):

@@ -1,8 +1,8 @@
-"""Training with XGBoost: rounds with their metrics, early stopping, the model file."""
+"""Training with XGBoost: what the job asks for, made into matrices and rounds."""
 
+import json
 import logging
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,48 +10,28 @@ import xgboost
 
 from container.algorithms import xgboost_log
 from container.algorithms.base import TrainingInput
+from container.algorithms.xgboost_booster import TrainedBooster
+from container.algorithms.xgboost_boosting import Boosting, is_random
 from container.algorithms.xgboost_data import build_matrices
-from container.algorithms.xgboost_files import MODEL_FILE
 from container.algorithms.xgboost_hyperparameters import XGBoostHyperparameters
 from container.algorithms.xgboost_library import clean_message
-from container.algorithms.xgboost_metrics import (
-    check_metrics,
-    evaluator,
-    is_better_larger,
-    is_ours,
-)
+from container.algorithms.xgboost_metrics import check_metrics, evaluator, is_ours
+from container.algorithms.xgboost_stopping import EarlyStopping
 from container.errors import HyperparameterError, TrainingError
-from container.manifest import Framework, ModelFacts
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class TrainedBooster:
-    """A booster cut to its best iteration."""
-
-    booster: xgboost.Booster
-    best_iteration: int | None
-    objective: str
-
-    def save(self, directory: Path) -> ModelFacts:
-        """Write `xgboost-model` in UBJSON."""
-        content = self.booster.save_raw(raw_format="ubj")
-        (directory / MODEL_FILE).write_bytes(content)
-        return ModelFacts(
-            framework=Framework(name="xgboost", version=xgboost.__version__),
-            n_features=self.booster.num_features(),
-            n_outputs=_n_outputs(self.booster),
-            objective=self.objective,
-            best_iteration=self.best_iteration,
-        )
+# What may differ between a job and the one that resumes it: neither changes the rounds there are.
+_NOT_BINDING = frozenset(
+    {"num_round", "nthread", "verbosity", "save_model_on_termination", "use_dask_gpu_training"}
+)
 
 
 def fit(job: TrainingInput) -> TrainedBooster:
     """Train a booster on `train`, watching `validation` where it is there.
 
     Raises:
-        HyperparameterError: a hyperparameter that the data contradict.
+        HyperparameterError: a hyperparameter that the data or the host contradict.
         ChannelError: labels or widths that do not fit.
         TrainingError: XGBoost refused, with its reason.
     """
@@ -64,25 +44,21 @@ def fit(job: TrainingInput) -> TrainedBooster:
     for name in hyperparameters.without_effect():
         logger.warning("hyperparameter_without_effect", extra={"hyperparameter": name})
     metrics = _metrics(hyperparameters)
-    parameters = {"nthread": job.n_threads} | hyperparameters.for_xgboost()
-    if metrics:
-        parameters["eval_metric"] = [metric for metric in metrics if not is_ours(metric)]
-        parameters["disable_default_eval_metric"] = 1
+    parameters = _parameters(job, metrics)
     try:
+        _refuse_missing_gpu(parameters)
+        boosting = Boosting(
+            job,
+            parameters,
+            evaluate=_evaluator(metrics, hyperparameters),
+            stopping=_stopping(hyperparameters),
+            start=job.checkpoints.resume(_binding(hyperparameters), hyperparameters.num_round),
+        )
         matrices = build_matrices(job, hyperparameters, parameters)
         job.interruption.defer()
-        booster = xgboost.train(
-            parameters,
-            matrices["train"],
-            num_boost_round=hyperparameters.num_round,
-            evals=[(matrix, name) for name, matrix in matrices.items()],
-            custom_metric=_evaluator(metrics, hyperparameters),
-            callbacks=_callbacks(hyperparameters, job),
-            verbose_eval=False,
-        )
+        return boosting.run(matrices, hyperparameters.num_round)
     except xgboost.core.XGBoostError as error:
         raise TrainingError(f"XGBoost refused to train: {clean_message(str(error))}") from error
-    return _trained(booster, hyperparameters)
 
 
 def _metrics(hyperparameters: XGBoostHyperparameters) -> list[str]:
@@ -100,59 +76,49 @@ def _metrics(hyperparameters: XGBoostHyperparameters) -> list[str]:
     return metrics
 
 
+def _parameters(job: TrainingInput, metrics: list[str]) -> dict[str, Any]:
+    hyperparameters: XGBoostHyperparameters = job.hyperparameters
+    parameters = {"nthread": job.n_threads} | hyperparameters.for_xgboost()
+    if metrics:
+        parameters["eval_metric"] = [metric for metric in metrics if not is_ours(metric)]
+        parameters["disable_default_eval_metric"] = 1
+    if job.checkpoints.is_on and is_random(parameters):
+        # Only then: without checkpoints a job draws the numbers that XGBoost itself draws.
+        parameters["seed_per_iteration"] = 1
+    return parameters
+
+
+def _refuse_missing_gpu(parameters: Mapping[str, Any]) -> None:
+    """XGBoost itself would train on the CPU, and say so in a line of its log."""
+    if parameters.get("device") != "cuda":
+        return
+    probe = xgboost.Booster({"device": "cuda"}, [xgboost.DMatrix(np.zeros((1, 1)))])
+    device = json.loads(probe.save_config())["learner"]["generic_param"]["device"]
+    if not device.startswith("cuda"):
+        raise HyperparameterError(
+            "tree_method",
+            "'gpu_hist' needs a GPU and the GPU image, and XGBoost finds no GPU here; use 'hist', "
+            "which grows the same kind of trees on the CPU",
+        )
+
+
 def _evaluator(metrics: list[str], hyperparameters: XGBoostHyperparameters) -> Any:
     ours = [metric for metric in metrics if is_ours(metric)]
     return evaluator(ours, hyperparameters.objective or "reg:squarederror") if ours else None
 
 
-class _Rounds(xgboost.callback.TrainingCallback):
-    """Reports each round's metrics, in the order of channels and metrics, and ends in time."""
-
-    def __init__(self, job: TrainingInput) -> None:
-        super().__init__()
-        self._job = job
-
-    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-        self._job.report(
-            epoch,
-            {
-                f"{channel}-{metric}": float(values[-1])
-                for channel, metrics in evals_log.items()
-                for metric, values in metrics.items()
-            },
-        )
-        return self._job.interruption.was_requested
+def _stopping(hyperparameters: XGBoostHyperparameters) -> EarlyStopping | None:
+    if not hyperparameters.early_stopping_rounds:
+        return None
+    return EarlyStopping(
+        patience=hyperparameters.early_stopping_rounds,
+        metric=hyperparameters.eval_metric[-1] if hyperparameters.eval_metric else None,
+    )
 
 
-def _callbacks(
-    hyperparameters: XGBoostHyperparameters, job: TrainingInput
-) -> list[xgboost.callback.TrainingCallback]:
-    callbacks: list[xgboost.callback.TrainingCallback] = [_Rounds(job)]
-    if hyperparameters.early_stopping_rounds:
-        watched = hyperparameters.eval_metric[-1] if hyperparameters.eval_metric else None
-        callbacks.append(
-            xgboost.callback.EarlyStopping(
-                rounds=hyperparameters.early_stopping_rounds,
-                data_name="validation",
-                metric_name=watched,
-                maximize=is_better_larger(watched) if watched else None,
-            )
-        )
-    return callbacks
-
-
-def _trained(booster: xgboost.Booster, hyperparameters: XGBoostHyperparameters) -> TrainedBooster:
-    best_iteration = None
-    if hyperparameters.early_stopping_rounds and hyperparameters.booster != "gblinear":
-        best_iteration = booster.best_iteration
-        # Whoever opens the file with XGBoost itself gets the same predictions as the server.
-        booster = booster[: best_iteration + 1]
-    return TrainedBooster(booster, best_iteration, hyperparameters.objective or "reg:squarederror")
-
-
-def _n_outputs(booster: xgboost.Booster) -> int:
-    shape = booster.predict(
-        xgboost.DMatrix(np.zeros((1, booster.num_features()), dtype=np.float32)),
-        strict_shape=True,
-    ).shape
-    return int(shape[1])
+def _binding(hyperparameters: XGBoostHyperparameters) -> dict[str, object]:
+    """What a checkpoint must have in common with the job that goes on from it."""
+    given = hyperparameters.model_dump(exclude_none=True, exclude=set(_NOT_BINDING), by_alias=True)
+    return {f"hyperparameter {name}": value for name, value in sorted(given.items())} | {
+        "version of XGBoost": xgboost.__version__
+    }

@@ -16,6 +16,7 @@ from container.codecs.base import Columns
 from container.manifest import Framework, ModelFacts
 from tests.unit.train.conftest import Tree
 from train import job
+from train.metrics import Recorder
 
 ROOT = Path(__file__).parents[3]
 
@@ -180,14 +181,14 @@ def test_sigterm_during_training_saves_the_finished_rounds(
     import xgboost
 
     cancer.hyperparameters(num_round="100000", objective="binary:logistic")
-    report = job.metrics.report
+    report = Recorder.report
 
-    def stop_in_round_five(iteration: int, scores: Any) -> None:
-        report(iteration, scores)
+    def stop_in_round_five(self: Recorder, iteration: int, scores: Any) -> None:
+        report(self, iteration, scores)
         if iteration == 5:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(job.metrics, "report", stop_in_round_five)
+    monkeypatch.setattr(Recorder, "report", stop_in_round_five)
     handler = signal.getsignal(signal.SIGTERM)
     try:
         assert job.main(cancer.environ) == 143
@@ -195,5 +196,5 @@ def test_sigterm_during_training_saves_the_finished_rounds(
         signal.signal(signal.SIGTERM, handler)
 
     content = bytearray((cancer.root / "model" / "xgboost-model").read_bytes())
-    assert xgboost.Booster(model_file=content).num_boosted_rounds() in (6, 7)
+    assert xgboost.Booster(model_file=content).num_boosted_rounds() in (6, 7, 8)
     assert cancer.failure == ""

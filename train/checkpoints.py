@@ -1,0 +1,231 @@
+"""Checkpoints: what a job needs to go on after it was stopped or killed.
+
+    checkpoint-00000041      one file each, whole or not at all, the newest three are kept
+    checkpoint-00000042
+
+A file is a line with a digest of all that follows, a line of JSON, and the algorithm's own parts.
+It names the data and the hyperparameters that made it, by digest: a job goes on from the newest
+file that is whole and is its own, and leaves all others alone. (C-031 to C-033)
+"""
+
+import hashlib
+import json
+import logging
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from container.algorithms.base import Checkpoint
+from container.opt_ml import flush_to_disk
+from train.metrics import Recorder
+
+logger = logging.getLogger(__name__)
+
+N_KEPT = 3
+_NAME = re.compile(r"checkpoint-(\d{8,})")
+_TEMPORARY_PREFIX = ".checkpoint-"
+_MAGIC = b"byoa-checkpoint-1 "
+_MOST_OF_THE_TIME = 20  # saving takes at most about one part in so many
+_LAST_CALL_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a checkpoint is due.
+
+    Args:
+        interval_seconds: From the end of one to the start of the next; 0 means after every round.
+        end_time: When the platform will stop the job, on the clock of `time.monotonic`.
+    """
+
+    interval_seconds: float
+    end_time: float | None = None
+
+
+@dataclass(slots=True)
+class NoCheckpoints:
+    """See `container.algorithms.base.Checkpoints`; for a job that did not ask for any."""
+
+    is_on: bool = False
+
+    def resume(self, facts: Mapping[str, object], max_rounds: int) -> Checkpoint | None:
+        return None
+
+    def is_due(self) -> bool:
+        return False
+
+    def save(self, n_rounds: int, parts: Mapping[str, bytes]) -> None:
+        """Do nothing."""
+
+
+@dataclass(slots=True)
+class CheckpointDirectory:
+    """See `container.algorithms.base.Checkpoints`.
+
+    Args:
+        directory: Created when the first one is saved.
+        data: A digest of each channel, by name.
+        recorder: What was reported; it is saved with each checkpoint and filled by `resume`.
+        schedule: When one is due.
+    """
+
+    directory: Path
+    data: Mapping[str, str]
+    recorder: Recorder
+    schedule: Schedule
+    is_on: bool = True
+    _digests: dict[str, str] = field(default_factory=dict)
+    _own: list[Path] = field(default_factory=list)
+    _last_saved: float = field(default_factory=lambda: time.monotonic())
+    _last_asked: float = field(default_factory=lambda: time.monotonic())
+    _saving_seconds: float = 0.0
+    _is_last_call_over: bool = False
+
+    def resume(self, facts: Mapping[str, object], max_rounds: int) -> Checkpoint | None:
+        """See `container.algorithms.base.Checkpoints.resume`."""
+        self._digests = {name: _digest(repr(value).encode()) for name, value in facts.items()}
+        self._digests |= {f"channel {name}": digest for name, digest in self.data.items()}
+        self._remove_temporary_files()
+        found = None
+        for file in sorted(_checkpoint_files(self.directory), key=_number, reverse=True):
+            checkpoint = self._usable(file)
+            if checkpoint is None:
+                continue
+            self._own.insert(0, file)
+            if found is None and checkpoint.n_rounds <= max_rounds:
+                found = checkpoint
+                logger.info(
+                    "training_resumed",
+                    extra={"checkpoint": file.name, "n_rounds": checkpoint.n_rounds},
+                )
+        if found is not None:
+            self.recorder.restore(found.history)
+        return found
+
+    def is_due(self) -> bool:
+        """See `container.algorithms.base.Checkpoints.is_due`. Called once a round."""
+        now = time.monotonic()
+        round_seconds, self._last_asked = now - self._last_asked, now
+        if self._is_last_call(now, round_seconds):
+            self._is_last_call_over = True
+            return True
+        interval = self.schedule.interval_seconds
+        if interval:
+            interval = max(interval, _MOST_OF_THE_TIME * self._saving_seconds)
+        return now - self._last_saved >= interval
+
+    def save(self, n_rounds: int, parts: Mapping[str, bytes]) -> None:
+        """See `container.algorithms.base.Checkpoints.save`."""
+        started = time.monotonic()
+        file = self.directory / f"checkpoint-{n_rounds:08d}"
+        temporary = self.directory / f"{_TEMPORARY_PREFIX}{n_rounds:08d}.tmp"
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as stream:
+                for piece in _encode(n_rounds, self._digests, self.recorder.history, parts):
+                    stream.write(piece)
+            flush_to_disk(temporary)
+            temporary.replace(file)
+            flush_to_disk(self.directory)
+            self._forget_oldest(file)
+        except OSError as error:
+            # The model matters more: a later one may succeed, and so may the job without any.
+            logger.warning(
+                "checkpoint_not_saved",
+                extra={"checkpoint": file.name, "reason": error.strerror or str(error)},
+            )
+            self._remove_temporary_files()
+        else:
+            logger.info("checkpoint_saved", extra={"checkpoint": file.name, "n_rounds": n_rounds})
+        self._last_saved = time.monotonic()
+        self._saving_seconds = self._last_saved - started
+
+    def _is_last_call(self, now: float, round_seconds: float) -> bool:
+        """Whether after another round it may be too late to save one before the job is stopped."""
+        end_time = self.schedule.end_time
+        if end_time is None or self._is_last_call_over:
+            return False
+        return now + 2 * round_seconds + self._saving_seconds + _LAST_CALL_SECONDS >= end_time
+
+    def _usable(self, file: Path) -> Checkpoint | None:
+        """The checkpoint in a file, if it is whole and of this job."""
+        try:
+            checkpoint, digests = _decode(file.read_bytes())
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning(
+                "checkpoint_ignored", extra={"checkpoint": file.name, "reason": str(error)}
+            )
+            return None
+        names = sorted({*digests, *self._digests})
+        differs = [name for name in names if digests.get(name) != self._digests.get(name)]
+        if differs:
+            logger.warning(
+                "checkpoint_ignored",
+                extra={
+                    "checkpoint": file.name,
+                    "reason": f"another job made it: {', '.join(differs)} differ",
+                },
+            )
+            return None
+        return checkpoint
+
+    def _forget_oldest(self, newest: Path) -> None:
+        self._own = [*(file for file in self._own if file != newest), newest]
+        while len(self._own) > N_KEPT:
+            self._own.pop(0).unlink(missing_ok=True)
+
+    def _remove_temporary_files(self) -> None:
+        for file in self.directory.glob(f"{_TEMPORARY_PREFIX}*.tmp"):
+            file.unlink(missing_ok=True)
+
+
+def _checkpoint_files(directory: Path) -> Iterator[Path]:
+    if directory.is_dir():
+        for path in directory.iterdir():
+            if _NAME.fullmatch(path.name) and path.is_file():
+                yield path
+
+
+def _number(file: Path) -> int:
+    return int(file.name.rpartition("-")[2])
+
+
+def _encode(
+    n_rounds: int,
+    digests: Mapping[str, str],
+    history: Sequence[Mapping[str, float]],
+    parts: Mapping[str, bytes],
+) -> list[bytes]:
+    header = {
+        "n_rounds": n_rounds,
+        "digests": digests,
+        "history": history,
+        "parts": {name: len(content) for name, content in parts.items()},
+    }
+    body = [json.dumps(header).encode(), b"\n", *parts.values()]
+    whole = hashlib.sha256()
+    for piece in body:
+        whole.update(piece)
+    return [_MAGIC, whole.hexdigest().encode(), b"\n", *body]
+
+
+def _decode(content: bytes) -> tuple[Checkpoint, dict[str, str]]:
+    """Raises `ValueError` for a file that is not whole: a model in it may not be parsed at all."""
+    first, _, body = content.partition(b"\n")
+    if not first.startswith(_MAGIC):
+        raise ValueError("it is not one of ours")
+    if hashlib.sha256(body).hexdigest().encode() != first.removeprefix(_MAGIC):
+        raise ValueError("it is not whole")
+    line, _, rest = body.partition(b"\n")
+    header = json.loads(line)
+    parts, start = {}, 0
+    for name, n_bytes in header["parts"].items():
+        parts[name] = rest[start : start + n_bytes]
+        start += n_bytes
+    return Checkpoint(header["n_rounds"], header["history"], parts), header["digests"]
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
