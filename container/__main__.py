@@ -29,7 +29,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the verb that `arguments` name and return its exit code."""
     match arguments:
         case ["train"]:
-            from train.job import main as train
+            from train.parent import main as train
 
             return train(environ)
         case ["serve"]:

@@ -39,6 +39,16 @@ def resident_bytes(statm: Path = Path("/proc/self/statm")) -> int:
     return int(words[1]) * os.sysconf("SC_PAGE_SIZE") if words else 0
 
 
+def memory_kills(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) -> int:
+    """How often the kernel has killed a process of this container because memory ran out."""
+    for directory in _groups(root, membership, controller="memory"):
+        for name in ("memory.events", "memory.oom_control"):
+            words = _words(directory / name)
+            if "oom_kill" in words:
+                return int(words[words.index("oom_kill") + 1])
+    return 0
+
+
 def _quota(directory: Path) -> float | None:
     """CPUs granted by one group; None where it sets no limit."""
     unified = _words(directory / "cpu.max")

@@ -8,7 +8,7 @@ points configure; everything else calls `logging.getLogger(__name__)`.
 import contextlib
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 import orjson
@@ -18,7 +18,7 @@ from pythonjsonlogger.json import JsonFormatter
 class _Formatter(JsonFormatter):
     """`time`, `level`, `logger`, `event`, then the facts, in that order."""
 
-    def __init__(self) -> None:
+    def __init__(self, redact: Callable[[str], str] | None) -> None:
         super().__init__(
             fmt=["asctime", "levelname", "name", "message"],
             rename_fields={
@@ -28,15 +28,23 @@ class _Formatter(JsonFormatter):
                 "message": "event",
             },
         )
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        return self._redact(line) if self._redact else line
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
 
 
-def configure(level: int) -> None:
-    """Send every record at or above `level` to standard output. Called once per process."""
+def configure(level: int, redact: Callable[[str], str] | None = None) -> None:
+    """Send every record at or above `level` to standard output. Called once per process.
+
+    `redact` is given every line, and returns it without what must not be read.
+    """
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_Formatter())
+    handler.setFormatter(_Formatter(redact))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").addFilter(_as_event)

@@ -14,6 +14,7 @@ Source: AWS SageMaker developer guide, "How Amazon SageMaker AI Provides Trainin
 "How Amazon SageMaker AI Processes Training Output"; CONTRACT 1.2 to 1.5.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 PLATFORM_DIR = Path("/opt/ml")
 MAX_FAILURE_CHARACTERS = 1024
+_RESERVED_BYTES = 4 * MAX_FAILURE_CHARACTERS  # of UTF-8
 # The platform's own limits (100 hyperparameters of 2,500 characters) stay far below.
 _MAX_CONFIG_BYTES = 2**20
 _STAGING_PREFIX = ".staging-"
@@ -134,13 +136,35 @@ class OptMl:
         """
         if self.failure_file.exists() and self.failure_file.stat().st_size > 0:
             return
-        text = _printable(message)[: MAX_FAILURE_CHARACTERS - 1]
-        self.failure_file.parent.mkdir(parents=True, exist_ok=True)
-        self.failure_file.write_text(f"{text}\n", encoding="utf-8")
+        text = f"{_printable(message)[: MAX_FAILURE_CHARACTERS - 1]}\n".encode()
+        try:
+            with self._reserve.open("r+b") as file:
+                file.write(text)
+                file.truncate()
+        except FileNotFoundError:
+            self.failure_file.parent.mkdir(parents=True, exist_ok=True)
+            self.failure_file.write_bytes(text)
+        else:
+            self._reserve.replace(self.failure_file)
 
     def clear_failure(self) -> None:
         """Remove the failure of an earlier run in the same tree (C-026)."""
         self.failure_file.unlink(missing_ok=True)
+
+    def reserve_failure(self) -> None:
+        """Take the space that a failure file needs, for the day when the disk is full."""
+        with contextlib.suppress(OSError):
+            self._reserve.parent.mkdir(parents=True, exist_ok=True)
+            self._reserve.write_bytes(b" " * _RESERVED_BYTES)
+
+    def release_reserve(self) -> None:
+        """Give that space back."""
+        with contextlib.suppress(OSError):
+            self._reserve.unlink(missing_ok=True)
+
+    @property
+    def _reserve(self) -> Path:
+        return self.failure_file.with_name(".failure-reserve")
 
     def _config(self, name: str) -> dict[str, object] | None:
         file = self.base_dir / "input" / "config" / name

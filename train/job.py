@@ -9,6 +9,7 @@ job was stopped by SIGTERM, with a model of the rounds that were finished, if an
 
 import errno
 import logging
+import resource
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -26,8 +27,9 @@ from container.errors import (
 )
 from container.manifest import ModelManifest
 from container.opt_ml import OptMl, replace_files
+from container.redaction import Redactor, mask
 from container.settings import Settings
-from train import data, fingerprint
+from train import data, fingerprint, memory
 from train.checkpoints import CheckpointDirectory, NoCheckpoints, Schedule
 from train.interruption import EXIT_CODE, Interruption
 from train.metrics import Recorder
@@ -35,38 +37,36 @@ from train.scratch import Scratch
 
 logger = logging.getLogger(__name__)
 
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def main(environ: Mapping[str, str]) -> int:
     """Run the job that `/opt/ml/input/config` describes and return the exit code."""
-    interruption = Interruption()
+    interruption, redact = Interruption(), Redactor(environ)
     try:
         settings = Settings.from_env(environ)
     except SettingsError as error:
         defaults = Settings()
-        logs.configure(defaults.log_level)
-        return _fail(OptMl(Path(environ.get("SAGEMAKER_BASE_DIR") or defaults.base_dir)), error)
-    logs.configure(settings.log_level)
+        logs.configure(defaults.log_level, redact)
+        opt_ml = OptMl(Path(environ.get("SAGEMAKER_BASE_DIR") or defaults.base_dir))
+        return _fail(opt_ml, error, redact)
+    logs.configure(settings.log_level, redact)
     interruption.install()
     opt_ml = OptMl(settings.base_dir)
     try:
         opt_ml.clear_failure()
-        run(opt_ml, settings, interruption)
-    except ContainerError as error:
-        return _fail(opt_ml, error)
-    except MemoryError as error:
-        return _fail(opt_ml, PlatformError("out of memory; use an instance with more"), error)
-    except OSError as error:
-        return _fail(opt_ml, _platform_error(error), error)
+        opt_ml.reserve_failure()
+        run(opt_ml, settings, interruption, redact)
     # The one boundary: nothing may end a job in silence, nor an algorithm's sys.exit(0) as success.
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
-        wrapped = AlgorithmError(f"internal error: {type(error).__name__}: {error}")
-        return _fail(opt_ml, wrapped, error)
+        return _fail(opt_ml, error, redact)
     finally:
         interruption.end()
+        opt_ml.release_reserve()
     return EXIT_CODE if interruption.was_requested else 0
 
 
-def run(opt_ml: OptMl, settings: Settings, interruption: Interruption) -> None:
+def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: Redactor) -> None:
     """Train and leave the model in `/opt/ml/model`.
 
     Raises:
@@ -74,6 +74,7 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption) -> None:
     """
     started = time.monotonic()
     given = hyperparameters.plain(opt_ml.hyperparameters())
+    redact.learn(given)
     algorithm = registry.get(given.pop("algorithm", settings.algorithm))
     checked = hyperparameters.validate(algorithm.hyperparameters(), given)
     _refuse_several_hosts(opt_ml)
@@ -81,7 +82,9 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption) -> None:
     channels = data.open_channels(opt_ml, algorithm, algorithm.columns(checked), scratch)
     recorder = Recorder()
     interruption.save_with(partial(_put_in_place, opt_ml, algorithm.name))
-    logger.info("training_started", extra={"algorithm": algorithm.name, "hyperparameters": given})
+    logger.info(
+        "training_started", extra={"algorithm": algorithm.name, "hyperparameters": mask(given)}
+    )
     model = algorithm.fit(
         TrainingInput(
             hyperparameters=checked,
@@ -142,21 +145,34 @@ def _refuse_several_hosts(opt_ml: OptMl) -> None:
         )
 
 
-def _platform_error(error: OSError) -> PlatformError:
-    if error.errno == errno.ENOSPC:
-        return PlatformError("a disk is full; use a larger volume (VolumeSizeInGB)")
-    return PlatformError(f"{error.strerror or error}: {error.filename or 'no file'}")
+def _as_ours(error: BaseException) -> ContainerError:
+    """The same in words that the owner of the job can act on."""
+    if isinstance(error, ContainerError):
+        return error
+    if isinstance(error, MemoryError):
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return PlatformError(memory.message(usage.ru_maxrss, was_killed=False))
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        where = f" ({error.filename})" if error.filename else ""
+        return PlatformError(
+            f"no space left on a disk{where}: {error.strerror}; use a larger volume "
+            "(VolumeSizeInGB)"
+        )
+    if isinstance(error, OSError):
+        return PlatformError(f"{error.strerror or error}: {error.filename or 'no file'}")
+    return AlgorithmError(f"internal error: {type(error).__name__}: {error}")
 
 
-def _fail(opt_ml: OptMl, error: ContainerError, cause: BaseException | None = None) -> int:
+def _fail(opt_ml: OptMl, cause: BaseException, redact: Redactor) -> int:
     """Tell the log and the failure file; the traceback only goes to the log."""
+    error = _as_ours(cause)
     logger.error(
         "training_failed",
         extra={"code": error.code, "reason": error.message, "details": error.details},
-        exc_info=cause,
+        exc_info=None if error is cause else cause,
     )
     try:
-        opt_ml.write_failure(error.message)
+        opt_ml.write_failure(redact(error.message))
     except OSError as failure_error:
         logger.error("failure_file_not_written", extra={"reason": str(failure_error)})  # noqa: TRY400
     return 1

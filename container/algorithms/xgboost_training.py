@@ -34,6 +34,7 @@ def fit(job: TrainingInput) -> TrainedBooster:
         HyperparameterError: a hyperparameter that the data or the host contradict.
         ChannelError: labels or widths that do not fit.
         TrainingError: XGBoost refused, with its reason.
+        MemoryError: XGBoost was refused memory.
     """
     xgboost_log.forward()
     hyperparameters: XGBoostHyperparameters = job.hyperparameters
@@ -58,6 +59,8 @@ def fit(job: TrainingInput) -> TrainedBooster:
         job.interruption.defer()
         return boosting.run(matrices, hyperparameters.num_round)
     except xgboost.core.XGBoostError as error:
+        if "bad_alloc" in str(error):
+            raise MemoryError from error
         raise TrainingError(f"XGBoost refused to train: {clean_message(str(error))}") from error
 
 

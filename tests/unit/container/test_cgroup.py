@@ -69,3 +69,22 @@ def test_resident_bytes_grow_with_what_is_touched() -> None:
 def test_resident_bytes_unknown_are_zero(tmp_path: Path) -> None:
     """Without /proc."""
     assert cgroup.resident_bytes(tmp_path / "statm") == 0
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "expected"),
+    [
+        ("0::/a\n", {"a/memory.events": "low 0\noom 3\noom_kill 2\n"}, 2),
+        ("4:memory:/x\n", {"memory/memory.oom_control": "under_oom 0\noom_kill 1\n"}, 1),
+        ("0::/\n", {}, 0),
+    ],
+)
+def test_memory_kills_are_those_of_the_own_group(
+    tmp_path: Path, membership: str, files: dict[str, str], expected: int
+) -> None:
+    """Both versions count them; without control groups there is nothing to count."""
+    root = _write(tmp_path / "cgroup", files)
+    own = tmp_path / "membership"
+    own.write_text(membership)
+
+    assert cgroup.memory_kills(root, own) == expected

@@ -148,3 +148,27 @@ def test_replace_files_in_a_directory_that_cannot_exist_is_a_platform_error(
         replace_files(tmp_path / "model", last="manifest"),
     ):
         pass
+
+
+def test_write_failure_uses_the_space_that_was_reserved(opt_ml: OptMl) -> None:
+    """PITFALLS 102: the very blocks, so that a full disk is no obstacle."""
+    opt_ml.reserve_failure()
+    (reserve,) = opt_ml.failure_file.parent.iterdir()
+    reserved = reserve.stat()
+
+    opt_ml.write_failure("the disk is full")
+
+    assert opt_ml.failure_file.read_text() == "the disk is full\n"
+    assert opt_ml.failure_file.stat().st_ino == reserved.st_ino
+    assert reserved.st_size >= 4 * 1024
+    assert list(opt_ml.failure_file.parent.iterdir()) == [opt_ml.failure_file]
+
+
+def test_reserve_is_given_back_and_is_no_failure(opt_ml: OptMl) -> None:
+    """C-026: a job that succeeds leaves nothing of it."""
+    opt_ml.reserve_failure()
+    assert not opt_ml.failure_file.exists()
+
+    opt_ml.release_reserve()
+
+    assert list(opt_ml.failure_file.parent.iterdir()) == []

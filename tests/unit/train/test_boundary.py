@@ -90,6 +90,28 @@ def test_failure_file_of_the_algorithm_itself_is_kept(
     assert tree.failure == "the third column is a date"
 
 
+def test_secrets_are_in_neither_the_log_nor_the_failure_file(
+    plugin: Plugin,
+    tree: Tree,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """CloudWatch and DescribeTrainingJob have more readers than a job has owners."""
+    tree.hyperparameters(db_password="hunter22", pin_secret="0", num_round="3")  # noqa: S106
+
+    def fit(job: Any) -> None:
+        raise ValueError("joe:hunter22 may not read, nor AKIAIOSFODNN7EXAMPLE with t0k-t0k-t0k")
+
+    monkeypatch.setattr(plugin, "fit", fit)
+
+    assert job.main(tree.environ | {"AWS_SESSION_TOKEN": "t0k-t0k-t0k"}) == 1
+
+    text = tree.failure + capsys.readouterr().out
+    assert "joe:*** may not read, nor *** with ***" in tree.failure
+    assert not [secret for secret in ("hunter22", "AKIA", "t0k", '"0"') if secret in text]
+    assert "Traceback" in text
+
+
 def test_model_of_several_directories_is_put_in_place_twice(
     plugin: Plugin, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,108 @@
+"""The small parent of a training job: PID 1 of the container, alive when the job is not.
+
+    parent: forks before anything large is imported, forwards SIGTERM, reaps, and says how it ended
+    child:  the job (`train/job.py`)
+
+Whoever is killed for memory cannot say so. The kernel picks the largest process, which is the
+child, and the parent writes the failure file. Exit codes are those of the job; a child that a
+signal killed counts as failed: 1.
+"""
+
+import contextlib
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+from container import cgroup
+
+logger = logging.getLogger(__name__)
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_STOPPED = 128 + signal.SIGTERM
+
+
+def main(environ: Mapping[str, str]) -> int:
+    """Run the job in a child and return its exit code."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # none is lost between fork and handler
+    n_kills = cgroup.memory_kills()
+    sys.stdout.flush()
+    parent, child = os.getpid(), os.fork()
+    if child == 0:
+        _become_child(parent)
+        from train.job import main as run
+
+        return run(environ)
+    _forward_signals(child)
+    status, usage = _wait_for(child)
+    exit_code = os.waitstatus_to_exitcode(status)
+    return _conclude(environ, exit_code, usage, is_memory=cgroup.memory_kills() > n_kills)
+
+
+def _become_child(parent: int) -> None:
+    with contextlib.suppress(OSError, AttributeError):  # Linux only
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was gone before it could be watched
+        os._exit(1)
+    # Ctrl-C in a terminal reaches both processes; the parent makes it a SIGTERM.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
+def _forward_signals(child: int) -> None:
+    def forward(signum: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGTERM)
+
+    for number in _SIGNALS:
+        signal.signal(number, forward)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
+def _wait_for(child: int) -> tuple[int, resource.struct_rusage]:
+    """Wait for the child, and as PID 1 for every orphan of the container (C-004)."""
+    while True:
+        pid, status, usage = os.wait4(-1, 0)
+        if pid == child:
+            return status, usage
+
+
+def _conclude(
+    environ: Mapping[str, str], exit_code: int, usage: resource.struct_rusage, *, is_memory: bool
+) -> int:
+    # Not before now: the parent stays small for as long as the job runs.
+    from container import logs
+    from container.opt_ml import OptMl
+    from container.settings import Settings
+    from train import memory
+
+    opt_ml = OptMl(Path(environ.get("SAGEMAKER_BASE_DIR") or Settings().base_dir))
+    try:
+        if exit_code >= 0:
+            return exit_code
+        if exit_code == -signal.SIGTERM:  # before there was anything to save
+            return _STOPPED
+        if exit_code == -signal.SIGKILL:
+            reason = memory.message(usage.ru_maxrss, was_killed=True, is_certain=is_memory)
+        else:
+            reason = (
+                f"the training process crashed ({signal.Signals(-exit_code).name}), which is a "
+                "fault of the algorithm or its library; the log ends with what it last said"
+            )
+        logs.configure(Settings().log_level)
+        logger.error("training_failed", extra={"code": "training_killed", "reason": reason})
+        try:
+            opt_ml.write_failure(reason)
+        except OSError as error:
+            logger.error("failure_file_not_written", extra={"reason": str(error)})  # noqa: TRY400
+        return 1
+    finally:
+        opt_ml.release_reserve()
