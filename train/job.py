@@ -29,7 +29,7 @@ from container.manifest import ModelManifest
 from container.opt_ml import OptMl, replace_files
 from container.redaction import Redactor, mask
 from container.settings import Settings
-from train import data, fingerprint, memory
+from train import artifacts, data, fingerprint, memory
 from train.checkpoints import CheckpointDirectory, NoCheckpoints, Schedule
 from train.interruption import EXIT_CODE, Interruption
 from train.metrics import Recorder
@@ -99,6 +99,7 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: R
     )
     interruption.begin_saving()
     saved = _put_in_place(opt_ml, algorithm.name, model)
+    artifacts.write(opt_ml.output_data_dir, recorder.history, saved.model.best_iteration, model)
     logger.info(
         "training_completed",
         extra={

@@ -40,6 +40,9 @@ class TrainedModel(Protocol):
     def save(self, directory: Path) -> ModelFacts:
         """Write the model's files into an empty directory and say what they hold."""
 
+    def importances(self) -> Mapping[str, Mapping[str, float]]:
+        """How much each feature counts, by each measure that the algorithm has; maybe none."""
+
 
 class Interruption(Protocol):
     """Whether the platform has asked the job to stop."""

@@ -1,5 +1,6 @@
 """What training with XGBoost leaves: a booster as bytes, cut to its best round when it is saved."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,16 +44,18 @@ class TrainedBooster:
         )
 
     def importances(self) -> dict[str, dict[str, float]]:
-        """How much each feature counts, by each of XGBoost's measures; unused ones are absent."""
+        """By XGBoost's own measures; features that no tree uses are absent.
+
+        A linear booster has one, `weight`: the sizes of a feature's coefficients together.
+        """
         booster = self._cut()
-        is_linear = booster.attr("booster") == "gblinear"
-        measures = ("weight",) if is_linear else ("weight", "gain", "cover")
+        name = json.loads(booster.save_config())["learner"]["gradient_booster"]["name"]
         return {
             measure: {
-                name: float(np.sum(value))
-                for name, value in booster.get_score(importance_type=measure).items()
+                feature: float(np.abs(value).sum())
+                for feature, value in booster.get_score(importance_type=measure).items()
             }
-            for measure in measures
+            for measure in (("weight",) if name == "gblinear" else ("weight", "gain", "cover"))
         }
 
     def _cut(self) -> xgboost.Booster:

@@ -45,6 +45,9 @@ class Plugin:
     def save(self, directory: Path) -> ModelFacts:
         return ModelFacts(framework=Framework(name="none", version="1"), n_features=1)
 
+    def importances(self) -> dict[str, dict[str, float]]:
+        return {}
+
 
 @pytest.fixture
 def plugin(monkeypatch: pytest.MonkeyPatch, tree: Tree) -> Plugin:

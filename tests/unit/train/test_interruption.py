@@ -39,6 +39,8 @@ STUCK = textwrap.dedent(
                 time.sleep(2)
             (directory / "model").write_text(self.text)
             return ModelFacts(framework=Framework(name="none", version="1"), n_features=1)
+        def importances(self):
+            return {}
 
     class Hyperparameters(BaseModel):
         num_round: int
