@@ -29,7 +29,7 @@ from container.manifest import ModelManifest
 from container.opt_ml import OptMl, replace_files
 from container.redaction import Redactor, mask
 from container.settings import Settings
-from train import artifacts, data, fingerprint, memory
+from train import artifacts, data, fingerprint, memory, metrics
 from train.checkpoints import CheckpointDirectory, NoCheckpoints, Schedule
 from train.interruption import EXIT_CODE, Interruption
 from train.metrics import Recorder
@@ -90,6 +90,7 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: R
             hyperparameters=checked,
             channels=channels,
             report=recorder.report,
+            announce=metrics.announce,
             n_threads=cgroup.cpu_count(),
             interruption=interruption,
             scratch=scratch,

@@ -13,6 +13,11 @@ def line(iteration: int, scores: Mapping[str, float]) -> str:
     return "\t".join([f"[{iteration}]", *(f"{name}:{score:.5f}" for name, score in scores.items())])
 
 
+def announce(iteration: int, scores: Mapping[str, float]) -> None:
+    """Print the line as it is, not as JSON, and at once."""
+    print(line(iteration, scores), flush=True)
+
+
 class Recorder:
     """Prints each round's metrics and remembers them all."""
 
@@ -20,8 +25,8 @@ class Recorder:
         self.history: list[Mapping[str, float]] = []
 
     def report(self, iteration: int, scores: Mapping[str, float]) -> None:
-        """Print the line as it is, not as JSON, and at once."""
-        print(line(iteration, scores), flush=True)
+        """Print the line, and remember the scores."""
+        announce(iteration, scores)
         self.history.append(dict(scores))
 
     def restore(self, history: Sequence[Mapping[str, float]]) -> None:

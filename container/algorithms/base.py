@@ -20,7 +20,7 @@ from container.codecs.base import Batch, Columns, Floats, SparseRows
 from container.manifest import ModelFacts, ModelManifest
 
 MetricReporter = Callable[[int, Mapping[str, float]], None]
-"""Called after every round with its number and `{"train-rmse": 1.2, "validation-rmse": 1.3}`."""
+"""Called with the number of a round and `{"train-rmse": 1.2, "validation-rmse": 1.3}`."""
 
 
 class Channel(Protocol):
@@ -47,7 +47,9 @@ class TrainedModel(Protocol):
 class Interruption(Protocol):
     """Whether the platform has asked the job to stop."""
 
-    was_requested: bool
+    @property
+    def was_requested(self) -> bool:
+        """True from then on."""
 
     def defer(self) -> None:
         """Say that from now on `fit` looks at `was_requested` by itself, and returns what it has
@@ -109,7 +111,8 @@ class TrainingInput:
 
     hyperparameters: Any  # an instance of what `hyperparameters()` declares
     channels: Mapping[str, Channel]
-    report: MetricReporter
+    report: MetricReporter  # after every round: prints its line, and remembers it for the end
+    announce: MetricReporter  # only prints: for rounds that are a part of something else
     n_threads: int
     interruption: Interruption
     scratch: Scratch

@@ -33,7 +33,7 @@ class TrainedBooster:
 
     def save_as(self, file: Path) -> ModelFacts:
         """Write the model to `file`, and say what it holds."""
-        booster = self._cut()
+        booster = self.booster()
         file.write_bytes(booster.save_raw(raw_format="ubj"))
         return ModelFacts(
             framework=Framework(name="xgboost", version=xgboost.__version__),
@@ -48,7 +48,7 @@ class TrainedBooster:
 
         A linear booster has one, `weight`: the sizes of a feature's coefficients together.
         """
-        booster = self._cut()
+        booster = self.booster()
         name = json.loads(booster.save_config())["learner"]["gradient_booster"]["name"]
         return {
             measure: {
@@ -58,7 +58,7 @@ class TrainedBooster:
             for measure in (("weight",) if name == "gblinear" else ("weight", "gain", "cover"))
         }
 
-    def _cut(self) -> xgboost.Booster:
+    def booster(self) -> xgboost.Booster:
         """Whoever opens the file with XGBoost itself gets the same predictions as the server."""
         booster = xgboost.Booster(model_file=bytearray(self.content))
         if self.best_iteration is not None:

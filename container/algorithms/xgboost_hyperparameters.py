@@ -41,6 +41,8 @@ _OF_THE_JOB = frozenset(
         "csv_weights",
         "save_model_on_termination",
         "tuning_objective_metric",
+        "kfold",
+        "num_cv_round",
         "use_dask_gpu_training",
     }
 )
@@ -166,6 +168,8 @@ class XGBoostHyperparameters(BaseModel):
     save_model_on_termination: Literal["true", "false"] = "false"
     use_dask_gpu_training: Literal["false"] = "false"
     tuning_objective_metric: str | None = Field(None, validation_alias="_tuning_objective_metric")
+    kfold: Size | None = Field(None, ge=2, validation_alias="_kfold")
+    num_cv_round: Size = Field(1, ge=1, validation_alias="_num_cv_round")
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

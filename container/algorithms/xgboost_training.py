@@ -9,9 +9,10 @@ import numpy as np
 import xgboost
 
 from container.algorithms import xgboost_log
-from container.algorithms.base import TrainingInput
+from container.algorithms.base import TrainedModel, TrainingInput
 from container.algorithms.xgboost_booster import TrainedBooster
 from container.algorithms.xgboost_boosting import Boosting, is_random
+from container.algorithms.xgboost_cross_validation import cross_validate
 from container.algorithms.xgboost_data import build_matrices
 from container.algorithms.xgboost_hyperparameters import XGBoostHyperparameters
 from container.algorithms.xgboost_library import clean_message
@@ -27,8 +28,8 @@ _NOT_BINDING = frozenset(
 )
 
 
-def fit(job: TrainingInput) -> TrainedBooster:
-    """Train a booster on `train`, watching `validation` where it is there.
+def fit(job: TrainingInput) -> TrainedModel:
+    """Train a booster on `train`, watching `validation` where it is there, or one for each fold.
 
     Raises:
         HyperparameterError: a hyperparameter that the data or the host contradict.
@@ -38,30 +39,38 @@ def fit(job: TrainingInput) -> TrainedBooster:
     """
     xgboost_log.forward()
     hyperparameters: XGBoostHyperparameters = job.hyperparameters
-    if hyperparameters.early_stopping_rounds and "validation" not in job.channels:
-        raise HyperparameterError(
-            "early_stopping_rounds", "needs the channel 'validation', which the job does not have"
-        )
     for name in hyperparameters.without_effect():
         logger.warning("hyperparameter_without_effect", extra={"hyperparameter": name})
-    metrics = _metrics(hyperparameters)
-    parameters = _parameters(job, metrics)
     try:
-        _refuse_missing_gpu(parameters)
-        boosting = Boosting(
-            job,
-            parameters,
-            evaluate=_evaluator(metrics, hyperparameters),
-            stopping=_stopping(hyperparameters),
-            start=job.checkpoints.resume(_binding(hyperparameters), hyperparameters.num_round),
-        )
-        matrices = build_matrices(job, hyperparameters, parameters)
-        job.interruption.defer()
-        return boosting.run(matrices, hyperparameters.num_round)
+        if hyperparameters.kfold:
+            return cross_validate(job, _train, _binding(hyperparameters))
+        if hyperparameters.early_stopping_rounds and "validation" not in job.channels:
+            raise HyperparameterError(
+                "early_stopping_rounds",
+                "needs the channel 'validation', which the job does not have",
+            )
+        return _train(job)
     except xgboost.core.XGBoostError as error:
         if "bad_alloc" in str(error):
             raise MemoryError from error
         raise TrainingError(f"XGBoost refused to train: {clean_message(str(error))}") from error
+
+
+def _train(job: TrainingInput) -> TrainedBooster:
+    hyperparameters: XGBoostHyperparameters = job.hyperparameters
+    metrics = _metrics(hyperparameters)
+    parameters = _parameters(job, metrics)
+    _refuse_missing_gpu(parameters)
+    boosting = Boosting(
+        job,
+        parameters,
+        evaluate=_evaluator(metrics, hyperparameters),
+        stopping=_stopping(hyperparameters),
+        start=job.checkpoints.resume(_binding(hyperparameters), hyperparameters.num_round),
+    )
+    matrices = build_matrices(job, hyperparameters, parameters)
+    job.interruption.defer()
+    return boosting.run(matrices, hyperparameters.num_round)
 
 
 def _metrics(hyperparameters: XGBoostHyperparameters) -> list[str]:

@@ -122,17 +122,18 @@ def test_libraries_stay_where_they_belong(library: str, places: tuple[str, ...])
             assert module.startswith(places), f"{module} imports {library}"
 
 
+def _needs_framework(module: str) -> bool:
+    """Whether a framework's own module imports it, itself or through another of its modules."""
+    if not module.startswith("container.algorithms.xgboost_"):
+        return False
+    imported = _imports(ROOT / f"{module.replace('.', '/')}.py", top_level_only=True)
+    return any(n.split(".")[0] in FRAMEWORKS or _needs_framework(n) for n in imported)
+
+
 def test_importing_any_module_does_nothing_and_loads_no_framework() -> None:
     """No output, no files, no environment: work begins when a verb is called."""
     names = [
-        name
-        for name, _ in MODULES
-        if name != "container.__main__"
-        and not (
-            name.startswith("container.algorithms.xgboost_")
-            and FRAMEWORKS
-            & {n.split(".")[0] for n in _imports(ROOT / f"{name.replace('.', '/')}.py")}
-        )
+        name for name, _ in MODULES if name != "container.__main__" and not _needs_framework(name)
     ]
     script = f"""
 import os, sys

@@ -15,6 +15,7 @@ def test_python_warning_is_an_event(capsys: pytest.CaptureFixture[str]) -> None:
     handlers, level = root.handlers[:], root.level
     with warnings.catch_warnings():
         warnings.simplefilter("always")
+        logging.captureWarnings(False)  # of an earlier test, undone by pytest behind its back
         logs.configure(logging.INFO)
         try:
             warnings.warn("two\nlines", UserWarning, stacklevel=1)

@@ -1,0 +1,131 @@
+"""What a cross-validation says and writes of its folds.
+
+cross_validation.json   mean, standard deviation and single scores of the models
+predictions.csv         what was predicted for each record by models that had not seen it
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import xgboost
+from numpy.typing import NDArray
+
+from container.algorithms import xgboost_outputs
+from container.algorithms.xgboost_booster import TrainedBooster
+from container.algorithms.xgboost_folds import Fold, Records
+from container.codecs.base import Batch, Floats, SparseRows
+
+SCORES, PREDICTIONS = "cross_validation.json", "predictions.csv"
+
+Scores = Mapping[str, float]
+Mask = NDArray[np.bool_]
+
+
+def mean(folds: Sequence[Scores]) -> dict[str, float]:
+    """The mean of each score."""
+    return {name: float(np.mean([scores[name] for scores in folds])) for name in folds[0]}
+
+
+def mean_importances(
+    models: Sequence[Mapping[str, Mapping[str, float]]],
+) -> dict[str, dict[str, float]]:
+    """The mean over models of what each feature counts; where it is not used it counts 0."""
+    means: dict[str, dict[str, float]] = {}
+    for measure in models[0]:
+        names = dict.fromkeys(name for model in models for name in model[measure])
+        means[measure] = {
+            name: float(np.mean([model[measure].get(name, 0.0) for model in models]))
+            for name in names
+        }
+    return means
+
+
+def write_scores(directory: Path, folds: Sequence[Scores], n_folds: int) -> None:
+    """Write `cross_validation.json`; the standard deviation is that of the folds themselves."""
+    content = {
+        "n_folds": n_folds,
+        "n_models": len(folds),
+        "metrics": {
+            name: {
+                "mean": float(np.mean(values)),
+                "std": float(np.std(values)),
+                "folds": values,
+            }
+            for name in folds[0]
+            for values in [[scores[name] for scores in folds]]
+        },
+    }
+    (directory / SCORES).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def write_predictions(
+    directory: Path,
+    records: Records,
+    models: Iterable[tuple[TrainedBooster, Mask]],
+    *,
+    is_classifier: bool,
+) -> None:
+    """Write `predictions.csv`, one line a record, in the order of `train` and `validation`.
+
+    A line has the label, the mean probability and the commonest class, or else the label and the
+    mean prediction (CONTRACT 7.5). Means are over the repetitions.
+
+    Args:
+        directory: Where to write.
+        records: All of them.
+        models: Each with the records, `[n_rows]`, that it has not seen.
+        is_classifier: Which of the two it is.
+    """
+    labels = records.all_labels
+    n_seen = np.zeros(len(labels))
+    total = np.zeros(len(labels))
+    votes: list[NDArray[np.int64]] = []  # of each repetition
+    for model, is_held_out in models:
+        values = _predict(model, Fold("validation", records, is_held_out))
+        if is_classifier:
+            chosen = xgboost_outputs.select(
+                values, ("probability", "predicted_label"), objective=model.objective, n_classes=2
+            )
+            values = chosen["probability"]
+            repetition = int(n_seen[is_held_out].min())
+            if repetition == len(votes):
+                votes.append(np.zeros(len(labels), dtype=np.int64))
+            votes[repetition][is_held_out] = chosen["predicted_label"]
+        total[is_held_out] += values
+        n_seen[is_held_out] += 1
+    columns: list[NDArray[Any]] = [labels, total / n_seen]
+    if is_classifier:
+        columns.append(_modal(np.stack(votes)))
+    np.savetxt(directory / PREDICTIONS, np.column_stack(columns), delimiter=",", fmt="%.9g")
+
+
+def _modal(votes: NDArray[np.int64]) -> NDArray[Any]:
+    """The commonest vote on each record, the smallest of those that tie.
+
+    Args:
+        votes: `[n_voters, n_rows]`, classes from 0.
+    """
+    n_classes = int(votes.max()) + 1
+    counts = np.stack([(votes == name).sum(axis=0) for name in range(n_classes)])
+    winners: NDArray[Any] = np.argmax(counts, axis=0)
+    return winners
+
+
+def _predict(model: TrainedBooster, fold: Fold) -> Floats:
+    booster = model.booster()
+    parts = [booster.predict(_matrix(batch)) for batch in fold.batches()]
+    values: Floats = np.concatenate(parts)
+    return values
+
+
+def _matrix(batch: Batch) -> xgboost.DMatrix:
+    if isinstance(batch.features, SparseRows):
+        rows = batch.features
+        return xgboost.DMatrix(
+            scipy.sparse.csr_matrix((rows.values, rows.columns, rows.offsets), shape=rows.shape)
+        )
+    return xgboost.DMatrix(batch.features)
