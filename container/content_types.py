@@ -3,6 +3,7 @@
 Source: AWS SageMaker developer guide, "Common Data Formats" for training and for inference.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -29,6 +30,13 @@ _ALIASES = {
     "recordio-protobuf": RECORDIO,
 }
 
+# RFC 9110: what stands in quotes does not separate. A quote that is not closed takes what is left.
+_QUOTED = r'"(?:\\.|[^"\\])*+"?'
+_PARAMETERS = re.compile(rf'(?:[^;"]|{_QUOTED})+')
+_ITEMS = re.compile(rf'(?:[^,"]|{_QUOTED})+')
+_ESCAPED = re.compile(r"\\(.)")
+_QUALITY = re.compile(r"\d+(?:\.\d*)?|\.\d+", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True)
 class MediaType:
@@ -45,14 +53,20 @@ def parse(header: str) -> MediaType:
     Names are matched without case and well-known aliases are folded (`csv` is `text/csv`).
     The result is cached and shared: do not change its parameters.
     """
-    name, *rest = header.split(";")
+    name, _, rest = header.partition(";")
     parameters = {}
-    for part in rest:
+    for part in _PARAMETERS.findall(rest):
         key, _, value = part.partition("=")
         if key.strip():
-            parameters[key.strip().lower()] = value.strip().strip('"')
+            parameters[key.strip().lower()] = _unquoted(value.strip())
     name = name.strip().lower()
     return MediaType(_ALIASES.get(name, name), parameters)
+
+
+def _unquoted(value: str) -> str:
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        return _ESCAPED.sub(r"\1", value[1:-1])
+    return value
 
 
 @lru_cache(maxsize=256)
@@ -81,7 +95,7 @@ def negotiate(accept: str, offered: tuple[str, ...], default: str) -> str:
 
 def _accepted_ranges(accept: str) -> list[tuple[str, float]]:
     ranges = []
-    for part in accept.split(","):
+    for part in _ITEMS.findall(accept):
         if part.strip():
             media = parse(part)
             ranges.append((media.name, _q_value(media.parameters.get("q", "1"))))
@@ -89,10 +103,7 @@ def _accepted_ranges(accept: str) -> list[tuple[str, float]]:
 
 
 def _q_value(text: str) -> float:
-    try:
-        return min(max(float(text), 0.0), 1.0)
-    except ValueError:
-        return 0.0
+    return min(float(text), 1.0) if _QUALITY.fullmatch(text) else 0.0
 
 
 def _quality(name: str, ranges: Sequence[tuple[str, float]]) -> float:
