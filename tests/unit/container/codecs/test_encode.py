@@ -1,19 +1,17 @@
+import io
 import json
+import struct
 
 import numpy as np
 import pytest
 
 from container import codecs
-from container.codecs.base import Columns
-from container.errors import MalformedPayloadError, UnsupportedContentTypeError
+from container.codecs.base import Columns, Selected
+from container.codecs.record_message import record_class
+from container.errors import UnsupportedContentTypeError
 
 SCORES = np.array([0.43, 1.0, 2.5e-8], dtype=np.float32)
 PROBABILITIES = np.array([[0.1, 0.9], [0.75, 0.25]], dtype=np.float32)
-
-
-def test_csv_is_one_line_a_record_with_a_final_newline() -> None:
-    """C-073, C-098: answers of consecutive requests can be joined byte by byte."""
-    assert codecs.encode(SCORES, "text/csv") == b"0.43\n1.0\n2.5e-8\n"
 
 
 def test_csv_separates_several_outputs_by_commas() -> None:
@@ -62,39 +60,6 @@ def test_decoder_unknown_type_lists_what_can_be_read() -> None:
         codecs.decoder("text/xml")
 
 
-def test_csv_label_and_weight_columns_are_split_off() -> None:
-    """C-038: the label is column 0; csv_weights=1 puts the weight in column 1."""
-    batch = codecs.decoder("text/csv")(b"1,0.5,7,8\n0,2,9,10\n", Columns(1, has_weight=True))
-
-    assert batch.labels is not None
-    assert batch.weights is not None
-    assert batch.labels.tolist() == [1, 0]
-    assert batch.weights.tolist() == [0.5, 2]
-    assert np.array_equal(batch.features, [[7, 8], [9, 10]])
-
-
-def test_csv_without_a_feature_column_is_refused() -> None:
-    """A file of labels only is not training data."""
-    with pytest.raises(MalformedPayloadError, match="no features are left"):
-        codecs.decoder("text/csv")(b"1\n0\n", Columns(label_size=1))
-
-
-def test_libsvm_weight_follows_the_label() -> None:
-    """`label:weight` where labels are required; a record without one weighs 1."""
-    batch = codecs.decoder("text/libsvm")(b"1:0.5 0:2\n0 0:3\n", Columns(label_size=1))
-
-    assert batch.labels is not None
-    assert batch.weights is not None
-    assert batch.labels.tolist() == [1, 0]
-    assert batch.weights.tolist() == [0.5, 1]
-
-
-def test_libsvm_missing_label_is_refused_where_labels_are_required() -> None:
-    """Training data without a label names the line."""
-    with pytest.raises(MalformedPayloadError, match="line 2, column 1: the label"):
-        codecs.decoder("text/libsvm")(b"1 0:2\nx 0:3\n", Columns(label_size=1))
-
-
 def test_libsvm_record_does_not_depend_on_its_neighbours() -> None:
     """PITFALLS C-1: the same row alone and beside one with column 0 is the same record."""
     decode = codecs.decoder("text/libsvm")
@@ -104,3 +69,90 @@ def test_libsvm_record_does_not_depend_on_its_neighbours() -> None:
     assert not isinstance(alone, np.ndarray)
     assert not isinstance(together, np.ndarray)
     assert alone.columns.tolist() == together.columns[:2].tolist() == [1, 2]
+
+
+SELECTED = Selected(
+    ("predicted_label", "labels", "probability", "probabilities", "raw_score"),
+    {
+        "predicted_label": np.array([1, 0], dtype=np.float32),
+        "labels": np.array([[0, 1], [0, 1]], dtype=np.float32),
+        "probability": np.array([0.6, 1e-7], dtype=np.float32),
+        "probabilities": np.array([[0.4, 0.6], [1, 1e-7]], dtype=np.float32),
+        "raw_score": np.array([np.nan, np.nan], dtype=np.float32),
+    },
+)
+
+
+def test_selected_csv_has_lists_in_quotes_and_labels_as_integers() -> None:
+    """C-099: `"[0.4, 0.6]"` in the order of the keys, and `nan` for a key that does not apply."""
+    assert codecs.encode_selected(SELECTED, "text/csv") == (
+        b'1,"[0, 1]",0.6,"[0.4, 0.6]",nan\n0,"[0, 1]",1e-7,"[1.0, 1e-7]",nan\n'
+    )
+
+
+def test_selected_json_is_an_object_a_record() -> None:
+    """C-099: the keys instead of the score; null where AWS's image writes NaN, no JSON."""
+    assert codecs.encode_selected(SELECTED, "application/json") == (
+        b'{"predictions":['
+        b'{"predicted_label":1,"labels":[0,1],"probability":0.6,"probabilities":[0.4,0.6],'
+        b'"raw_score":null},'
+        b'{"predicted_label":0,"labels":[0,1],"probability":1e-7,"probabilities":[1.0,1e-7],'
+        b'"raw_score":null}]}'
+    )
+
+
+def test_selected_json_lines_are_the_same_objects() -> None:
+    """C-099: also for application/jsonlines."""
+    lines = codecs.encode_selected(SELECTED, "application/jsonlines")
+
+    as_json = json.loads(codecs.encode_selected(SELECTED, "application/json"))
+    assert lines.endswith(b"}\n")
+    assert [json.loads(line) for line in lines.splitlines()] == as_json["predictions"]
+
+
+def test_recordio_of_scores_is_a_frame_a_record() -> None:
+    """CONTRACT 7.6: the label map holds the float32 tensor `score`; written out byte by byte."""
+    entry = b"\x0a\x05score\x12\x08\x12\x06\x0a\x04"  # key, Value, Float32Tensor, packed values
+    record = b"\x12\x11" + entry  # Record.label
+
+    assert codecs.encode(SCORES[:2], "application/x-recordio-protobuf") == b"".join(
+        struct.pack("<II", 0xCED7230A, 19) + record + struct.pack("<f", score) + b"\0"
+        for score in SCORES[:2]
+    )
+
+
+def test_selected_recordio_has_a_tensor_for_every_key() -> None:
+    """CONTRACT 7.4: lists as they are, and NaN for a key that does not apply."""
+    body = codecs.encode_selected(SELECTED, "application/x-recordio-protobuf")
+
+    size = len(body) // 2
+    for number, start in enumerate((0, size)):
+        magic, length = struct.unpack_from("<II", body, start)
+        record = record_class().FromString(body[start + 8 : start + 8 + length])
+        assert magic == 0xCED7230A
+        assert set(record.label) == set(SELECTED.keys)
+        assert not record.features
+        for key, column in SELECTED.columns.items():
+            values = record.label[key].float32_tensor.values[:]
+            np.testing.assert_array_equal(values, np.atleast_1d(column[number]))
+
+
+def test_npy_is_the_array_of_predictions() -> None:
+    """NumPy itself reads them back, one dimension for one output."""
+    for values in (SCORES, PROBABILITIES):
+        found = np.load(io.BytesIO(codecs.encode(values, "application/x-npy")))
+
+        np.testing.assert_array_equal(found, values, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("accept", "body"),
+    [
+        ("application/jsonlines", b'{"score":0.43}\n{"score":1.0}\n{"score":2.5e-8}\n'),
+        ("text/csv", b"0.43\n1.0\n2.5e-8\n"),
+    ],
+)
+def test_line_formats_end_every_record_with_a_line_end(accept: str, body: bytes) -> None:
+    """C-073: answers of consecutive requests can be joined byte by byte."""
+    assert codecs.encode(SCORES, accept) == body
+    assert codecs.encode(SCORES[:1], accept) + codecs.encode(SCORES[1:], accept) == body

@@ -1,0 +1,13 @@
+"""How hard the property tests look: enough for every run, and without a clock.
+
+For a search that takes minutes, set HYPOTHESIS_PROFILE=thorough.
+"""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# The first example imports pyarrow; and the machine may be busy.
+settings.register_profile("codecs", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", settings.get_profile("codecs"), max_examples=5000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "codecs"))

@@ -1,0 +1,160 @@
+"""A small body that stands for a large one is refused before it is unpacked."""
+
+import io
+import struct
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from container import codecs
+from container.codecs.base import MAX_CELLS, Columns
+from container.errors import MalformedPayloadError
+
+NPY, NPZ = "application/x-npy", "application/x-npz"
+PARQUET, RECORDIO = "application/x-parquet", "application/x-recordio-protobuf"
+LITTLE = 8 * 2**20
+
+
+def refusal(content_type: str, body: bytes, columns: Columns | None = None) -> str:
+    """The message, once it is sure that hardly any memory was taken for it."""
+    codecs.decoder(content_type)  # imports what it needs
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedPayloadError) as caught:
+            codecs.decoder(content_type)(body, columns or Columns())
+        assert tracemalloc.get_traced_memory()[1] < LITTLE
+    finally:
+        tracemalloc.stop()
+    return caught.value.message
+
+
+def npy_header(shape: str, descr: str = "|i1") -> bytes:
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+
+
+def zipped(chunks: list[bytes]) -> bytes:
+    stream = io.BytesIO()
+    with (
+        zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("x.npy", "w") as member,
+    ):
+        for chunk in chunks:
+            member.write(chunk)
+    return stream.getvalue()
+
+
+def test_npz_bomb_is_refused_by_its_directory() -> None:
+    """PITFALLS C-4.68: 300 KB that stand for 300 MB; the announced size is looked at first."""
+    body = zipped([npy_header(f"({300 * 2**20}, 1)"), *[bytes(2**20)] * 300])
+    assert len(body) < 2**19
+
+    assert "unpacks to 3145" in refusal(NPZ, body)
+
+
+def test_npz_is_not_unpacked_beyond_what_its_directory_says() -> None:
+    """An announced size that lies is a limit all the same."""
+    body = bytearray(zipped([npy_header("(1, 64)"), bytes(64), *[bytes(2**20)] * 64]))
+    directory = body.rindex(b"PK\x01\x02")
+    body[directory + 24 : directory + 28] = struct.pack("<I", len(npy_header("(1, 64)")) + 64)
+
+    assert refusal(NPZ, bytes(body)) == "the NPZ archive cannot be unpacked"
+
+
+def test_npz_of_many_cells_is_refused_after_it_is_unpacked() -> None:
+    """A byte a cell in the archive is four in a record."""
+    body = zipped([npy_header(f"({MAX_CELLS // 32 + 1}, 32)"), *[bytes(2**20)] * 32, bytes(32)])
+
+    with pytest.raises(MalformedPayloadError, match="unpacks to 1048577 records of 32 columns"):
+        codecs.decoder(NPZ)(body, Columns())
+
+
+def test_npz_of_empty_records_is_refused() -> None:
+    """A sparse matrix says its number of records in eight bytes."""
+    members = {
+        "format": np.array("coo"),
+        "shape": np.array([2**40, 2]),
+        "row": np.array([0]),
+        "col": np.array([0]),
+        "data": np.array([1.0]),
+    }
+    stream = io.BytesIO()
+    np.savez(stream, **members)
+
+    assert "unpacks to 1099511627776 records of 0 columns" in refusal(NPZ, stream.getvalue())
+
+
+def test_npy_shape_is_only_believed_with_its_data() -> None:
+    """No memory is taken for what a header announces."""
+    body = npy_header("(1099511627776, 1099511627776)", "<f8") + bytes(16)
+
+    assert "and 16 follow" in refusal(NPY, body)
+
+
+def test_npy_shape_of_other_width_is_refused_before_it_is_copied() -> None:
+    """Eight bits a cell would become 32."""
+    body = npy_header(f"(1, {2**24})") + bytes(2**24)
+
+    assert refusal(NPY, body, Columns(n_features=28)) == (
+        "the records have 16777216 columns where 28 are expected"
+    )
+
+
+def test_parquet_of_long_runs_is_refused_by_its_footer() -> None:
+    """PITFALLS C-4.69: run-length coding makes 400 million values out of some kilobytes."""
+    table = pa.table({f"c{i}": np.zeros(100_000) for i in range(400)})
+    stream = io.BytesIO()
+    pq.write_table(table, stream)
+    assert len(stream.getvalue()) < 2**20
+
+    assert "unpacks to 100000 records of 400 columns" in refusal(PARQUET, stream.getvalue())
+
+
+def test_parquet_of_large_pages_is_refused_by_its_footer() -> None:
+    """Values of 256 bits compress better than they are counted."""
+    decimals = pa.array([0] * 100_000, pa.int64()).cast(pa.decimal256(76, 0))
+    table = pa.table({f"c{i}": decimals for i in range(100)})
+    stream = io.BytesIO()
+    pq.write_table(table, stream, use_dictionary=False, compression="zstd")
+    assert len(stream.getvalue()) < 2**20
+
+    message = refusal(PARQUET, stream.getvalue())
+
+    assert message.startswith("the Parquet file unpacks to 3")
+    assert message.endswith("bytes; the limit is 268435456")
+
+
+def test_parquet_of_other_width_is_refused_before_it_is_read() -> None:
+    """The footer says how many columns there are."""
+    stream = io.BytesIO()
+    pq.write_table(pa.table({f"c{i}": np.zeros(100_000) for i in range(20)}), stream)
+
+    assert refusal(PARQUET, stream.getvalue(), Columns(n_features=28)) == (
+        "the records have 20 columns where 28 are expected"
+    )
+
+
+def test_recordio_length_is_only_believed_with_its_record() -> None:
+    """A frame announces up to 4 GB."""
+    body = struct.pack("<II", 0xCED7230A, 2**32 - 4) + bytes(16)
+
+    assert refusal(RECORDIO, body) == (
+        "record 1: the frame announces 4294967292 bytes, which are not all there"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("text/libsvm", b"1 0:1 2147483646:1\n"),
+        ("application/json", b'[{"features": {"keys": [2147483646], "values": [1]}}]'),
+        ("application/jsonlines", b'{"features": {"keys": [2147483646], "values": [1]}}'),
+    ],
+)
+def test_sparse_column_beyond_the_model_is_refused(content_type: str, body: bytes) -> None:
+    """PITFALLS C-1: a column of ten digits would cost gigabytes where rows are made dense."""
+    assert "not in 0 to 27" in refusal(content_type, body, Columns(n_features=28))
