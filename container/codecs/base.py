@@ -138,11 +138,14 @@ class DenseRows:
 
     def batch(self) -> Batch:
         """All records; nothing can be added after that."""
-        self._features.resize((self._n_rows, self._features.shape[1]), refcheck=False)
+        n_rows, columns = self._n_rows, self._columns
+        self._features.resize((n_rows, self._features.shape[1]), refcheck=False)
+        self._labels.resize(n_rows if columns.label_size else 0, refcheck=False)
+        self._weights.resize(n_rows if columns.has_weight else 0, refcheck=False)
         return Batch(
             features=self._features,
-            labels=self._labels[: self._n_rows] if self._columns.label_size else None,
-            weights=self._weights[: self._n_rows] if self._columns.has_weight else None,
+            labels=self._labels if columns.label_size else None,
+            weights=self._weights if columns.has_weight else None,
         )
 
 

@@ -16,7 +16,7 @@ Locate = Callable[[int, str], MalformedPayloadError]
 
 def by_number(record: int, problem: str) -> MalformedPayloadError:
     """An error that counts records from 1."""
-    return MalformedPayloadError(f"record {record + 1}: {problem}")
+    return MalformedPayloadError(problem, record=record + 1)
 
 
 class SparseRecords:
