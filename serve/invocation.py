@@ -17,6 +17,7 @@ from container.errors import (
     PredictionError,
     UnsupportedContentTypeError,
 )
+from serve import row_blocks
 
 
 class Invocation(NamedTuple):
@@ -105,7 +106,7 @@ class ModelServable:
         batch = codecs.decoder(media.name)(invocation.body, columns)
         check_width(batch, self.model.n_features)
         decoded = perf_counter()
-        values = self.model.predict(batch.features)
+        values = self._predict(batch.features)
         predicted = perf_counter()
         if len(values) != batch.n_rows:
             raise PredictionError(
@@ -114,6 +115,11 @@ class ModelServable:
         body = self._encode(values, accept)
         stages = (decoded - started, predicted - decoded, perf_counter() - predicted)
         return Answer(body, accept, batch.n_rows, stages)
+
+    def _predict(self, features: Floats | SparseRows) -> Floats:
+        if self.algorithm.is_thread_safe:
+            return row_blocks.predict(self.model, features)
+        return self.model.predict(features)
 
     def _encode(self, values: Floats, accept: str) -> bytes:
         if self.output_keys:
