@@ -14,12 +14,13 @@ import signal
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
 from typing import Any
 
 from container import codecs
-from container.codecs.base import Batch, Columns
+from container.codecs.base import Batch, Columns, SparseRows
 from container.errors import AlgorithmError, MalformedPayloadError, PlatformError
 from train import batches
 from train.chunks import CHUNK_BYTES, Chunk
@@ -61,7 +62,9 @@ def parse(
     n_bytes = 0
     rest = iter(chunks)
     for chunk in rest:
-        yield chunk, _result(decode, chunk.data, columns)
+        result = _result(decode, chunk.data, columns)
+        columns = _as_wide_as(result, columns)
+        yield chunk, result
         n_bytes += len(chunk.data)
         if n_processes and n_bytes >= _ALONE_BYTES:
             break
@@ -79,6 +82,13 @@ def _result(decode: codecs.Decoder, data: bytes, columns: Columns) -> Batch | Ma
         return decode(data, columns)
     except MalformedPayloadError as error:
         return error
+
+
+def _as_wide_as(result: Batch | MalformedPayloadError, columns: Columns) -> Columns:
+    """What to expect of later chunks: the first dense record says how wide all are."""
+    if isinstance(result, Batch) and not isinstance(result.features, SparseRows):
+        return replace(columns, n_features=result.n_features)
+    return columns
 
 
 class _Processes:

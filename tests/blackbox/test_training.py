@@ -218,7 +218,11 @@ def _read_only(directory: Path) -> Iterator[None]:
         ("train", {}, "holds no data"),
         ("train", {"_SUCCESS": b"", ".DS_Store": b"x"}, "holds no data"),
         ("train", {"a.csv": b"label,x\n1,2\n"}, "file 'a.csv': line 1, column 1"),
-        ("train", {"a.csv": b"1,2\n0,3\n", "b.csv": b"1,2,3\n"}, "file 'b.csv': line 1: 3 columns"),
+        (
+            "train",
+            {"a.csv": b"1,2\n0,3\n", "b.csv": b"1,2,3\n"},
+            "file 'b.csv': line 1: the line has 3",
+        ),
         ("train", {"a.csv": b"1,2\n,3\n"}, "the label is missing"),
         ("train", {"a.csv": b"1,2\n1,3\n"}, "all 2 labels are 1"),
         ("train", {"a.csv": b"yes,2\nno,3\n"}, "is not a number"),

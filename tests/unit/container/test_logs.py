@@ -1,29 +1,29 @@
 """Log lines of others than ourselves."""
 
 import json
-import logging
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
 import warnings
-
-import pytest
-
 from container import logs
+logs.configure(20)
+warnings.warn("two\\nlines")
+"""
 
 
-def test_python_warning_is_an_event(capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_warning_is_an_event() -> None:
     """Its text is a fact on one line, and the event a constant."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        logging.captureWarnings(False)  # of an earlier test, undone by pytest behind its back
-        logs.configure(logging.INFO)
-        try:
-            warnings.warn("two\nlines", UserWarning, stacklevel=1)
-        finally:
-            logging.captureWarnings(False)
-            root.handlers[:] = handlers
-            root.setLevel(level)
+    finished = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
 
-    line = json.loads(capsys.readouterr().out)
+    line = json.loads(finished.stdout)
     assert (line["level"], line["event"]) == ("WARNING", "python_warning")
     assert "UserWarning: two lines" in line["text"]
+    assert finished.stderr == ""

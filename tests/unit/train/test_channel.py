@@ -218,7 +218,7 @@ def _place(feeder: Feeder) -> str:
     [
         (b"1,2\n" * 5000 + b"1,x\n" + b"1,2\n", "line 5001, column 2: the cell is not a number"),
         (b"1,2\n" * 5000 + b"1,2,3\n", "line 5001: "),
-        (b"1,2\n" * 1250 + b"1,2,3\n" * 1000, "line 1251: 3 columns where {place} has 2"),
+        (b"1,2\n" * 1250 + b"1,2,3\n" * 1000, "line 1251: the line has 3 columns where 2 are exp"),
         (b"1,2\n" * 5000 + b",2\n", "line 5001: the label is missing"),
         (b"1 0:1\n" * 5000 + b"1 0:x\n", "line 5001, column 2: expected column:value"),
         (as_recordio([[1, 2]] * 900)[:-8] + b"junkjunk", "record 900: "),
@@ -243,12 +243,22 @@ def test_errors_name_channel_source_and_place(feeder: Feeder, content: bytes, me
     assert message.format(place=place) in caught.value.message
 
 
-def test_width_may_not_change_between_parts(tree: Tree) -> None:
-    """The message names both files."""
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (as_csv, "line 1: the line has 2 columns where 3 are expected"),
+        (lambda rows: as_recordio(rows.tolist()), "record 1: the record has 1 values where 2 "),
+        (as_parquet, "record 1: 2 columns where file 'part-0' has 3"),
+    ],
+)
+def test_width_may_not_change_between_parts(
+    tree: Tree, write: Callable[[np.ndarray], bytes], message: str
+) -> None:
+    """The message names the file that is at fault."""
     feeder = Feeder(tree, "File")
-    feeder.channel("train", b"1,2,3\n", b"1,2\n")
+    feeder.channel("train", write(np.ones((2, 3))), write(np.ones((2, 2))))
 
-    with pytest.raises(ChannelError, match="'part-1': line 1: 2 columns where file 'part-0' has 3"):
+    with pytest.raises(ChannelError, match=f"channel 'train', file 'part-1': {message}"):
         list(feeder.open().batches())
 
 

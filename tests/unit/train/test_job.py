@@ -238,7 +238,7 @@ def test_job_bad_configuration_fails_with_the_reason(
         ({"a.csv": b"1,2\n0,3\n1,oops\n"}, "file 'a.csv': line 3, column 2"),
         (
             {"a.csv": b"1,2,3\n0,3,4\n", "b.csv": b"1,2\n"},
-            "file 'b.csv': line 1: 2 columns where file 'a.csv' has 3",
+            "file 'b.csv': line 1: the line has 2 columns where 3 are expected",
         ),
         ({"a.csv": b"1,2\n,3\n"}, "line 2: the label is missing"),
         ({"a.csv": b"1,2\nnan,3\n"}, "line 2: the label is missing"),

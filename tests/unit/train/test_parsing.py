@@ -80,6 +80,15 @@ def test_faults_come_in_their_place() -> None:
     assert _dense(results[3]) == [[1, 3]]
 
 
+def test_every_chunk_must_be_as_wide_as_the_first() -> None:
+    """Also where a chunk agrees with itself, or goes on as it should."""
+    results = _parse([b"1,2\n", b"1,2,3\n1,2\n", b"1,2,3\n1,2,3\n"])
+
+    for fault in results[1:]:
+        assert isinstance(fault, MalformedPayloadError)
+        assert (fault.line, fault.problem) == (1, "the line has 3 columns where 2 are expected")
+
+
 def test_sparse_records_come_whole() -> None:
     """All their arrays, of different types and lengths."""
     texts = [b"1 0:1.5 7:2\n0:0.5 3:4\n"] * 3
@@ -101,13 +110,13 @@ def test_chunk_or_result_larger_than_the_shared_memory_comes_whole(
     # The processes have the constant of the module, so that both ways are taken.
     wide = b",".join([b"1"] * (parsing._SLOT_BYTES // 2 + 1000)) + b"\n"
     assert len(wide) > parsing._SLOT_BYTES
-    gaps = b"1" + b"," * (parsing._SLOT_BYTES // 4 + 1000) + b"\n"
+    gaps = b"1" + b"," * wide.count(b",") + b"\n"
     assert len(gaps) < parsing._SLOT_BYTES
 
-    results = _parse([b"1,2\n", wide, gaps, wide, b"1,2\n"])
+    results = _parse([wide, gaps, wide, gaps])
 
     widths = [result.n_features for result in results if isinstance(result, Batch)]
-    assert widths == [1, wide.count(b","), gaps.count(b","), wide.count(b","), 1]
+    assert widths == [wide.count(b",")] * 4
 
 
 def test_results_are_not_overwritten_by_later_ones() -> None:
