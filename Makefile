@@ -28,10 +28,13 @@ lint: venv ## formatting, lint, types, shell scripts, Dockerfile
 bench: venv ## measure this server beside its peers (QUICK=1: in 3 minutes; BENCH=--help: more)
 	@.venv/bin/python -m benchmarks $(if $(QUICK),--quick) $(BENCH)
 
+bench-train: venv ## measure CSV to a trained model beside pandas and AWS's way (BENCH=--help: more)
+	@.venv/bin/python -m benchmarks.training $(BENCH)
+
 contract: venv ## regenerate docs/contract.md from the rules and the tests
 	@.venv/bin/python scripts/contract_table.py
 
 lock: venv ## regenerate requirements/*.txt from requirements/*.in
 	@scripts/lock.sh
 
-.PHONY: help venv demo test image lint bench contract lock
+.PHONY: help venv demo test image lint bench bench-train contract lock

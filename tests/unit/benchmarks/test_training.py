@@ -1,0 +1,123 @@
+"""The training benchmark: its data, its measuring of a process, its report."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import training, training_data, training_report, training_runs
+from benchmarks.training_report import Likeness
+from benchmarks.training_runs import Run, RunError
+
+RUN = Run(
+    subject="ours",
+    n_bytes=1_000_000_123,
+    wall=10.0,
+    cpu=12.0,
+    peak_memory=900_000_000,
+    loaded=2.0,
+    first_round=6.0,
+)
+FACTS = {"cpus": 2, "cpu": "a CPU", "python": "3.11"}
+
+
+def _runs(*, loaded: float, peak_memory: int) -> list[Run]:
+    """Ours as above, and pandas with these."""
+    pandas = replace(RUN, subject="pandas", loaded=loaded, peak_memory=peak_memory)
+    return [RUN, RUN, replace(RUN, loaded=90.0), pandas]
+
+
+def test_data_are_the_same_for_the_same_size(tmp_path: Path) -> None:
+    """Label first, 28 features, no header, at least as large as asked, and something to learn."""
+    for name in ("a.csv", "b.csv"):
+        training_data.write(tmp_path / name, 1_000_000)
+
+    content = (tmp_path / "a.csv").read_bytes()
+    assert content == (tmp_path / "b.csv").read_bytes()
+    assert len(content) >= 1_000_000
+    rows = np.loadtxt(tmp_path / "a.csv", delimiter=",", max_rows=1000)
+    assert rows.shape == (1000, 29)
+    assert set(rows[:, 0]) == {0, 1}
+    signal = rows[:, 1] + rows[:, 2] * rows[:, 3]
+    assert ((signal > 0) == rows[:, 0]).mean() > 0.7
+
+
+def test_data_that_are_there_are_not_made_again(tmp_path: Path) -> None:
+    """Making 3 GB takes minutes."""
+    file = tmp_path / "a.csv"
+    file.write_bytes(b"x" * 100)
+
+    training_data.write(file, 100)
+
+    assert file.read_bytes() == b"x" * 100
+
+
+def test_measuring_counts_children_and_the_most_memory(tmp_path: Path) -> None:
+    """CPU time of processes that it waited for, and memory that is long gone at the end."""
+    script = """
+import subprocess, sys, time
+print("@begin", flush=True)
+work = "import time\\nwhile time.process_time() < 0.5: pass"
+subprocess.run([sys.executable, "-c", work])
+block = bytearray(range(256)) * 400_000
+time.sleep(0.5)
+del block
+print("@loaded", flush=True)
+time.sleep(0.3)
+"""
+
+    done = training_runs._measure([sys.executable, "-c", script], os.environ)
+
+    assert 0.5 <= done.cpu < done.wall
+    assert 100_000_000 < done.peak_memory < 300_000_000
+    assert done.time_of("@loaded") - done.time_of("@begin") >= 1.0
+
+
+def test_measuring_a_failure_is_an_error() -> None:
+    """With what the subject said."""
+    with pytest.raises(RunError, match="oh no"):
+        training_runs._measure([sys.executable, "-c", "raise SystemExit('oh no')"], os.environ)
+
+
+def test_report_has_medians_and_likeness() -> None:
+    """One odd run of three changes nothing."""
+    likenesses = {1.0: [Likeness("ours", logloss=0.5, mean_difference=0.0012)]}
+
+    text = training_report.render(_runs(loaded=8.0, peak_memory=2 * 10**9), likenesses, FACTS)
+
+    assert "### 1 GB of CSV" in text
+    assert "| this container | 2.0 | 6.0 | 10.0 | 12.0 | 900 | 0.50000 | 0.00120 |" in text
+    assert "| pandas.read_csv, DMatrix, train | 8.0 | 6.0 | 10.0 | 12.0 | 2,000 |" in text
+
+
+@pytest.mark.parametrize(
+    ("loaded", "peak_memory", "verdicts"),
+    [(6.0, 1_800_000_000, ["met", "met"]), (5.9, 1_790_000_000, ["MISSED", "MISSED"])],
+)
+def test_targets_are_judged(loaded: float, peak_memory: int, verdicts: list[str]) -> None:
+    """Loading three times as fast as pandas, in half its memory at 1 GB."""
+    found = training_report.targets(_runs(loaded=loaded, peak_memory=peak_memory))
+
+    assert [line.rpartition(": ")[2].rstrip(")") for line in found] == verdicts
+
+
+def test_each_repetition_begins_with_another_subject() -> None:
+    """So that nobody is always the first."""
+    assert [training._turn(["a", "b", "c"], i) for i in range(4)] == [
+        ["a", "b", "c"],
+        ["b", "c", "a"],
+        ["c", "a", "b"],
+        ["a", "b", "c"],
+    ]
+
+
+def test_peak_of_a_process_that_is_gone_is_nothing() -> None:
+    """Between the listing and the look."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        child.wait()
+
+        assert training_runs._resident(child.pid) == 0
