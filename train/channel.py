@@ -5,6 +5,7 @@ trains: what was parsed is kept in a `RecordStore`.
 """
 
 import contextlib
+import errno
 import itertools
 import logging
 import zlib
@@ -204,6 +205,8 @@ class StoredChannel:
         try:
             yield
         except (OSError, EOFError, zlib.error) as error:
+            if getattr(error, "errno", None) == errno.ENOSPC:  # of the job's own temporary files
+                raise
             reason = getattr(error, "strerror", None) or error
             raise self._error(source, f"cannot be read: {reason}") from error
 

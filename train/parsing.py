@@ -5,6 +5,7 @@ forked: this one may have threads by then. Text goes to them and arrays come bac
 memory; this process reads, and parses what the others have no room for.
 """
 
+import contextlib
 import logging
 import mmap
 import multiprocessing
@@ -13,7 +14,6 @@ import select
 import signal
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
@@ -70,7 +70,7 @@ def parse(
             break
     if not n_processes:
         return
-    with closing(_Processes(content_type, columns, n_processes)) as processes:
+    with contextlib.closing(_Processes(content_type, columns, n_processes)) as processes:
         for chunk in rest:
             processes.submit(chunk)
             yield from processes.results(at_most_waiting=_MAX_WAITING)
@@ -226,24 +226,25 @@ def _work(connection: Connection, memory_file: Any, content_type: str, columns: 
     memory = memoryview(mmap.mmap(descriptor, 0))
     os.close(descriptor)
     decode = codecs.decoder(content_type)
-    connection.send("ready")
-    while True:
-        try:
+    with contextlib.suppress(EOFError, OSError):  # the job goes on without it, or has ended
+        connection.send("ready")
+        while True:
             slot, n_bytes = connection.recv()
-        except EOFError:
-            return
-        place = memory[slot * _SLOT_BYTES : (slot + 1) * _SLOT_BYTES]
-        result = _result(decode, bytes(place[:n_bytes]), columns)
-        if isinstance(result, MalformedPayloadError):
-            fault = {name: getattr(result, name) for name in ("line", "record", "column")}
-            connection.send({"problem": result.problem, **fault})
-            continue
-        packed = batches.pack(result)
-        if packed.n_bytes > len(place):
-            connection.send(result)
-            continue
-        offset = 0
-        for buffer in packed.buffers:
-            place[offset : offset + len(buffer)] = buffer
-            offset += batches.padded(len(buffer))
-        connection.send((packed.form, packed.lengths))
+            place = memory[slot * _SLOT_BYTES : (slot + 1) * _SLOT_BYTES]
+            result = _result(decode, bytes(place[:n_bytes]), columns)
+            connection.send(_answer(result, place))
+
+
+def _answer(result: Batch | MalformedPayloadError, place: memoryview) -> Any:
+    """What to send for a result, whose arrays are put into the shared memory if they fit."""
+    if isinstance(result, MalformedPayloadError):
+        places = {name: getattr(result, name) for name in ("line", "record", "column")}
+        return {"problem": result.problem} | places
+    packed = batches.pack(result)
+    if packed.n_bytes > len(place):
+        return result
+    offset = 0
+    for buffer in packed.buffers:
+        place[offset : offset + len(buffer)] = buffer
+        offset += batches.padded(len(buffer))
+    return packed.form, packed.lengths

@@ -156,7 +156,7 @@ def test_job_uses_weights_where_the_job_says_so(tree: Tree, records: np.ndarray)
     np.testing.assert_allclose(_booster(tree).predict(data), expected.predict(data), atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # XGBoost's advice on old parameters
+@pytest.mark.parametrize("usable_share", [0.8, 0.0], ids=["in memory", "on disk"])
 @pytest.mark.parametrize(
     "given",
     [
@@ -177,9 +177,14 @@ def test_job_uses_weights_where_the_job_says_so(tree: Tree, records: np.ndarray)
     ],
 )
 def test_job_kinds_of_training_leave_a_model(
-    cancer: Tree, given: dict[str, str], records: np.ndarray
+    cancer: Tree,
+    given: dict[str, str],
+    records: np.ndarray,
+    usable_share: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What validation accepts, XGBoost trains."""
+    """What validation accepts, XGBoost trains, also where it is short of memory."""
+    monkeypatch.setattr("container.algorithms.xgboost_data._USABLE_SHARE", usable_share)
     cancer.hyperparameters(**given)
     if given.get("objective") == "survival:aft":
         labels = records[:, :1] + 1
