@@ -31,7 +31,9 @@ class Channel(Protocol):
         """The channel's name, e.g. `train`."""
 
     def batches(self) -> Iterator[Batch]:
-        """Read all records in chunks; the same records in the same order each time."""
+        """Read all records in chunks; the same records in the same order each time.
+
+        A batch's arrays may be views of one memory: to keep one of them, copy it."""
 
 
 class TrainedModel(Protocol):

@@ -129,7 +129,7 @@ def _survey(channel: Channel) -> _Survey:
             n_values += batch.features.size
             has_gaps = has_gaps or bool(np.isnan(batch.features).any())
         if batch.labels is not None:
-            labels.append(batch.labels)
+            labels.append(batch.labels.copy())  # it may be a view that keeps all of the batch
         if batch.weights is not None:
             weights.append(bool(batch.weights.any()))
     return _Survey(

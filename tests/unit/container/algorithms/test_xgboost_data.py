@@ -1,6 +1,7 @@
 """Matrices out of channels, in memory and on disk."""
 
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,6 +156,28 @@ def test_exact_methods_get_all_values(
     expected = xgboost.DMatrix(channel.features, channel.labels).get_data()
     assert (matrix.get_data() != expected).nnz == 0
     np.testing.assert_array_equal(matrix.get_label(), channel.labels)
+
+
+def test_batches_are_let_go_one_after_the_other(
+    job: Callable[..., TrainingInput], features: np.ndarray
+) -> None:
+    """Labels are kept until they are checked, but not what lies beside them in memory."""
+    alive: list[weakref.ref[np.ndarray]] = []
+    most_alive = 0
+
+    class OneMemory(Channel):
+        def batches(self) -> Iterator[Batch]:
+            nonlocal most_alive
+            for batch in super().batches():
+                memory = np.column_stack([batch.labels, batch.features])
+                alive.append(weakref.ref(memory))
+                most_alive = max(most_alive, sum(each() is not None for each in alive))
+                yield Batch(memory[:, 1:], memory[:, 0])
+
+    _matrices(job(2**40, OneMemory("train", features, n_batches=50)))
+
+    assert len(alive) >= 50
+    assert most_alive < 5
 
 
 def test_messages_of_the_library_are_events(caplog: pytest.LogCaptureFixture) -> None:
