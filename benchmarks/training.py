@@ -92,8 +92,9 @@ def _train_beyond_memory(image: str, directory: Path) -> int:
     """Train on a file four times as large as a container of 1 GB."""
     ml = MlTree(directory / "ml").create()
     ml.write_hyperparameters(HYPERPARAMETERS)
-    ml.write_channel("train", {}, content_type="text/csv")
-    training_data.write(ml.channel_dir("train") / "train.csv", 4 * 2**30)
+    csv_file = directory / "train-beyond.csv"
+    training_data.write(csv_file, 4 * 2**30)
+    (ml.write_channel("train", {}, content_type="text/csv") / "train.csv").hardlink_to(csv_file)
     ml.empty_outputs()
     limits = ("--memory", "1g", "--memory-swap", "1g")
     run = DockerBackend(image, limits).run_training(ml, timeout_seconds=3600)
