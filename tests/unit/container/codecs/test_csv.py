@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -124,6 +126,20 @@ def test_csv_of_one_column_is_as_wide_as_expected() -> None:
 
     assert isinstance(found, MalformedPayloadError)
     assert found.message == "line 1: the line has 2 columns where 3 are expected"
+
+
+def test_csv_in_threads_is_what_it_is_alone() -> None:
+    """Every thread has its own parser, and none changes what all share, such as warning filters."""
+    bodies = [f"{number},,{line}\n".encode() * 200 for number in range(8) for line in (1, ".5")]
+    alone = [csv_codec.decode(body, Columns()).features for body in bodies]
+    filters = list(warnings.filters)
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda body: csv_codec.decode(body, Columns()), bodies * 20))
+
+    for expected, batch in zip(alone * 20, together, strict=True):
+        np.testing.assert_array_equal(batch.features, expected)
+    assert warnings.filters == filters
 
 
 _BODY_BYTES = 40 * 2**20
