@@ -211,7 +211,7 @@ def test_sigterm_during_training_saves_the_finished_rounds(
     def stop_in_round_five(self: Recorder, iteration: int, scores: Any) -> None:
         report(self, iteration, scores)
         if iteration == 5:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)  # to this very thread, so that it comes at once
 
     monkeypatch.setattr(Recorder, "report", stop_in_round_five)
     handler = signal.getsignal(signal.SIGTERM)
@@ -221,5 +221,5 @@ def test_sigterm_during_training_saves_the_finished_rounds(
         signal.signal(signal.SIGTERM, handler)
 
     content = bytearray((cancer.root / "model" / "xgboost-model").read_bytes())
-    assert xgboost.Booster(model_file=content).num_boosted_rounds() in (6, 7, 8)
+    assert xgboost.Booster(model_file=content).num_boosted_rounds() in (6, 7)
     assert cancer.failure == ""

@@ -15,6 +15,11 @@ from tests.unit.train.conftest import Tree, as_csv
 from train import job
 
 
+def _gzip(content: bytes) -> bytes:
+    """The same bytes in every process: pytest's workers must agree on the names of the tests."""
+    return gzip.compress(content, mtime=0)
+
+
 def _booster(tree: Tree) -> xgboost.Booster:
     return xgboost.Booster(
         model_file=bytearray((tree.root / "model" / "xgboost-model").read_bytes())
@@ -251,12 +256,12 @@ def test_job_bad_configuration_fails_with_the_reason(
         ({"a.csv": b"1,2\n1,3\n"}, "all 2 labels are 1"),
         ({"a.csv.gz": _gzip(b"")}, "holds no records"),
         (
-            {"a.csv.gz": gzip.compress(b"1,2\n0,3\n" * 999, mtime=0)[:30] + b"garbage"},
+            {"a.csv.gz": _gzip(b"1,2\n0,3\n" * 999)[:30] + b"garbage"},
             "cannot be read",
         ),
         ({"a.csv": b"1,2\n2,3\n"}, "label 2 does not fit objective='binary:logistic'"),
         (
-            {"a.csv.gz": gzip.compress(b"1,2\n0,3\n" * 99, mtime=0)[:-20]},
+            {"a.csv.gz": _gzip(b"1,2\n0,3\n" * 99)[:-20]},
             "'a.csv.gz': cannot be read",
         ),
         ({"a.libsvm": b"1 0:1\n0 0:x\n"}, "file 'a.libsvm': line 2, column 2"),
