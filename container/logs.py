@@ -10,6 +10,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any, TextIO
 
 import orjson
 from pythonjsonlogger.json import JsonFormatter
@@ -34,8 +35,27 @@ class _Formatter(JsonFormatter):
         line = super().format(record)
         return self._redact(line) if self._redact else line
 
+    def add_fields(
+        self,
+        log_data: dict[str, Any],
+        record: logging.LogRecord,
+        message_dict: dict[str, Any],
+    ) -> None:
+        super().add_fields(log_data, record, message_dict)
+        # Names that begin with an underscore are dropped; CloudWatch looks for this one.
+        if "_aws" in record.__dict__:
+            log_data["_aws"] = record.__dict__["_aws"]
+
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes to a standard output that nobody may read any more, which is no reason to complain."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
 
 
 def configure(level: int, redact: Callable[[str], str] | None = None) -> None:
@@ -43,7 +63,7 @@ def configure(level: int, redact: Callable[[str], str] | None = None) -> None:
 
     `redact` is given every line, and returns it without what must not be read.
     """
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _Handler(sys.stdout)
     handler.setFormatter(_Formatter(redact))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 from container import logs
-from container.errors import ContainerError
+from container.errors import ContainerError, OverloadedError
 from serve.metrics import Metrics
 from serve.replies import Reply
 
@@ -72,7 +72,7 @@ class Observer:
             return
         if isinstance(seen.error, ContainerError):
             facts |= {"code": seen.error.code, "reason": seen.error.message}
-        if isinstance(seen.error, ContainerError) and seen.status < 500:
+        if seen.status < 500 or isinstance(seen.error, OverloadedError):
             logs.write(logger, "invocation", facts)
         else:
             logger.error("invocation", extra=facts, exc_info=seen.error)

@@ -1,0 +1,57 @@
+"""The processes of a running server, as the host sees them; the same for both backends."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+from local_test.docker_engine import docker
+from local_test.programs import RunningServer
+
+
+def workers_of(server: RunningServer) -> list[int]:
+    """Its workers, in the host's numbering."""
+    return [pid for pid in server.process_ids() if pid != server.process_id]
+
+
+def kill(server: RunningServer, pid: int, signal_number: int = signal.SIGKILL) -> None:
+    """Signal one process of the server, which in a container may be another user's."""
+    try:
+        os.kill(pid, signal_number)
+    except PermissionError:
+        inside = _status(pid, "NSpid").split()[-1]
+        script = f"import os; os.kill({inside}, {int(signal_number)})"
+        docker("exec", server.name, "python", "-c", script)
+
+
+def zombies_of(server: RunningServer) -> list[int]:
+    """Processes that have ended and that nobody has waited for, of the server's whole tree."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                fields = (entry / "stat").read_text().rpartition(") ")[2].split()
+            except OSError:  # ended since the listing
+                continue
+            parents[int(entry.name)] = (int(fields[1]), fields[0])
+    family = {server.process_id}
+    while more := {pid for pid, (parent, _) in parents.items() if parent in family} - family:
+        family |= more
+    return [pid for pid in family if parents.get(pid, (0, ""))[1] == "Z"]
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process has ever had resident."""
+    return int(_status(pid, "VmHWM").split()[0]) * 1024
+
+
+def resident_bytes(pid: int) -> int:
+    """The memory that a process has resident, shared pages included."""
+    return int(_status(pid, "VmRSS").split()[0]) * 1024
+
+
+def _status(pid: int, name: str) -> str:
+    text = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(rf"^{name}:\s+(.*)$", text, re.MULTILINE)
+    assert found is not None, name
+    return found[1]
