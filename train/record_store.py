@@ -1,7 +1,8 @@
 """Parsed records between the one time they are read and the many times they are used.
 
-They stay in memory as long as the job's share of it lasts, and go to a file without a name from
-then on. Small batches are joined, because each costs the framework the same whatever its size.
+They stay in memory if the job's share of it is enough for all; if it is not, all go to a file
+without a name, because then memory is what the framework will be short of. Small batches are
+joined: each costs the framework the same whatever its size.
 """
 
 import os
@@ -78,8 +79,9 @@ class RecordStore:
         if self._file is None and self._scratch.keep_in_memory(n_bytes):
             self._stored.append(batch)
             self._memory_bytes += n_bytes
-        else:
-            self._stored.append(self._write(batch))
+            return
+        file = self._file or self._move_to_file()
+        self._stored.append(self._write(batch, file))
 
     def batches(self) -> Iterator[Batch]:
         """All records, in the order in which they were stored."""
@@ -88,23 +90,32 @@ class RecordStore:
 
     def close(self) -> None:
         """Forget everything."""
-        self._scratch.release(self._memory_bytes)
-        self._memory_bytes = 0
+        self._release()
         self._stored.clear()
         self._joining.clear()
         if self._file is not None:
             self._file.close()
 
-    def _write(self, batch: Batch) -> _Filed:
-        if self._file is None:
-            self._file = self._scratch.open_file()
-            weakref.finalize(self, self._file.close)
+    def _move_to_file(self) -> IO[bytes]:
+        file = self._file = self._scratch.open_file()
+        weakref.finalize(self, file.close)
+        for number, batch in enumerate(self._stored):
+            if isinstance(batch, Batch):  # as all are until now
+                self._stored[number] = self._write(batch, file)
+        self._release()
+        return file
+
+    def _release(self) -> None:
+        self._scratch.release(self._memory_bytes)
+        self._memory_bytes = 0
+
+    def _write(self, batch: Batch, file: IO[bytes]) -> _Filed:
         packed = batches.pack(batch)
         offset = self._file_bytes
         for buffer in packed.buffers:
-            _write_all(self._file.fileno(), buffer, self._file_bytes)
+            _write_all(file.fileno(), buffer, self._file_bytes)
             self._file_bytes += batches.padded(len(buffer))
-        return _Filed(self._file, offset, packed.form, packed.lengths)
+        return _Filed(file, offset, packed.form, packed.lengths)
 
 
 def _read(filed: _Filed) -> Batch:
