@@ -104,7 +104,8 @@ def _refuse_missing_gpu(parameters: Mapping[str, Any]) -> None:
     """XGBoost itself would train on the CPU, and say so in a line of its log."""
     if parameters.get("device") != "cuda":
         return
-    probe = xgboost.Booster({"device": "cuda"}, [xgboost.DMatrix(np.zeros((1, 1)))])
+    record = xgboost.DMatrix(np.zeros((1, 1)))
+    probe = xgboost.Booster({"device": "cuda"}, [record])
     device = json.loads(probe.save_config())["learner"]["generic_param"]["device"]
     if not device.startswith("cuda"):
         raise HyperparameterError(
