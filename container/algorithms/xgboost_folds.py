@@ -34,7 +34,7 @@ class Records:
             parts: list[Floats] = []
             for batch in channels[name].batches():
                 if batch.labels is not None:
-                    parts.append(batch.labels)
+                    parts.append(batch.labels.copy())  # a view may keep the whole batch alive
                 is_sparse = isinstance(batch.features, SparseRows)
                 widest = max(batch.n_features, widths[name][0] if name in widths else 0)
                 widths[name] = (widest, is_sparse)
