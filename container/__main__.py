@@ -22,7 +22,6 @@ SAGEMAKER_BASE_DIR replaces /opt/ml. Version {__version__}.
 """
 
 _EXIT_USAGE = 2
-_EXIT_SIGTERM = 128 + signal.SIGTERM
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -33,6 +32,8 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
             return train(environ)
         case ["serve"]:
+            for number in (signal.SIGTERM, signal.SIGINT):  # until gunicorn handles them
+                signal.signal(number, _leave_at_once)
             from serve.server import main as serve
 
             return serve(environ)
@@ -46,8 +47,14 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
             return _EXIT_USAGE
 
 
+def _leave_at_once(signum: int, frame: FrameType | None) -> None:
+    """There is nothing to save. An exception would be lost where Python ignores what is raised,
+    as in a callback of a fork."""
+    os._exit(128 + signum)
+
+
 def _exit_on_sigterm(signum: int, frame: FrameType | None) -> None:
-    sys.exit(_EXIT_SIGTERM)
+    sys.exit(128 + signum)
 
 
 if __name__ == "__main__":

@@ -138,14 +138,19 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
         return self._ready[0] != 0
 
     def init_signals(self) -> None:
-        """Take over the signals that `InferenceArbiter.spawn_worker` has held back."""
-        super().init_signals()
+        """Take over the signals that `serve.arbiter` has held back: they end a worker that loads.
+
+        asyncio's handlers would wait for its loop, which does not run yet.
+        """
+        for number in self.SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, LEAVE_SIGNALS)
 
     def load_wsgi(self) -> None:
         """Make the application, which asks to be replaced when it cannot go on."""
         protocol._REASON_PHRASES.update(_REASONS)
         self.asgi = self.app.wsgi()(self.retire)
+        super().init_signals()
 
     def retire(self) -> None:
         """Leave as on SIGTERM; the arbiter starts another worker."""

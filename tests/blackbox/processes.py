@@ -40,6 +40,24 @@ def zombies_of(server: RunningServer) -> list[int]:
     return [pid for pid in family if parents.get(pid, (0, ""))[1] == "Z"]
 
 
+def listening_ports(server: RunningServer) -> set[int]:
+    """TCP ports on which a process of the server listens, from the kernel's tables."""
+    ports = set()
+    for table in ("tcp", "tcp6"):
+        sockets = set()
+        for pid in server.process_ids():
+            for link in Path(f"/proc/{pid}/fd").iterdir():
+                try:
+                    sockets.add(str(link.readlink()))
+                except OSError:
+                    continue
+        lines = Path(f"/proc/{server.process_id}/net/{table}").read_text().splitlines()[1:]
+        for columns in map(str.split, lines):
+            if columns[3] == "0A" and f"socket:[{columns[9]}]" in sockets:
+                ports.add(int(columns[1].rpartition(":")[2], 16))
+    return ports
+
+
 def peak_bytes(pid: int) -> int:
     """The most memory that a process has ever had resident."""
     return int(_status(pid, "VmHWM").split()[0]) * 1024

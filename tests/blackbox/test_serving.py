@@ -18,6 +18,7 @@ from local_test.ml_tree import MlTree
 from local_test.outcomes import ServerStartError
 from local_test.programs import RunningServer
 from tests.blackbox.conftest import Trained
+from tests.blackbox.processes import listening_ports
 
 Post = Callable[..., Response]
 
@@ -261,28 +262,10 @@ def test_port_is_8080_unless_bound_elsewhere(backend: Backend, trained: Trained)
         environment = {"SAGEMAKER_BIND_TO_PORT": "18081"}
         with backend.start_server(trained.ml, environment=environment) as server:
             assert ping(server.url).status == 200
-            assert _listening(server) == {18081}
+            assert listening_ports(server) == {18081}
     else:
         with backend.start_server(trained.ml) as server:
-            assert _listening(server) == {server.port}
-
-
-def _listening(server: RunningServer) -> set[int]:
-    """TCP ports on which a process of the server listens, from the kernel's tables."""
-    ports = set()
-    for table in ("tcp", "tcp6"):
-        sockets = set()
-        for pid in server.process_ids():
-            for link in Path(f"/proc/{pid}/fd").iterdir():
-                try:
-                    sockets.add(str(link.readlink()))
-                except OSError:
-                    continue
-        lines = Path(f"/proc/{server.process_id}/net/{table}").read_text().splitlines()[1:]
-        for columns in map(str.split, lines):
-            if columns[3] == "0A" and f"socket:[{columns[9]}]" in sockets:
-                ports.add(int(columns[1].rpartition(":")[2], 16))
-    return ports
+            assert listening_ports(server) == {server.port}
 
 
 def test_model_directory_is_only_read(backend: Backend, trained: Trained) -> None:

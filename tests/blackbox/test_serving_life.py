@@ -1,0 +1,332 @@
+"""The life of a server's processes: loading, dying, returning, leaving."""
+
+import json
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from local_test.backends import Backend, DockerBackend
+from local_test.datasets import TabularDataset
+from local_test.docker_engine import docker
+from local_test.invoke import invoke, ping
+from local_test.ml_tree import MlTree
+from local_test.outcomes import ServerStartError
+from local_test.programs import RunningServer
+from tests.blackbox.conftest import Trained
+from tests.blackbox.processes import kill, listening_ports, workers_of, zombies_of
+
+ONE_WORKER = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
+TWO_WORKERS = {"SAGEMAKER_MODEL_SERVER_WORKERS": "2"}
+
+SLOW_TO_LOAD = """
+import time
+def model_fn(model_dir):
+    time.sleep(2)
+def transform_fn(model, input_data, content_type, accept):
+    return input_data, "text/plain"
+"""
+
+DIES_WHEN_LOADED = """
+import os
+def model_fn(model_dir):
+    os._exit(9)
+def transform_fn(model, input_data, content_type, accept):
+    return input_data
+"""
+
+LOADS_ONCE = """
+import os, pathlib
+def model_fn(model_dir):
+    flag = pathlib.Path("/tmp", "loaded-" + os.environ["MY_FLAG"])
+    flag.touch(exist_ok=False)
+def transform_fn(model, input_data, content_type, accept):
+    return input_data, "text/plain"
+"""
+
+
+def _scripted(tmp_path: Path, script: str) -> MlTree:
+    ml = MlTree(tmp_path / "scripted").create()
+    (ml.model_dir / "code").mkdir()
+    (ml.model_dir / "code" / "inference.py").write_text(script)
+    return ml
+
+
+def _pings_until_200(server: RunningServer, timeout_seconds: float) -> list[int]:
+    """Every status but those of an unopened port, the first 200 at last."""
+    statuses: list[int] = []
+    deadline = time.monotonic() + timeout_seconds
+    while time.monotonic() < deadline and 200 not in statuses:
+        try:
+            statuses.append(ping(server.url).status)
+        except (OSError, HTTPException):
+            assert not statuses, "an open port was closed again"
+        time.sleep(0.05)
+    return statuses
+
+
+def test_ping_is_503_while_a_model_loads_and_loads_again(backend: Backend, tmp_path: Path) -> None:
+    """C-046, C-063: answered within 2 s all the time, also after the worker was killed."""
+    ml = _scripted(tmp_path, SLOW_TO_LOAD)
+    with backend.start_server(ml, environment=ONE_WORKER, wait_until_ready=False) as server:
+        first = _pings_until_200(server, 60)
+        invocation = invoke(server.url, b"first", content_type="text/plain")
+        kill(server, workers_of(server)[0])
+        time.sleep(0.5)
+        again = invoke(server.url, b"second", content_type="text/plain")
+        second = _pings_until_200(server, 60)
+        answered = invoke(server.url, b"third", content_type="text/plain")
+
+    assert first[-1] == second[-1] == 200
+    assert len(first) > 10
+    assert set(first[:-1]) == set(second[:-1]) == {503}
+    assert (invocation.status, answered.body) == (200, b"third")
+    assert again.status == 503
+    assert again.headers["Retry-After"] == "1"
+    assert json.loads(again.body)["error"]["code"] == "loading"
+
+
+def _send_until(stop: threading.Event, url: str, body: bytes) -> list[bytes | None]:
+    """The answers to one request after the other; None for one that broke."""
+    answers: list[bytes | None] = []
+    while not stop.is_set():
+        try:
+            response = invoke(url, body, timeout_seconds=10)
+            answers.append(response.body if response.status == 200 else None)
+        except (OSError, HTTPException):
+            answers.append(None)
+    return answers
+
+
+def test_killed_worker_costs_only_its_own_requests(
+    backend: Backend, trained: Trained, cancer: TabularDataset, features: np.ndarray
+) -> None:
+    """C-063, PITFALLS 89, 94: under load; another takes its place, and no zombie stays."""
+    body = b"".join(cancer.payload.splitlines(keepends=True)[:20])
+    n_clients, n_kills = 8, 3
+    with backend.start_server(trained.ml, environment=TWO_WORKERS) as server:
+        stop = threading.Event()
+        with ThreadPoolExecutor(n_clients) as clients:
+            sent = [clients.submit(_send_until, stop, server.url, body) for _ in range(n_clients)]
+            for _ in range(n_kills):
+                time.sleep(0.5)
+                before = _two_workers(server)
+                kill(server, before[0])
+                after = _two_workers(server, other_than=before[0])
+                assert ping(server.url).status == 200
+            stop.set()
+            answers = [answer for client in sent for answer in client.result()]
+        zombies = zombies_of(server)
+        stopped = server.stop()
+
+    assert len(after) == 2
+    assert zombies == []
+    assert answers.count(None) <= n_kills * n_clients
+    assert len(answers) > 10 * n_kills * n_clients
+    expected = trained.expected(features)[:20]
+    for answer in {answer for answer in answers if answer is not None}:
+        np.testing.assert_allclose(np.array(answer.split(), dtype=np.float32), expected, atol=1e-6)
+    assert stopped.exit_code == 0
+
+
+def _two_workers(server: RunningServer, other_than: int = 0) -> list[int]:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        workers = workers_of(server)
+        if len(workers) == 2 and other_than not in workers:
+            return workers
+        time.sleep(0.05)
+    raise AssertionError(f"there are the workers {workers} after 10 s")
+
+
+def test_workers_that_die_before_they_serve_end_the_server(
+    backend: Backend, tmp_path: Path
+) -> None:
+    """C-063, PITFALLS 91: after three births, not in a hot loop for ever."""
+    started = time.monotonic()
+    with pytest.raises(ServerStartError) as caught:
+        backend.start_server(
+            _scripted(tmp_path, DIES_WHEN_LOADED),
+            environment=ONE_WORKER,
+            ready_timeout_seconds=30,
+        )
+
+    assert caught.value.exit_code not in (0, None)
+    assert caught.value.output.count("Booting worker") == 3
+    assert "died before they were ready" in caught.value.output
+    assert time.monotonic() - started < 30
+
+
+def test_model_that_cannot_come_back_ends_the_server(backend: Backend, tmp_path: Path) -> None:
+    """C-061, C-063: the worker dies, its model fails to load the second time."""
+    environment = ONE_WORKER | {"MY_FLAG": f"{os.getpid()}-{time.time_ns()}"}
+    server = backend.start_server(_scripted(tmp_path, LOADS_ONCE), environment=environment)
+    kill(server, workers_of(server)[0])
+    exit_code = server.wait(30)
+    server.close()
+    Path("/tmp", f"loaded-{environment['MY_FLAG']}").unlink(missing_ok=True)
+
+    assert exit_code not in (0, 137)
+    assert "model_fn failed: FileExistsError" in server.output()
+
+
+def _wait_until_open(server: RunningServer) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            assert ping(server.url).status == 503
+        except (OSError, HTTPException):
+            time.sleep(0.01)
+        else:
+            return
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_while_loading_ends_the_server(
+    backend: Backend, tmp_path: Path, number: signal.Signals
+) -> None:
+    """C-062, PITFALLS 93: whatever it is at, in a moment, and by itself."""
+    ml = _scripted(tmp_path, SLOW_TO_LOAD.replace("sleep(2)", "sleep(60)"))
+    workers = {"SAGEMAKER_MODEL_SERVER_WORKERS": "4"}
+    for has_workers in (False, True):
+        server = backend.start_server(ml, environment=workers, wait_until_ready=False)
+        _wait_until_open(server)
+        if has_workers:
+            server.wait_for_output("Booting worker")
+            time.sleep(0.3)
+        server.send_signal(number)
+        exit_code = server.wait(10)
+        server.close()
+
+        assert exit_code != 137
+        assert "Traceback" not in server.output()
+
+
+@pytest.mark.parametrize("numbers", [[signal.SIGTERM] * 3, [signal.SIGINT], [signal.SIGQUIT]])
+def test_signals_end_an_idle_server(
+    backend: Backend, trained: Trained, numbers: list[signal.Signals]
+) -> None:
+    """C-062, PITFALLS 93: SIGTERM more than once, and Ctrl-C."""
+    with backend.start_server(trained.ml) as server:
+        for number in numbers:
+            server.send_signal(number)
+            time.sleep(0.1)
+        exit_code = server.wait(10)
+
+    assert exit_code == 0
+    assert "Traceback" not in server.output()
+
+
+def test_sighup_and_others_leave_the_server_serving(
+    backend: Backend, trained: Trained, cancer: TabularDataset
+) -> None:
+    """PITFALLS 93: a terminal that goes away, and a client that hangs up."""
+    with backend.start_server(trained.ml, environment=ONE_WORKER) as server:
+        for name in ("SIGHUP", "SIGUSR2", "SIGPIPE", "SIGUSR1", "SIGWINCH"):
+            server.send_signal(signal.Signals[name])
+            time.sleep(0.5)
+            assert ping(server.url).status == 200
+            assert invoke(server.url, cancer.payload).status == 200
+        assert len(server.process_ids()) == 2
+        assert server.stop().exit_code == 0
+
+
+def test_server_leaves_no_file_behind(
+    backend: Backend, trained: Trained, cancer: TabularDataset, tmp_path: Path
+) -> None:
+    """PITFALLS 102: nothing in /tmp, after SIGTERM and after SIGKILL, nor while it runs."""
+    directory = tmp_path / "tmp"
+    directory.mkdir()
+    environment = {"TMPDIR": str(directory)}
+    if isinstance(backend, DockerBackend):
+        backend = DockerBackend(backend.image, ("--volume", f"{directory}:/tmp"))
+        environment = {}
+    left = []
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with backend.start_server(trained.ml, environment=environment) as server:
+            for body in (cancer.payload, b"1,2", cancer.payload * 200):
+                invoke(server.url, body)
+            kill(server, workers_of(server)[0])
+            server.wait_until_ready(10)
+            left += directory.iterdir()
+            server.send_signal(number)
+            server.wait(30)
+        left += directory.iterdir()
+
+    assert left == []
+
+
+def test_full_disk_does_not_stop_a_server(trained: Trained, image: str) -> None:
+    """PITFALLS 102: /tmp and /dev/shm without a byte left, before the start and after."""
+    options = ("--read-only", "--tmpfs", "/tmp:size=16k", "--shm-size", "64k")
+    fill = "for d in /tmp /dev/shm; do dd if=/dev/zero of=$d/fill bs=1k count=999 2>/dev/null; done"
+    with DockerBackend(image, options).start_server(trained.ml, environment=ONE_WORKER) as server:
+        docker("exec", server.name, "/bin/sh", "-c", f"{fill}; exit 0")
+        for _ in range(3):
+            assert invoke(server.url, b"1,2").status == 400
+        kill(server, workers_of(server)[0])
+        server.wait_until_ready(10)
+        assert invoke(server.url, b"1,2").status == 400
+        docker("exec", server.name, "python", "-c", _SCRAPE)
+        assert server.stop().exit_code == 0
+
+
+_SCRAPE = "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/metrics').read()"
+
+
+def test_orphans_of_a_users_code_are_waited_for(tmp_path: Path, image: str) -> None:
+    """PITFALLS 94: PID 1 of a container inherits every process whose parent has ended."""
+    script = """
+import subprocess
+def model_fn(model_dir):
+    return None
+def transform_fn(model, input_data, content_type, accept):
+    subprocess.run("(sleep 0.2; true) & (sleep 0.2; true) &", shell=True)
+    return b"started", "text/plain"
+"""
+    with DockerBackend(image).start_server(
+        _scripted(tmp_path, script), environment=ONE_WORKER
+    ) as server:
+        for _ in range(5):
+            assert invoke(server.url, b"x", content_type="text/plain").body == b"started"
+        time.sleep(1.5)
+        assert zombies_of(server) == []
+        assert ping(server.url).status == 200
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"SAGEMAKER_SAFE_PORT_RANGE": "21000-21001"},
+        {"LC_ALL": "C", "LANG": "C", "TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "0"},
+        {"LC_ALL": "xx_YY.nothing", "TZ": ":/nowhere", "HOME": "/nowhere", "PYTHONUTF8": "0"},
+        {"http_proxy": "http://127.0.0.1:1", "AWS_REGION": "mars-north-1", "PORT": "99999"},
+        {"GUNICORN_CMD_ARGS": "--workers 9 --bind 0.0.0.0:1", "WEB_CONCURRENCY": "9"},
+        {"OMP_NUM_THREADS": "4"},
+    ],
+    ids=["port-range", "locale-c", "no-such-locale", "proxy", "gunicorn", "openmp"],
+)
+def test_surroundings_do_not_change_the_answer(
+    backend: Backend,
+    trained: Trained,
+    cancer: TabularDataset,
+    features: np.ndarray,
+    environment: dict[str, str],
+) -> None:
+    """C-043, C-064, PITFALLS 104: one port, the workers asked for, the same predictions."""
+    with backend.start_server(trained.ml, environment=TWO_WORKERS | environment) as server:
+        answer = invoke(server.url, cancer.payload)
+        _two_workers(server)
+        ports = listening_ports(server)
+
+    assert answer.status == 200
+    predicted = np.array(answer.text.split(), dtype=np.float32)
+    np.testing.assert_allclose(predicted, trained.expected(features), atol=1e-6)
+    inside = {8080} if isinstance(backend, DockerBackend) else {server.port}
+    assert ports == inside
