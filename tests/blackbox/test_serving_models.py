@@ -1,0 +1,160 @@
+"""Models that must not be served: each ends the server at once, with the reason and exit code 1."""
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xgboost
+
+from local_test.backends import Backend
+from local_test.ml_tree import MlTree
+from local_test.outcomes import ServerStartError
+from tests.blackbox.conftest import Trained
+
+RANDOM = np.random.default_rng(11)
+FEATURES = RANDOM.random((300, 4)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def booster() -> xgboost.Booster:
+    labels = FEATURES[:, 0] * FEATURES[:, 1]
+    parameters = {"nthread": 1, "max_depth": 4}
+    return xgboost.train(parameters, xgboost.DMatrix(FEATURES, labels), 5)
+
+
+def _tree(tmp_path: Path, files: dict[str, bytes]) -> MlTree:
+    ml = MlTree(tmp_path / "hostile").create()
+    for name, content in files.items():
+        (ml.model_dir / name).write_bytes(content)
+    return ml
+
+
+def _refusal(backend: Backend, ml: MlTree) -> str:
+    """The last line of a server that does not start, once all that must hold of it does."""
+    with pytest.raises(ServerStartError) as caught:
+        backend.start_server(ml, ready_timeout_seconds=30)
+    assert caught.value.exit_code == 1
+    failures = [
+        line
+        for line in map(json.loads, caught.value.output.splitlines())
+        if line["event"] == "server_failed"
+    ]
+    assert [line["code"] for line in failures] == ["model_load_failed"]
+    assert "Traceback" not in caught.value.output
+    return str(failures[0]["reason"])
+
+
+def _changed(booster: xgboost.Booster, change: Callable[[Any], object]) -> bytes:
+    model = json.loads(booster.save_raw("json"))
+    change(model)
+    return json.dumps(model).encode()
+
+
+def _tree_of(model: Any, index: int = 0) -> Any:
+    return model["learner"]["gradient_booster"]["model"]["trees"][index]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda m: _tree_of(m)["left_children"].__setitem__(1, 0), "child index is out of range"),
+        (lambda m: _tree_of(m)["left_children"].__setitem__(1, 1), "a node has two parents"),
+        (lambda m: _tree_of(m, 3)["right_children"].__setitem__(0, 10**6), "tree 3: a child index"),
+        (lambda m: _tree_of(m)["split_indices"].__setitem__(0, 2**31 - 1), "a feature index"),
+        (lambda m: m.update(version=[99, 0, 0]), "was written by XGBoost 99.0.0"),
+        (lambda m: m["learner"]["attributes"].update(best_iteration="5"), "is 5 of 5 rounds"),
+        (lambda m: m["learner"]["attributes"].update(best_iteration="-1"), "is -1 of 5 rounds"),
+    ],
+    ids=["cycle", "self", "child", "feature", "newer", "iteration", "negative-iteration"],
+)
+def test_model_that_xgboost_would_crash_on_or_misread(
+    backend: Backend,
+    tmp_path: Path,
+    booster: xgboost.Booster,
+    change: Callable[[Any], object],
+    reason: str,
+) -> None:
+    """C-061, PITFALLS C-1, 32: what XGBoost itself loads without a word."""
+    content = _changed(booster, change)
+
+    assert reason in _refusal(backend, _tree(tmp_path, {"xgboost-model": content}))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_damaged_model_never_crashes_the_server(
+    backend: Backend, tmp_path: Path, booster: xgboost.Booster, seed: int
+) -> None:
+    """PITFALLS 29: cut, flipped and shifted UBJSON; 14 % of such files kill XGBoost itself."""
+    random = np.random.default_rng(seed)
+    content = bytearray(booster.save_raw("ubj"))
+    where = int(random.integers(20, len(content) - 20))
+    if seed == 0:
+        del content[where:]
+    elif seed == 1:
+        del content[where : where + 3]
+    else:  # in the structure of a tree, where every bit is a node
+        where = content.index(b"left_children") + 40 + seed
+        content[where : where + 40] = random.integers(0, 256, 40, dtype=np.uint8).tobytes()
+
+    reason = _refusal(backend, _tree(tmp_path, {"xgboost-model": bytes(content)}))
+
+    assert reason.startswith("xgboost-model is damaged or not an XGBoost model: ")
+
+
+class _Touch:
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __reduce__(self) -> Any:
+        return (os.mkdir, (self._path,))
+
+
+def test_pickle_is_not_run(backend: Backend, tmp_path: Path) -> None:
+    """PITFALLS 23: whatever it holds; the canary would lie in the mounted tree."""
+    ml = MlTree(tmp_path / "hostile").create()
+    canary = ml.output_data_dir / "canary"
+    content = pickle.dumps(_Touch(backend.path_inside(ml, canary)))
+    (ml.model_dir / "xgboost-model").write_bytes(content)
+
+    reason = _refusal(backend, ml)
+
+    assert "posix.mkdir" in reason
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"xgboost-model": b"binf" + bytes(200)}, "in the binary format that XGBoost 3.1 removed"),
+        ({"xgboost-model": b'{"a": 1}'}, "has no member 'version'"),
+        ({"xgboost-model": b"[" * 10_000}, "does not begin with a brace"),
+        ({"xgboost-model": b'{"learner":' * 50_000}, "is damaged or not an XGBoost model"),
+        ({"model.keras": b"PK\x03\x04"}, "holds no model"),
+        ({"xgboost-model": b'{"learner": 1e999999, "version": [1]}'}, "damaged"),
+    ],
+    ids=["legacy", "no-model", "brackets", "deep", "other-framework", "number"],
+)
+def test_file_that_is_no_model(
+    backend: Backend, tmp_path: Path, files: dict[str, bytes], reason: str
+) -> None:
+    """C-061, PITFALLS 19, 30, 31: with what to do about it where that is known."""
+    assert reason in _refusal(backend, _tree(tmp_path, files))
+
+
+def test_file_that_is_not_the_one_of_the_manifest(
+    backend: Backend, tmp_path: Path, trained: Trained
+) -> None:
+    """PITFALLS 35: the model would load, but it is not the one that was trained."""
+    files = {name: (trained.ml.model_dir / name).read_bytes() for name in trained.ml.model_files()}
+    manifest = json.loads(files["byoa-manifest.json"])
+    manifest["files"]["xgboost-model"]["sha256"] = "0" * 64
+    files["byoa-manifest.json"] = json.dumps(manifest).encode()
+
+    reason = _refusal(backend, _tree(tmp_path, files))
+
+    assert "'xgboost-model' is not the file that byoa-manifest.json describes" in reason
