@@ -12,6 +12,7 @@ import ctypes
 import importlib.util
 import json
 import threading
+from collections.abc import Callable
 from ctypes import POINTER, byref, c_char_p, c_float, c_int, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,9 @@ from container.codecs.base import Floats, SparseRows
 
 class XGBoostLibraryError(Exception):
     """The library's own message, without its source paths and stack trace."""
+
+
+_MESSAGE_FUNCTION = ctypes.CFUNCTYPE(None, c_char_p)
 
 
 @cache
@@ -41,6 +45,7 @@ def _library() -> ctypes.CDLL:
         ("XGBoosterLoadModelFromBuffer", c_void_p, c_void_p, c_uint64),
         ("XGBoosterGetNumFeature", c_void_p, POINTER(c_uint64)),
         ("XGBoosterBoostedRounds", c_void_p, POINTER(c_int)),
+        ("XGBRegisterLogCallback", _MESSAGE_FUNCTION),
         ("XGBoostVersion", POINTER(c_int), POINTER(c_int), POINTER(c_int)),
         ("XGBoosterGetAttr", c_void_p, c_char_p, POINTER(c_char_p), POINTER(c_int)),
         ("XGBoosterSaveJsonConfig", c_void_p, POINTER(c_uint64), POINTER(c_char_p)),
@@ -104,6 +109,20 @@ def _scratch() -> _Scratch:
     if scratch is None:
         scratch = _own.scratch = _Scratch()
     return scratch
+
+
+def on_message(function: Callable[[bytes], None]) -> None:
+    """Have what the library says in this thread given to `function`.
+
+    Importing the package `xgboost` does the same with a function of its own.
+    """
+    _library().XGBRegisterLogCallback(_message_callback(function))
+
+
+@cache
+def _message_callback(function: Callable[[bytes], None]) -> object:
+    """What the library can call; the cache keeps it alive."""
+    return _MESSAGE_FUNCTION(function)
 
 
 def clean_message(text: str) -> str:

@@ -3,31 +3,24 @@
 Its package makes Python warnings of them, time stamp, source path and all, or prints them.
 """
 
-import ctypes
 import logging
 import re
-from functools import cache
 
-import xgboost
+from container.algorithms import xgboost_library
 
 logger = logging.getLogger(__name__)
 
 _MESSAGE = re.compile(
     r"\[[\d:]+\]\s+(?:(?P<level>[A-Z]+):\s+)?(?:\S+:\d+:\s+)?(?P<text>.*)", re.DOTALL
 )
-_Callback = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
 
 
-@cache
-def forward() -> object:
-    """Send what the library says to the log, from now on and in the whole process.
+def forward() -> None:
+    """Send what the library says in this thread to the log.
 
-    Returns:
-        The function that the library calls, which the cache keeps alive.
+    To be called after the package has been imported, which does likewise.
     """
-    callback = _Callback(_log)
-    xgboost.core._check_call(xgboost.core._LIB.XGBRegisterLogCallback(callback))
-    return callback
+    xgboost_library.on_message(_log)
 
 
 def _log(message: bytes) -> None:
