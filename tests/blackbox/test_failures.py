@@ -123,8 +123,28 @@ def test_gpu_that_is_not_there_is_asked_for_in_vain(train: Train, ml: MlTree) ->
     assert "'gpu_hist' needs a GPU" in (ml.failure_reason() or "")
 
 
+@pytest.mark.parametrize("end", ["success", "failure", "SIGTERM"])
+def test_job_leaves_nothing_behind_outside_its_tree(ml: MlTree, tmp_path: Path, end: str) -> None:
+    """C-040: on a warm host the next job finds what this one found."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {"TMPDIR": str(temporary), "HOME": str(temporary)}
+    ml.write_hyperparameters(
+        {"num_round": {"success": "3", "failure": "x"}.get(end, "1000000"), "nthread": "1"}
+    )
+
+    with ProcessBackend().start_training(ml, environment=environment) as job:
+        if end == "SIGTERM":
+            job.wait_for_output("[3]\t")
+            job.terminate()
+        exit_code = job.wait(60)
+
+    assert exit_code == {"success": 0, "failure": 1, "SIGTERM": 143}[end]
+    assert list(temporary.iterdir()) == []
+
+
 def test_failed_job_leaves_nothing_but_its_reason(train: Train, ml: MlTree) -> None:
-    """C-026, C-040: also nothing of what was reserved for it, nor after success."""
+    """C-026: also nothing of what was reserved for it, nor after success."""
     assert train(num_round="x").exit_code == 1
     assert [path.name for path in (ml.root / "output").iterdir() if path.is_file()] == ["failure"]
 

@@ -212,6 +212,16 @@ def test_early_stopping_needs_no_validation_channel(tree: Tree, records: np.ndar
         assert model.num_boosted_rounds() == int(model.attr("best_iteration") or 0) + 1 < 150
 
 
+def test_folds_may_be_on_disk(folds: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, where memory does not suffice for their matrices."""
+    assert job.main(folds.environ) == 0, folds.failure
+    in_memory = [model.save_raw() for model in _models(folds)]
+    monkeypatch.setattr("container.algorithms.xgboost_data._USABLE_SHARE", -1.0)
+
+    assert job.main(folds.environ) == 0, folds.failure
+    assert [model.save_raw() for model in _models(folds)] == in_memory
+
+
 def test_server_loads_the_folds_as_an_ensemble(folds: Tree, records: np.ndarray) -> None:
     """C-097: the artifact predicts with the mean of its models."""
     assert job.main(folds.environ) == 0, folds.failure

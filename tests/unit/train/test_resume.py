@@ -115,6 +115,26 @@ def test_resumed_job_leaves_the_very_same_model(
     assert len(_history(broken)) == N_ROUNDS
 
 
+def test_resumed_job_on_disk_leaves_the_very_same_model(
+    make_tree: Callable[[str], Tree], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-032: where memory does not suffice, before the interruption or after it."""
+    unbroken, broken = make_tree("unbroken"), make_tree("broken")
+    for tree in (unbroken, broken):
+        tree.hyperparameters(num_round="9", subsample="0.5", colsample_bynode="0.5")
+    assert _run(unbroken) == 0, unbroken.failure
+
+    with monkeypatch.context() as patch:
+        patch.setattr("container.algorithms.xgboost_data._USABLE_SHARE", -1.0)
+        _run_until(broken, 3, monkeypatch)
+    _run_until(broken, 6, monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr("container.algorithms.xgboost_data._USABLE_SHARE", -1.0)
+        assert _run(broken) == 0, broken.failure
+
+    assert _model(broken) == _model(unbroken)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("booster", ["gbtree", "dart", "gblinear"])
 @pytest.mark.parametrize("metric", ["logloss", "f1"])
