@@ -3,11 +3,11 @@
 The platform stops a job with SIGTERM and kills it 120 s later (C-029). A Python handler runs in the
 main thread between two instructions: not before a round of XGBoost has ended, however long that
 takes, and an exception that it raised might surface inside a callback of XGBoost's library, which
-then goes on with half its data. So the handler does nothing, and a thread of its own, woken through
-a pipe that the interpreter writes to at once, decides:
+then goes on with half its data. So the handler leaves a mark, and a thread of its own, woken by a
+pipe that the interpreter writes to at once, decides:
 
     nothing is finished             end the process
-    `fit` looks by itself           leave a mark, and wait for it to save and return
+    `fit` looks by itself           wait for it to see the mark, to save and to return
     ... but a round takes too long  save what it gave to keep, end the process
     `fit` does not look             likewise, but at once
 """
@@ -46,7 +46,7 @@ class Interruption:
         reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, _leave_it_to_the_thread)
+        signal.signal(signal.SIGTERM, self._mark)
         threading.Thread(target=self._watch, args=(reader,), name="sigterm", daemon=True).start()
 
     def save_with(self, put_in_place: Callable[[TrainedModel], object]) -> None:
@@ -72,6 +72,9 @@ class Interruption:
         if self._writer >= 0:
             signal.set_wakeup_fd(-1)
             os.close(self._writer)  # ends the thread
+
+    def _mark(self, signum: int, frame: FrameType | None) -> None:
+        self.was_requested = True
 
     def _watch(self, reader: int) -> None:
         with open(reader, "rb", buffering=0) as signals:
@@ -99,7 +102,3 @@ class Interruption:
         except Exception as error:
             # There is nobody left to tell but the log.
             logger.exception("kept_model_not_saved", extra={"reason": str(error)})
-
-
-def _leave_it_to_the_thread(signum: int, frame: FrameType | None) -> None:
-    """Only because the interpreter writes to the pipe for signals that have a handler."""

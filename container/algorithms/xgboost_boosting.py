@@ -7,6 +7,7 @@ XGBoost 3.2.0 and 3.4.1 for every kind of booster and of sampling; the one excep
 booster's default updater `shotgun`, whose threads race, so that no two runs are the same.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,6 +17,8 @@ import xgboost
 from container.algorithms.base import Checkpoint, TrainingInput
 from container.algorithms.xgboost_booster import TrainedBooster
 from container.algorithms.xgboost_stopping import EarlyStopping
+
+logger = logging.getLogger(__name__)
 
 Evaluator = Callable[[Any, Any], list[tuple[str, float]]]
 
@@ -61,8 +64,10 @@ class Boosting:
         self._n_saved = self._n_rounds
         self._content = start.parts[_MODEL] if start else b""
         self._best = start.parts.get(_BEST, b"") if start else b""
-        # Later rounds change what earlier ones say: cutting leads back to the best one with trees.
+        # Later rounds of these change what the earlier ones say: no cut leads back to the best one.
         self._is_cuttable = parameters.get("booster") not in ("dart", "gblinear")
+        if stopping and not self._is_cuttable:
+            logger.info("best_round_is_kept_as_it_was", extra={"booster": parameters["booster"]})
         if start:
             if stopping:
                 for scores in start.history:

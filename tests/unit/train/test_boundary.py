@@ -221,5 +221,5 @@ def test_sigterm_during_training_saves_the_finished_rounds(
         signal.signal(signal.SIGTERM, handler)
 
     content = bytearray((cancer.root / "model" / "xgboost-model").read_bytes())
-    assert xgboost.Booster(model_file=content).num_boosted_rounds() in (6, 7)
+    assert xgboost.Booster(model_file=content).num_boosted_rounds() == 6
     assert cancer.failure == ""

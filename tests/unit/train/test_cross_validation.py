@@ -2,9 +2,7 @@
 
 import csv
 import json
-import os
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -322,12 +320,7 @@ def test_sigterm_keeps_the_folds_that_are_whole(
 ) -> None:
     """C-029: or the rounds of the first one, if there are no others."""
     handler = signal.getsignal(signal.SIGTERM)
-
-    def stop() -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.3)  # for the thread that it wakes; rounds take a millisecond here
-
-    _die_in(monkeypatch, n_lines, stop)
+    _die_in(monkeypatch, n_lines, lambda: signal.raise_signal(signal.SIGTERM))
     try:
         assert job.main(folds.environ) == 143
     finally:
