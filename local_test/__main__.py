@@ -14,12 +14,15 @@ from local_test.backends import DEFAULT_PORT, Backend, DockerBackend, ProcessBac
 from local_test.datasets import DatasetError, write_breast_cancer
 from local_test.docker_engine import ensure_image
 from local_test.host_process import LOOPBACK
+from local_test.hosts import RunningHosts, collect, lay_out
 from local_test.invoke import invoke, ping
 from local_test.ml_tree import MlTree
 from local_test.outcomes import BackendError, EndedBy, UnreachableServerError
 from local_test.programs import RunningProgram, RunningServer
 
 PAYLOAD_NAME = "payload.csv"
+INSTANCES_NAME = "instances"
+MAX_INSTANCES = 20
 PING_INTERVAL_SECONDS = 0.2
 DONE, FAILED, NOT_TRIED, INTERRUPTED = 0, 1, 2, 130
 EXIT_CODES = (
@@ -61,8 +64,15 @@ def train(options: argparse.Namespace) -> int:
     ml = _laid_out_tree(options.directory)
     backend = _backend(options)
     ml.empty_outputs()
-    program = backend.start_training(ml, environment=dict(options.env))
+    program: RunningProgram | RunningHosts
+    if options.instances == 1:
+        program = backend.start_training(ml, environment=dict(options.env))
+    else:
+        trees = lay_out(ml, backend.host_names(options.instances), ml.root / INSTANCES_NAME)
+        program = backend.start_training_on_hosts(trees, environment=dict(options.env))
     exit_code, ended_by = _run_in_foreground(program)
+    if isinstance(program, RunningHosts):
+        collect(program.trees, ml)
     if exit_code != 0:
         _say(f"training ended with exit code {exit_code}; output/failure says:")
         _say(ml.failure_reason() or "(there is no such file, or it is empty)")
@@ -106,7 +116,7 @@ def predict(options: argparse.Namespace) -> int:
     return FAILED if is_error else DONE
 
 
-def _run_in_foreground(program: RunningProgram) -> tuple[int, EndedBy]:
+def _run_in_foreground(program: RunningProgram | RunningHosts) -> tuple[int, EndedBy]:
     """Show what it writes until it ends; the first Ctrl-C or SIGTERM stops it, the second kills."""
     requests: list[int] = []
     for signal_number in (signal.SIGINT, signal.SIGTERM):
@@ -171,6 +181,12 @@ def _variable(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _instances(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_INSTANCES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MAX_INSTANCES}")
+    return int(text)
+
+
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to 65535")
@@ -212,10 +228,20 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     add(prepare, "lay out a tree with real data and hyperparameters", tree)
-    add(train, "empty model/ and output/, then train", tree, program)
+    _add_instances(add(train, "empty model/ and output/, then train", tree, program))
     _add_port(add(serve, "serve model/ until Ctrl-C", tree, program), "0 means any free port")
     _add_predict_arguments(add(predict, "send one payload to a server and print the answer"))
     return parser
+
+
+def _add_instances(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--instances",
+        type=_instances,
+        default=1,
+        metavar="N",
+        help=f"train on N hosts, each with a tree below DIR/{INSTANCES_NAME} (1 by default)",
+    )
 
 
 def _add_port(command: argparse.ArgumentParser, remark: str) -> None:

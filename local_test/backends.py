@@ -9,17 +9,20 @@ the program does: a command or an image is all they are given.
 """
 
 import os
+import random
 import socket
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from local_test import docker_container
 from local_test.docker_container import Container
-from local_test.docker_engine import EngineError, can_publish
+from local_test.docker_engine import EngineError, can_publish, create_network, remove_network
 from local_test.host_process import LOOPBACK, HostProcess, reserve_port
+from local_test.hosts import RunningHosts
 from local_test.ml_tree import MlTree
 from local_test.outcomes import FinishedRun
 from local_test.programs import READY_TIMEOUT_SECONDS, RunningProgram, RunningServer
@@ -97,6 +100,20 @@ class Backend(ABC):
         return server
 
     @abstractmethod
+    def host_names(self, n_hosts: int) -> tuple[str, ...]:
+        """Choose names by which the hosts of one job will find each other, sorted as text."""
+
+    @abstractmethod
+    def start_training_on_hosts(
+        self, trees: Mapping[str, MlTree], *, environment: Mapping[str, str] | None = None
+    ) -> RunningHosts:
+        """Start ``train`` on every host and return while they run.
+
+        Args:
+            trees: As :func:`local_test.hosts.lay_out` makes them for ``host_names``.
+        """
+
+    @abstractmethod
     def start_program(
         self, ml: MlTree, arguments: Sequence[str], *, environment: Mapping[str, str] | None = None
     ) -> RunningProgram:
@@ -129,6 +146,23 @@ class ProcessBackend(Backend):
     command: tuple[str, ...] = DEFAULT_COMMAND
     program_dir: Path = PROGRAM_DIR
     inherited_variables: tuple[str, ...] = INHERITED_VARIABLES
+
+    def host_names(self, n_hosts: int) -> tuple[str, ...]:
+        """Choose loopback addresses, names that nobody has to make known.
+
+        Every job has others, so that several can run at once. Linux only: elsewhere all but
+        127.0.0.1 would have to be set up first.
+        """
+        network = f"127.{random.randint(1, 254)}.{random.randint(0, 255)}"  # noqa: S311
+        return tuple(sorted(f"{network}.{index + 1}" for index in range(n_hosts)))
+
+    def start_training_on_hosts(
+        self, trees: Mapping[str, MlTree], *, environment: Mapping[str, str] | None = None
+    ) -> RunningHosts:
+        def start(host: str, tree: MlTree) -> RunningProgram:
+            return self.start_training(tree, environment=environment)
+
+        return RunningHosts(trees, start)
 
     def start_program(
         self, ml: MlTree, arguments: Sequence[str], *, environment: Mapping[str, str] | None = None
@@ -190,6 +224,23 @@ class DockerBackend(Backend):
 
     image: str
     options: tuple[str, ...] = ()
+
+    def host_names(self, n_hosts: int) -> tuple[str, ...]:
+        """Choose ``algo-1``, ``algo-2``, …, as the platform does."""
+        return tuple(sorted(f"algo-{index + 1}" for index in range(n_hosts)))
+
+    def start_training_on_hosts(
+        self, trees: Mapping[str, MlTree], *, environment: Mapping[str, str] | None = None
+    ) -> RunningHosts:
+        network = docker_container.new_name()
+        create_network(network, docker_container.LABEL)
+
+        def start(host: str, tree: MlTree) -> RunningProgram:
+            options = ("--network", network, "--hostname", host, "--network-alias", host)
+            backend = replace(self, options=(*self.options, *options))
+            return backend.start_training(tree, environment=environment)
+
+        return RunningHosts(trees, start, partial(remove_network, network))
 
     def start_program(
         self, ml: MlTree, arguments: Sequence[str], *, environment: Mapping[str, str] | None = None

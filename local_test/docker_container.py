@@ -53,7 +53,7 @@ class Container:
         self._image = image
         self._root = root.resolve()
         self._exit_code: int | None = None
-        self.name = f"{LABEL}-{uuid4().hex[:12]}"
+        self.name = new_name()
         command = ["run", "--detach", "--name", self.name, "--label", LABEL]
         command += ["--mount", f"type=bind,source={self._root},target={ML_ROOT}"]
         for directory in read_only:
@@ -140,6 +140,11 @@ class Container:
         except EngineError as error:
             if "No such container" not in str(error):
                 raise
+
+
+def new_name() -> str:
+    """Choose a name that nothing of the engine has."""
+    return f"{LABEL}-{uuid4().hex[:12]}"
 
 
 def path_inside(root: Path, path: Path) -> str:

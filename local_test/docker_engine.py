@@ -120,6 +120,16 @@ def can_publish(options: Sequence[str]) -> bool:
     return True
 
 
+def create_network(name: str, label: str) -> None:
+    """Make a network on which containers know each other by name."""
+    docker("network", "create", "--label", label, name)
+
+
+def remove_network(name: str) -> None:
+    """Remove a network on which no container is left."""
+    docker("network", "rm", name)
+
+
 def is_rootless() -> bool:
     """Say whether root in a container is the caller on the host."""
     return "rootless" in docker("info", "--format", "{{.SecurityOptions}}")

@@ -133,8 +133,12 @@ class MlTree:
         *,
         content_type: str | None = None,
         input_mode: str = "File",
+        distribution: str = "FullyReplicated",
     ) -> Path:
         """Add or replace a channel; ``files`` maps paths below it to contents.
+
+        Args:
+            distribution: ``ShardedByS3Key`` deals the files out where there are several hosts.
 
         Returns:
             The directory of the channel.
@@ -143,7 +147,7 @@ class MlTree:
         config = _read_json(self.input_data_config_file)
         config[channel] = {
             "TrainingInputMode": input_mode,
-            "S3DistributionType": "FullyReplicated",
+            "S3DistributionType": distribution,
             "RecordWrapperType": "None",
         }
         if content_type is not None:
@@ -162,6 +166,10 @@ class MlTree:
             file.write_bytes(content)
         _write_json(self.input_data_config_file, config)
         return channel_dir
+
+    def channels(self) -> dict[str, dict[str, str]]:
+        """Return what ``inputdataconfig.json`` says of each channel."""
+        return _read_json(self.input_data_config_file)
 
     def write_hosts(
         self,

@@ -249,3 +249,31 @@ def test_scripts_show_their_usage(
 
     assert result.returncode == 2
     assert result.stderr.startswith("usage: ")
+
+
+def test_train_on_several_instances(run: Run, ml: MlTree) -> None:
+    """Each has a tree, what they leave is put together, and lines carry their host's name."""
+    result = run("train", ml.root, "--instances", "2")
+
+    assert result.returncode == 0, result.stderr
+    assert len(list((ml.root / "instances").iterdir())) == 2
+    assert ml.model_files() == ("model.json",)
+    assert result.stdout.count(".1 | [0]\ttrain-rmse:1.5") == 1
+    assert result.stdout.count(".2 | [0]\ttrain-rmse:1.5") == 1
+
+
+def test_train_on_several_instances_that_fail(run: Run, ml: MlTree) -> None:
+    """The reason is shown as that of a single one."""
+    result = run("train", ml.root, "--instances", "2", "--env", "FAKE=fails")
+
+    assert result.returncode == 1
+    assert "exit code 3; output/failure says:\nbecause of the channel" in result.stderr
+
+
+@pytest.mark.parametrize("number", ["0", "21", "two", "-1"])
+def test_number_of_instances_is_checked(run: Run, ml: MlTree, number: str) -> None:
+    """Before anything is emptied."""
+    result = run("train", ml.root, f"--instances={number}")
+
+    assert result.returncode == 2
+    assert "is not a number from 1 to 20" in result.stderr

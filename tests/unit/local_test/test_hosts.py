@@ -1,0 +1,157 @@
+"""Several hosts: how their trees are laid out, run together, and put together again."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from local_test.backends import Backend, ProcessBackend
+from local_test.hosts import RunningHosts, collect, lay_out
+from local_test.ml_tree import MlTree
+from local_test.programs import RunningProgram
+
+HOSTS = ("algo-1", "algo-2", "algo-3")
+
+
+@pytest.fixture
+def trees(ml: MlTree, tmp_path: Path) -> dict[str, MlTree]:
+    """Five files dealt out, one on every host."""
+    files = {f"{folder}/{n}.csv": str(n).encode() for n, folder in enumerate("aabbc")}
+    ml.write_channel("train", files, distribution="ShardedByS3Key")
+    ml.write_channel("validation", {"all.csv": b"all"})
+    ml.write_hyperparameters({"num_round": "3"})
+    return lay_out(ml, HOSTS, tmp_path / "hosts")
+
+
+def files_of(tree: MlTree, channel: str) -> list[str]:
+    directory = tree.channel_dir(channel)
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*.csv"))
+
+
+def test_objects_are_dealt_out_or_repeated(trees: dict[str, MlTree]) -> None:
+    """As the channel says: ShardedByS3Key or FullyReplicated; names below the channel are kept."""
+    assert [files_of(tree, "train") for tree in trees.values()] == [
+        ["a/0.csv", "b/3.csv"],
+        ["a/1.csv", "c/4.csv"],
+        ["b/2.csv"],
+    ]
+    assert [files_of(tree, "validation") for tree in trees.values()] == [["all.csv"]] * 3
+    assert (trees["algo-3"].channel_dir("train") / "b/2.csv").read_bytes() == b"2"
+
+
+def test_host_without_objects_has_an_empty_channel(ml: MlTree, tmp_path: Path) -> None:
+    """With fewer objects than hosts some get none."""
+    ml.write_channel("train", {"only.csv": b"1"}, distribution="ShardedByS3Key")
+
+    trees = lay_out(ml, HOSTS, tmp_path / "hosts")
+
+    assert [files_of(tree, "train") for tree in trees.values()] == [["only.csv"], [], []]
+    assert trees["algo-2"].channel_dir("train").is_dir()
+
+
+def test_every_host_knows_itself_and_the_others(trees: dict[str, MlTree]) -> None:
+    """Everything else in the configuration is the same."""
+    for host, tree in trees.items():
+        config = tree.resource_config_file.read_text()
+        assert f'"current_host": "{host}"' in config
+        assert all(f'"{other}"' in config for other in HOSTS)
+        assert '"num_round": "3"' in tree.hyperparameters_file.read_text()
+        assert tree.channels()["train"]["S3DistributionType"] == "ShardedByS3Key"
+
+
+def test_nothing_of_an_earlier_layout_is_left(ml: MlTree, tmp_path: Path) -> None:
+    """Fewer hosts than before leave no tree of those that are gone."""
+    lay_out(ml, HOSTS, tmp_path / "hosts")
+
+    lay_out(ml, HOSTS[:2], tmp_path / "hosts")
+
+    assert sorted(os.listdir(tmp_path / "hosts")) == ["algo-1", "algo-2"]
+
+
+def test_what_the_hosts_leave_is_put_together(trees: dict[str, MlTree], ml: MlTree) -> None:
+    """One model directory, one output; the reason is that of the first host that has one."""
+    (ml.model_dir / "old").touch()
+    (trees["algo-1"].model_dir / "model").write_text("from 1")
+    (trees["algo-2"].model_dir / "model").write_text("from 2")
+    (trees["algo-3"].output_data_dir / "plot").touch()
+    trees["algo-2"].failure_file.write_text("because of 2")
+    trees["algo-3"].failure_file.write_text("because of 3")
+
+    collect(trees, ml)
+
+    assert ml.model_files() == ("model",)
+    assert (ml.model_dir / "model").read_text() == "from 2"
+    assert (ml.output_data_dir / "plot").exists()
+    assert ml.failure_reason() == "because of 2"
+
+
+def test_all_hosts_run_to_their_end(backend: Backend, ml: MlTree, tmp_path: Path) -> None:
+    """Each on its own tree; names are sorted, as on the platform."""
+    names = backend.host_names(3)
+    assert list(names) == sorted(names)
+    trees = lay_out(ml, names, tmp_path / "hosts")
+
+    runs = backend.start_training_on_hosts(trees).finish(60)
+
+    assert {run.exit_code for run in runs.values()} == {0}
+    assert tuple(runs) == names
+    assert all(tree.model_files() == ("model.json",) for tree in trees.values())
+
+
+def test_exit_code_is_that_of_a_host_that_failed(
+    process_backend: ProcessBackend, trees: dict[str, MlTree]
+) -> None:
+    """One is enough to fail the job."""
+
+    def start(host: str, tree: MlTree) -> RunningProgram:
+        environment = {"FAKE": "fails"} if host == "algo-2" else {}
+        return process_backend.start_training(tree, environment=environment)
+
+    with RunningHosts(trees, start) as running:
+        assert running.wait(30) == 3
+
+
+def test_lines_carry_the_name_of_their_host(
+    process_backend: ProcessBackend, trees: dict[str, MlTree]
+) -> None:
+    """Nobody could tell them apart otherwise; lines are never mixed."""
+    with process_backend.start_training_on_hosts(trees) as running:
+        written = b"".join(running.follow()).decode().splitlines()
+
+    for host in HOSTS:
+        assert f"{host} | [0]\ttrain-rmse:1.5" in written
+    assert len(written) == 6
+
+
+def test_hosts_are_stopped_together(
+    process_backend: ProcessBackend, trees: dict[str, MlTree]
+) -> None:
+    """SIGTERM reaches every one."""
+    environment = {"FAKE": "saves on SIGTERM"}
+    with process_backend.start_training_on_hosts(trees, environment=environment) as running:
+        for program in running.programs.values():
+            program.wait_for_output("waiting")
+        running.terminate()
+
+        assert running.wait(30) == 0
+
+
+def test_hosts_that_started_do_not_outlive_one_that_could_not(
+    process_backend: ProcessBackend, trees: dict[str, MlTree]
+) -> None:
+    """Nothing is left of a job that never was."""
+    started: list[RunningProgram] = []
+    released: list[bool] = []
+
+    def start(host: str, tree: MlTree) -> RunningProgram:
+        if started:
+            raise OSError("no more processes")
+        environment = {"FAKE": "saves on SIGTERM"}
+        started.append(process_backend.start_training(tree, environment=environment))
+        return started[0]
+
+    with pytest.raises(OSError, match="no more processes"):
+        RunningHosts(trees, start, lambda: released.append(True))
+
+    assert not started[0].is_running()
+    assert released == [True]
