@@ -21,6 +21,7 @@
     ├─ OverloadedError                  more work than may wait; expected under load
     ├─ InvocationTimeoutError           an invocation took longer than the setting allows
     └─ PlatformError                    /opt/ml is missing, a disk is full, a port is taken
+       └─ HostError                     another host of the job failed or is gone
 
 A message says what was wrong, what was given and what is accepted, and is fit to be shown to a
 client: no payload, no path of the host, no stack trace. `details` are facts for the log.
@@ -241,3 +242,9 @@ class PlatformError(ContainerError):
     """What the platform should provide is missing or exhausted."""
 
     code = "platform_error"
+
+
+class HostError(PlatformError):
+    """Another host of the job failed or is gone, so that this one cannot go on."""
+
+    code = "host_failed"

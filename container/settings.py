@@ -168,6 +168,19 @@ class Settings:
         "xgboost",
         "Algorithm of a training job without the hyperparameter `algorithm`.",
     )
+    hosts_port: int = _setting(
+        "BYOA_HOSTS_PORT",
+        _integer(1, 65535),
+        9099,
+        "TCP port on which the first of several training hosts awaits the others; further ports "
+        "are chosen by the operating system.",
+    )
+    hosts_timeout_seconds: int = _setting(
+        "BYOA_HOSTS_TIMEOUT",
+        _integer(1, 86_400),
+        900,
+        "Seconds that the hosts of a training job may take to find each other.",
+    )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:

@@ -20,6 +20,7 @@ WITHOUT_A_CLIENT = {
     errors.TrainingError,
     errors.ModelLoadError,
     errors.PredictionError,
+    errors.HostError,
 }
 
 
