@@ -53,6 +53,10 @@ class Interruption:
         """Say how to save what `keep` is given."""
         self._put_in_place = put_in_place
 
+    def request(self) -> None:
+        """See `container.algorithms.base.Interruption.request`."""
+        self.was_requested = True
+
     def defer(self) -> None:
         """See `container.algorithms.base.Interruption.defer`."""
         self._is_deferred = True

@@ -9,15 +9,18 @@ job was stopped by SIGTERM, with a model of the rounds that were finished, if an
 
 import errno
 import logging
+import os
 import resource
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from container import cgroup, hyperparameters, logs, manifest
 from container.algorithms import registry
-from container.algorithms.base import Checkpoints, TrainedModel, TrainingInput
+from container.algorithms.base import Algorithm, Checkpoints, TrainedModel, TrainingInput
 from container.errors import (
     AlgorithmError,
     ContainerError,
@@ -26,10 +29,10 @@ from container.errors import (
     SettingsError,
 )
 from container.manifest import ModelManifest
-from container.opt_ml import OptMl, replace_files
+from container.opt_ml import OptMl, ResourceConfig, replace_files
 from container.redaction import Redactor, mask
 from container.settings import Settings
-from train import artifacts, data, fingerprint, memory, metrics
+from train import artifacts, cluster, data, fingerprint, memory, metrics
 from train.checkpoints import CheckpointDirectory, NoCheckpoints, Schedule
 from train.interruption import EXIT_CODE, Interruption
 from train.metrics import Recorder
@@ -77,40 +80,51 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: R
     redact.learn(given)
     algorithm = registry.get(given.pop("algorithm", settings.algorithm))
     checked = hyperparameters.validate(algorithm.hyperparameters(), given)
-    _refuse_several_hosts(opt_ml)
-    scratch = Scratch(opt_ml.base_dir)
-    channels = data.open_channels(opt_ml, algorithm, algorithm.columns(checked), scratch)
+    resources = _resources(opt_ml, algorithm)
     recorder = Recorder()
-    interruption.save_with(partial(_put_in_place, opt_ml, algorithm.name))
-    logger.info(
-        "training_started", extra={"algorithm": algorithm.name, "hyperparameters": mask(given)}
-    )
-    model = algorithm.fit(
-        TrainingInput(
-            hyperparameters=checked,
-            channels=channels,
-            report=recorder.report,
-            announce=metrics.announce,
-            n_threads=cgroup.cpu_count(),
-            interruption=interruption,
-            scratch=scratch,
-            checkpoints=_checkpoints(opt_ml, settings, channels, recorder, started),
-            output_dir=opt_ml.output_data_dir,
+    with cluster.join(resources, settings, partial(_end, opt_ml, redact)) as hosts:
+        scratch = Scratch(opt_ml.base_dir)
+        channels = data.open_channels(opt_ml, algorithm, algorithm.columns(checked), scratch)
+        if resources.is_leader:
+            interruption.save_with(partial(_put_in_place, opt_ml, algorithm.name))
+        logger.info(
+            "training_started", extra={"algorithm": algorithm.name, "hyperparameters": mask(given)}
         )
-    )
-    interruption.begin_saving()
-    saved = _put_in_place(opt_ml, algorithm.name, model)
+        model = algorithm.fit(
+            TrainingInput(
+                hyperparameters=checked,
+                channels=channels,
+                report=recorder.report if resources.is_leader else metrics.keep_silent,
+                announce=metrics.announce,
+                n_threads=cgroup.cpu_count(),
+                interruption=interruption,
+                scratch=scratch,
+                cluster=hosts,
+                checkpoints=_checkpoints(opt_ml, settings, channels, recorder, started),
+                output_dir=opt_ml.output_data_dir,
+            )
+        )
+        interruption.begin_saving()
+        facts: dict[str, object] = {}
+        if resources.is_leader:
+            facts = _save(opt_ml, algorithm.name, model, recorder)
+        hosts.gather(None)  # the job is done on all hosts or on none
+    facts["was_interrupted"] = interruption.was_requested
+    facts["duration_seconds"] = round(time.monotonic() - started, 3)
+    logger.info("training_completed", extra=facts)
+
+
+def _save(
+    opt_ml: OptMl, algorithm: str, model: TrainedModel, recorder: Recorder
+) -> dict[str, object]:
+    """Put the model and what else there is in place, and return what there is to say of it."""
+    saved = _put_in_place(opt_ml, algorithm, model)
     artifacts.write(opt_ml.output_data_dir, recorder.history, saved.model.best_iteration, model)
-    logger.info(
-        "training_completed",
-        extra={
-            "files": sorted(saved.files),
-            "n_features": saved.model.n_features,
-            "best_iteration": saved.model.best_iteration,
-            "was_interrupted": interruption.was_requested,
-            "duration_seconds": round(time.monotonic() - started, 3),
-        },
-    )
+    return {
+        "files": sorted(saved.files),
+        "n_features": saved.model.n_features,
+        "best_iteration": saved.model.best_iteration,
+    }
 
 
 def _put_in_place(opt_ml: OptMl, algorithm: str, model: TrainedModel) -> ModelManifest:
@@ -127,8 +141,8 @@ def _checkpoints(
     started: float,
 ) -> Checkpoints:
     directory = opt_ml.checkpoint_dir()
-    if directory is None:
-        return NoCheckpoints()
+    if directory is None or not opt_ml.resource_config().is_leader:
+        return NoCheckpoints(is_on=directory is not None)  # the others train as the first one does
     limit = settings.max_runtime_seconds
     return CheckpointDirectory(
         directory,
@@ -138,13 +152,21 @@ def _checkpoints(
     )
 
 
-def _refuse_several_hosts(opt_ml: OptMl) -> None:
-    hosts = opt_ml.resource_config().hosts
-    if len(hosts) > 1:
+def _resources(opt_ml: OptMl, algorithm: Algorithm) -> ResourceConfig:
+    resources = opt_ml.resource_config()
+    if len(resources.hosts) > 1 and not algorithm.is_distributed:
         raise JobConfigError(
-            f"resourceconfig.json names {len(hosts)} hosts ({', '.join(hosts)}); training runs on "
-            "one: set InstanceCount to 1"
+            f"resourceconfig.json names {len(resources.hosts)} hosts; algorithm "
+            f"{algorithm.name!r} trains on one: set InstanceCount to 1"
         )
+    return resources
+
+
+def _end(opt_ml: OptMl, redact: Redactor, error: ContainerError) -> NoReturn:
+    """End the process, whatever it is doing: it may be waiting in a framework for a lost host."""
+    code = _fail(opt_ml, error, redact)
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def _as_ours(error: BaseException) -> ContainerError:

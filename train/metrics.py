@@ -18,6 +18,10 @@ def announce(iteration: int, scores: Mapping[str, float]) -> None:
     print(line(iteration, scores), flush=True)
 
 
+def keep_silent(iteration: int, scores: Mapping[str, float]) -> None:
+    """For all hosts but the first: the numbers are the same on all."""
+
+
 class Recorder:
     """Prints each round's metrics and remembers them all."""
 

@@ -53,6 +53,9 @@ class Interruption(Protocol):
     def was_requested(self) -> bool:
         """True from then on."""
 
+    def request(self) -> None:
+        """Say that another host of the job was asked, so that this one stops, too."""
+
     def defer(self) -> None:
         """Say that from now on `fit` looks at `was_requested` by itself, and returns what it has
         soon after it turns true. Until then the process ends where it is."""
@@ -107,9 +110,26 @@ class Scratch(Protocol):
         """A directory for temporary files, made at the first call and removed with the job."""
 
 
+class Cluster(Protocol):
+    """The hosts of the job. Each runs the same `fit` on the records that it was given.
+
+    What goes wrong on one host ends the job on all, so `fit` raises as if it were alone, and has no
+    time limit when it waits for the others.
+    """
+
+    hosts: tuple[str, ...]  # sorted; the model of the first one is the job's
+    rank: int  # of this host among them, from 0
+    address: str  # IP address of the first host, as all of them reach it
+
+    def gather(self, value: Any) -> list[Any]:
+        """Tell all hosts a value that JSON can hold, and return what each told, in their order.
+
+        Every host must call it equally often."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingInput:
-    """What `fit` is given: checked hyperparameters, the channels that are there, and the host."""
+    """What `fit` is given: checked hyperparameters, the channels that are there, and the hosts."""
 
     hyperparameters: Any  # an instance of what `hyperparameters()` declares
     channels: Mapping[str, Channel]
@@ -118,6 +138,7 @@ class TrainingInput:
     n_threads: int
     interruption: Interruption
     scratch: Scratch
+    cluster: Cluster
     checkpoints: Checkpoints
     output_dir: Path  # /opt/ml/output/data, for further results; it may have to be made
 
@@ -153,6 +174,7 @@ class Algorithm(Protocol):
     training_types: tuple[str, ...]  # content types that a channel may have
     request_types: tuple[str, ...]  # content types of invocations; the first when none is sent
     response_types: tuple[str, ...]  # media types of answers; the first when none is asked for
+    is_distributed: bool  # whether `fit` makes one model of the records of several hosts
     is_fork_safe: bool  # whether a loaded model still works in a forked worker
     is_thread_safe: bool  # whether `predict` may run in several threads at once
     is_quick: bool  # whether one record takes well under a millisecond: no thread is used then

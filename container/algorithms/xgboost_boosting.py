@@ -16,6 +16,7 @@ import xgboost
 
 from container.algorithms.base import Checkpoint, TrainingInput
 from container.algorithms.xgboost_booster import TrainedBooster
+from container.algorithms.xgboost_collective import any_host
 from container.algorithms.xgboost_stopping import EarlyStopping
 
 logger = logging.getLogger(__name__)
@@ -106,9 +107,15 @@ class Boosting:
         return self._model()
 
     def _is_over(self) -> bool:
-        if self._stopping and self._n_rounds and self._stopping.is_over:
+        if self._n_rounds == 0:
+            return False
+        if self._stopping and self._stopping.is_over:
             return True
-        return self._n_rounds > 0 and self._job.interruption.was_requested
+        # By vote: a host that stopped alone would leave the others waiting in the next round.
+        is_over = any_host(self._job.interruption.was_requested, self._job.cluster)
+        if is_over:
+            self._job.interruption.request()
+        return is_over
 
     def _finish_round(self, booster: xgboost.Booster, scores: Mapping[str, float]) -> None:
         if self._stopping and self._stopping.add(scores) and not self._is_cuttable:

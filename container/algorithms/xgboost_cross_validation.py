@@ -203,6 +203,9 @@ class _InFold:
     def was_requested(self) -> bool:
         return self.outer.was_requested
 
+    def request(self) -> None:
+        self.outer.request()
+
     def defer(self) -> None:
         self.outer.defer()
 

@@ -20,8 +20,8 @@ from container import cgroup
 from container.algorithms.base import Channel, Scratch, TrainingInput
 from container.algorithms.xgboost_hyperparameters import XGBoostHyperparameters
 from container.algorithms.xgboost_labels import check_labels
+from container.algorithms.xgboost_shards import Shard, agree
 from container.codecs.base import Batch, Floats, SparseRows
-from container.errors import ChannelError
 
 logger = logging.getLogger(__name__)
 
@@ -66,35 +66,63 @@ class _Survey:
         value = _BYTES_OF_A_SPARSE_VALUE if self.is_sparse else value
         return self.n_values * value + self.n_rows * _BYTES_OF_A_ROW
 
+    @property
+    def shard(self) -> Shard:
+        """What the other hosts need to know."""
+        return Shard(
+            n_rows=self.n_rows,
+            width=max((n_features for n_features, _ in self.widths), default=0),
+            is_sparse=self.is_sparse,
+            lowest_label=float(self.labels.min(initial=np.inf)),
+            highest_label=float(self.labels.max(initial=-np.inf)),
+            counts=self.n_rows > 0 and not self.all_weights_are_zero,
+        )
 
-def build_matrices(
-    job: TrainingInput,
-    hyperparameters: XGBoostHyperparameters,
-    parameters: Mapping[str, Any],
-) -> dict[str, xgboost.DMatrix]:
-    """One matrix a channel, `train` first.
+
+@dataclass(frozen=True, slots=True)
+class Surveys:
+    """What is known of the records of a job: by channel those of this host, the width of all."""
+
+    by_channel: Mapping[str, _Survey]  # `train` first
+    width: int
+
+
+def survey(job: TrainingInput, hyperparameters: XGBoostHyperparameters) -> Surveys:
+    """Read all channels once, and agree with the other hosts on what is in them.
 
     Args:
-        job: For the channels, `train` and those to evaluate, and what the job may use.
         hyperparameters: For the labels that the objective can learn from.
-        parameters: What XGBoost will be given, `nthread` included.
     Raises:
         ChannelError: labels or widths that do not fit.
     """
     surveys = {name: _survey(job.channels[name]) for name in sorted(job.channels, key=_train_first)}
-    width = _common_width(surveys)
-    for name, survey in surveys.items():
-        check_labels(survey.labels, hyperparameters, channel=name)
-        if survey.all_weights_are_zero:
-            raise ChannelError(f"channel {name!r}: all weights are 0, so that no record counts")
-    form = _form(surveys, parameters, job.scratch)
+    for name, found in surveys.items():
+        check_labels(found.labels, hyperparameters, channel=name)
+    shards = {name: found.shard for name, found in surveys.items()}
+    return Surveys(surveys, width=agree(job.cluster, shards, hyperparameters)["train"].width)
+
+
+def build_matrices(
+    job: TrainingInput,
+    surveys: Surveys,
+    hyperparameters: XGBoostHyperparameters,
+    parameters: Mapping[str, Any],
+) -> dict[str, xgboost.DMatrix]:
+    """One matrix a channel, `train` first. On several hosts they must be connected.
+
+    Args:
+        job: For the channels, `train` and those to evaluate, and what the job may use.
+        hyperparameters: For what the objective makes of labels.
+        parameters: What XGBoost will be given, `nthread` included.
+    """
+    form = _form(surveys.by_channel, parameters, job.scratch)
     began = time.monotonic()
     is_censored = hyperparameters.objective == "survival:aft"
     matrices: dict[str, xgboost.DMatrix] = {}
-    for name in surveys:
-        records = _Records(job.channels[name], width, is_censored=is_censored)
+    for name, found in surveys.by_channel.items():
+        records = _Records(job.channels[name], surveys.width, is_censored=is_censored)
         if form is _Form.VALUES:
-            matrices[name] = records.all_values(surveys[name])
+            matrices[name] = records.all_values(found)
         else:
             on_disk = form is _Form.QUANTILES_ON_DISK
             directory = job.scratch.directory() if on_disk else None
@@ -103,7 +131,7 @@ def build_matrices(
                 parameters,
                 reference=matrices.get("train"),
             )
-    facts = {"form": form.value, "n_features": width}
+    facts = {"form": form.value, "n_features": surveys.width}
     seconds = round(time.monotonic() - began, 3)
     logger.info("matrices_built", extra=facts | {"duration_seconds": seconds})
     return matrices
@@ -140,19 +168,6 @@ def _survey(channel: Channel) -> _Survey:
         labels=np.concatenate(labels) if labels else np.empty(0, dtype=np.float32),
         all_weights_are_zero=bool(weights) and not any(weights),
     )
-
-
-def _common_width(surveys: Mapping[str, _Survey]) -> int:
-    """Feature columns of `train`; sparse rows are as wide as the last column that occurs."""
-    width = max((n_features for n_features, _ in surveys["train"].widths), default=0)
-    for name, survey in surveys.items():
-        for n_features, is_sparse in survey.widths:
-            if n_features > width or (n_features < width and not is_sparse):
-                raise ChannelError(
-                    f"channel {name!r} has {n_features} feature columns where 'train' has "
-                    f"{width}; give both the same columns"
-                )
-    return width
 
 
 def _form(surveys: Mapping[str, _Survey], parameters: Mapping[str, Any], scratch: Scratch) -> _Form:
@@ -200,17 +215,26 @@ class _Records:
 
     def batches(self) -> Iterator[dict[str, Any]]:
         """What describes a part of a matrix: data, label and the like."""
-        for batch in self._channel.batches():
+        for batch in self._batches():
             yield {"data": self._features(batch)} | self._facts(batch.labels, batch.weights)
 
     def all_values(self, survey: _Survey) -> xgboost.DMatrix:
         """A matrix that is not quantised."""
-        batches = list(self._channel.batches())
+        batches = list(self._batches())
         parts = [self._features(batch) for batch in batches]
         stack = scipy.sparse.vstack if survey.is_sparse else np.vstack
         weights = [batch.weights for batch in batches if batch.weights is not None]
         facts = self._facts(survey.labels, np.concatenate(weights) if weights else None)
         return xgboost.DMatrix(stack(parts), **facts)
+
+    def _batches(self) -> Iterator[Batch]:
+        is_empty = True
+        for batch in self._channel.batches():
+            is_empty = False
+            yield batch
+        if is_empty:  # on one of several hosts, which takes part all the same
+            no_rows = np.empty((0, self._width), dtype=np.float32)
+            yield Batch(no_rows, labels=np.empty(0, dtype=np.float32))
 
     def _features(self, batch: Batch) -> Any:
         if isinstance(batch.features, SparseRows):

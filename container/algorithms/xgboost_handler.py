@@ -48,6 +48,7 @@ class XGBoostAlgorithm:
         content_types.RECORDIO,
         content_types.NPY,
     )
+    is_distributed = True
     is_fork_safe = True
     is_thread_safe = True
     is_quick = True

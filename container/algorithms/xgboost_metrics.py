@@ -7,7 +7,8 @@ Source: CONTRACT 7.2; which average each name means was read from AWS's XGBoost 
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -31,24 +32,32 @@ _WITH_LENGTH = re.compile(r"(ndcg|map)@\d+-?|(ndcg|map)-", re.ASCII)
 _WITH_POWER = re.compile(r"tweedie-nloglik@1\.\d+", re.ASCII)
 
 
+Gather = Callable[[Any], list[Any]]
+"""Tells all hosts a value that JSON can hold and returns what each told."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Classes:
     """How often each class was right, predicted and there; arrays over all classes."""
 
+    names: Vector
     n_right: Vector
     n_predicted: Vector
     n_actual: Vector
-    is_positive: NDArray[np.bool_]  # class 1, where the classes are 0 and 1
 
     @classmethod
-    def count(cls, labels: Vector, predicted: Vector) -> "_Classes":
-        names = np.union1d(labels, predicted)
+    def count(cls, labels: Vector, predicted: Vector, gather: Gather) -> "_Classes":
+        """Count the records of all hosts."""
+        own_names = np.union1d(labels, predicted)
+
+        def frequency(values: Vector) -> list[int]:
+            return [int((values == name).sum()) for name in own_names]
+
         right = labels[labels == predicted]
-
-        def frequency(values: Vector) -> Vector:
-            return np.array([(values == name).sum() for name in names], dtype=np.float64)
-
-        return cls(frequency(right), frequency(predicted), frequency(labels), names == 1)
+        own = [own_names.tolist(), *map(frequency, (right, predicted, labels))]
+        all_names, *all_counts = (np.concatenate(part) for part in zip(*gather(own), strict=True))
+        names, places = np.unique(all_names, return_inverse=True)
+        return cls(names, *(np.bincount(places, counts, len(names)) for counts in all_counts))
 
     def precision(self) -> Vector:
         return _ratio(self.n_right, self.n_predicted)
@@ -67,7 +76,8 @@ class _Classes:
         return float(self.recall()[self.n_actual > 0].mean())
 
     def of_positive(self, scores: Vector) -> float:
-        return float(scores[self.is_positive].sum())
+        """Of class 1, where the classes are 0 and 1."""
+        return float(scores[self.names == 1].sum())
 
 
 def _ratio(above: Vector, below: Vector) -> Vector:
@@ -90,18 +100,50 @@ _OF_CLASSES: dict[str, Callable[[_Classes], float]] = {
 }
 
 
-def _mean_squared_error(labels: Vector, predicted: Vector) -> float:
-    return float(np.mean((labels - predicted) ** 2))
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """How far predictions are from the labels, and the labels from their mean; sums of squares."""
+
+    n: int
+    mean_label: float
+    spread: float
+    error: float
+
+    @classmethod
+    def sum(cls, labels: Vector, predicted: Vector, gather: Gather) -> "_Values":
+        """Sum over the records of all hosts."""
+        own = cls._of(labels.astype(np.float64), predicted.astype(np.float64))
+        return reduce(cls._joined, (cls(*told) for told in gather(astuple(own))))
+
+    @classmethod
+    def _of(cls, labels: Vector, predicted: Vector) -> "_Values":
+        mean = float(labels.mean()) if labels.size else 0.0
+        spread = float(np.sum((labels - mean) ** 2))
+        return cls(labels.size, mean, spread, float(np.sum((labels - predicted) ** 2)))
+
+    def _joined(self, other: "_Values") -> "_Values":
+        n = self.n + other.n
+        if n == 0:
+            return self
+        # Chan, Golub and LeVeque 1983: differences of large sums of squares would lose digits.
+        distance = other.mean_label - self.mean_label
+        return _Values(
+            n,
+            self.mean_label + distance * other.n / n,
+            self.spread + other.spread + distance**2 * self.n * other.n / n,
+            self.error + other.error,
+        )
+
+    def mean_squared_error(self) -> float:
+        return self.error / self.n
+
+    def r2(self) -> float:
+        return 1 - self.error / self.spread if self.spread else 0.0
 
 
-def _r2(labels: Vector, predicted: Vector) -> float:
-    spread = np.sum((labels - labels.mean()) ** 2)
-    return float(1 - np.sum((labels - predicted) ** 2) / spread) if spread else 0.0
-
-
-_OF_VALUES: dict[str, Callable[[Vector, Vector], float]] = {
-    "mse": _mean_squared_error,
-    "r2": _r2,
+_OF_VALUES: dict[str, Callable[[_Values], float]] = {
+    "mse": _Values.mean_squared_error,
+    "r2": _Values.r2,
 }
 _OURS = frozenset({*_OF_CLASSES, *_OF_VALUES})
 _KNOWN = _MAXIMIZED_BY_XGBOOST | _MINIMIZED_BY_XGBOOST | _OURS
@@ -147,24 +189,28 @@ def check_metrics(metrics: Iterable[str], objective: str | None) -> None:
 
 
 def evaluator(
-    metrics: Sequence[str], objective: str
+    metrics: Sequence[str], objective: str, gather: Gather
 ) -> Callable[[Vector, Any], list[tuple[str, float]]]:
     """The function that XGBoost calls after each round for the metrics that it lacks.
 
-    It is given predictions, `[n_rows]` or `[n_rows, n_classes]`, and the matrix with the labels.
+    It is given predictions, `[n_rows]` or `[n_rows, n_classes]`, and the matrix with the labels,
+    and returns the metrics of the records of all hosts, exactly.
     """
+    of_classes = [metric for metric in metrics if metric in _OF_CLASSES]
+    of_values = [metric for metric in metrics if metric in _OF_VALUES]
 
     def evaluate(predictions: Vector, matrix: Any) -> list[tuple[str, float]]:
         labels = matrix.get_label()
-        classes = None
-        if any(metric in _OF_CLASSES for metric in metrics):
-            classes = _Classes.count(labels, _predicted_classes(predictions, objective))
-        return [
-            (metric, _OF_CLASSES[metric](classes))
-            if classes is not None and metric in _OF_CLASSES
-            else (metric, _OF_VALUES[metric](labels, predictions))
-            for metric in metrics
-        ]
+        if not labels.size:  # of a host without records; the shape differs between versions
+            predictions = labels
+        scores: dict[str, float] = {}
+        if of_classes:
+            classes = _Classes.count(labels, _predicted_classes(predictions, objective), gather)
+            scores |= {metric: _OF_CLASSES[metric](classes) for metric in of_classes}
+        if of_values:
+            values = _Values.sum(labels, predictions, gather)
+            scores |= {metric: _OF_VALUES[metric](values) for metric in of_values}
+        return [(metric, scores[metric]) for metric in metrics]
 
     return evaluate
 

@@ -9,11 +9,12 @@ import numpy as np
 import xgboost
 
 from container.algorithms import xgboost_log
-from container.algorithms.base import TrainedModel, TrainingInput
+from container.algorithms.base import Cluster, TrainedModel, TrainingInput
 from container.algorithms.xgboost_booster import TrainedBooster
 from container.algorithms.xgboost_boosting import Boosting, is_random
+from container.algorithms.xgboost_collective import check_distributable, connected, of_first_host
 from container.algorithms.xgboost_cross_validation import cross_validate
-from container.algorithms.xgboost_data import build_matrices
+from container.algorithms.xgboost_data import build_matrices, survey
 from container.algorithms.xgboost_hyperparameters import XGBoostHyperparameters
 from container.algorithms.xgboost_library import clean_message
 from container.algorithms.xgboost_metrics import check_metrics, evaluator, is_ours
@@ -35,10 +36,12 @@ def fit(job: TrainingInput) -> TrainedModel:
         HyperparameterError: a hyperparameter that the data or the host contradict.
         ChannelError: labels or widths that do not fit.
         TrainingError: XGBoost refused, with its reason.
+        HostError: another host is gone.
         MemoryError: XGBoost was refused memory.
     """
     xgboost_log.forward()
     hyperparameters: XGBoostHyperparameters = job.hyperparameters
+    check_distributable(hyperparameters, job.cluster)
     for name in hyperparameters.without_effect():
         logger.warning("hyperparameter_without_effect", extra={"hyperparameter": name})
     try:
@@ -61,16 +64,19 @@ def _train(job: TrainingInput) -> TrainedBooster:
     metrics = _metrics(hyperparameters)
     parameters = _parameters(job, metrics)
     _refuse_missing_gpu(parameters)
-    boosting = Boosting(
-        job,
-        parameters,
-        evaluate=_evaluator(metrics, hyperparameters),
-        stopping=_stopping(hyperparameters),
-        start=job.checkpoints.resume(_binding(hyperparameters), hyperparameters.num_round),
-    )
-    matrices = build_matrices(job, hyperparameters, parameters)
-    job.interruption.defer()
-    return boosting.run(matrices, hyperparameters.num_round)
+    start = job.checkpoints.resume(_binding(hyperparameters), hyperparameters.num_round)
+    with connected(job.cluster):
+        boosting = Boosting(
+            job,
+            parameters,
+            evaluate=_evaluator(metrics, hyperparameters, job.cluster),
+            stopping=_stopping(hyperparameters),
+            start=of_first_host(start, job.cluster),
+        )
+        surveys = survey(job, hyperparameters)
+        matrices = build_matrices(job, surveys, hyperparameters, parameters)
+        job.interruption.defer()
+        return boosting.run(matrices, hyperparameters.num_round)
 
 
 def _metrics(hyperparameters: XGBoostHyperparameters) -> list[str]:
@@ -115,9 +121,12 @@ def _refuse_missing_gpu(parameters: Mapping[str, Any]) -> None:
         )
 
 
-def _evaluator(metrics: list[str], hyperparameters: XGBoostHyperparameters) -> Any:
+def _evaluator(
+    metrics: list[str], hyperparameters: XGBoostHyperparameters, cluster: Cluster
+) -> Any:
     ours = [metric for metric in metrics if is_ours(metric)]
-    return evaluator(ours, hyperparameters.objective or "reg:squarederror") if ours else None
+    objective = hyperparameters.objective or "reg:squarederror"
+    return evaluator(ours, objective, cluster.gather) if ours else None
 
 
 def _stopping(hyperparameters: XGBoostHyperparameters) -> EarlyStopping | None:

@@ -423,14 +423,6 @@ def test_job_bad_weights_are_named(tree: Tree, weights: str, message: str) -> No
     assert message in tree.failure
 
 
-def test_job_several_hosts_are_refused(cancer: Tree) -> None:
-    """C-024: before several hosts can work together, none of them trains alone."""
-    cancer.configure("resourceconfig.json", {"current_host": "a", "hosts": ["a", "b"]})
-
-    assert job.main(cancer.environ) == 1
-    assert "names 2 hosts (a, b)" in cancer.failure
-
-
 @pytest.mark.parametrize("metric", ["f1", "accuracy", "nonsense", "validation:auc:x"])
 def test_job_watched_metric_never_fails_the_job(cancer: Tree, metric: str) -> None:
     """C-013: one that is known is computed, another is ignored with a warning."""

@@ -14,9 +14,10 @@ import xgboost
 
 from container.algorithms import xgboost_log
 from container.algorithms.base import TrainingInput
-from container.algorithms.xgboost_data import build_matrices
+from container.algorithms.xgboost_data import build_matrices, survey
 from container.algorithms.xgboost_hyperparameters import XGBoostHyperparameters
 from container.codecs.base import Batch, SparseRows
+from train.cluster import OneHost
 
 N_ROWS = 20_000
 SPARSE_SHARE = 0.3
@@ -75,6 +76,7 @@ def job(tmp_path: Path) -> Callable[..., TrainingInput]:
         return SimpleNamespace(
             channels={channel.name: channel for channel in channels},
             scratch=Scratch(memory_bytes, tmp_path, has_disk),
+            cluster=OneHost("localhost"),
         )
 
     return make
@@ -85,7 +87,8 @@ PARAMETERS = {"objective": "binary:logistic", "nthread": 2, "max_depth": 4}
 
 
 def _matrices(job: TrainingInput, **parameters: Any) -> dict[str, xgboost.DMatrix]:
-    return build_matrices(job, HYPERPARAMETERS, PARAMETERS | parameters)
+    surveys = survey(job, HYPERPARAMETERS)
+    return build_matrices(job, surveys, HYPERPARAMETERS, PARAMETERS | parameters)
 
 
 def _trees(matrices: dict[str, xgboost.DMatrix]) -> list[str]:

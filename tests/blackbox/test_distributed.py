@@ -1,0 +1,328 @@
+"""`train` on several hosts: processes on loopback addresses, containers on a network."""
+
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xgboost
+
+from local_test.backends import Backend
+from local_test.datasets import CONTENT_TYPE, TabularDataset
+from local_test.hosts import RunningHosts, lay_out
+from local_test.ml_tree import MlTree
+from local_test.outcomes import FinishedRun
+
+# One thread: the hosts of a test share the processors of one machine.
+CLASSIFIER = {"objective": "binary:logistic", "num_round": "5", "max_depth": "3", "nthread": "1"}
+ENDLESS = CLASSIFIER | {"num_round": "1000000"}
+LIMIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job that ran to its end on all hosts; lists in the order of the hosts."""
+
+    trees: Mapping[str, MlTree]
+    runs: Mapping[str, FinishedRun]
+
+    @property
+    def exit_codes(self) -> list[int]:
+        return [run.exit_code for run in self.runs.values()]
+
+    @property
+    def reasons(self) -> list[str | None]:
+        return [tree.failure_reason() for tree in self.trees.values()]
+
+    @property
+    def model_files(self) -> list[tuple[str, ...]]:
+        return [tree.model_files() for tree in self.trees.values()]
+
+    @property
+    def output(self) -> str:
+        return "\n".join(f"{host}:\n{run.output}" for host, run in self.runs.items())
+
+    def metric_lines(self) -> list[list[str]]:
+        return [re.findall(r"^\[\d+\]\t.*", run.output, re.M) for run in self.runs.values()]
+
+
+class Job:
+    """A job on several hosts, not yet started. Its channels are changed before `lay_out`."""
+
+    def __init__(self, backend: Backend, root: Path) -> None:
+        self.backend = backend
+        self.ml = MlTree(root / "ml").create()
+        self._root = root
+        self.trees: dict[str, MlTree] = {}
+
+    def lay_out(self, n_hosts: int, hyperparameters: Mapping[str, str] = CLASSIFIER) -> None:
+        self.ml.write_hyperparameters(hyperparameters)
+        names = self.backend.host_names(n_hosts)
+        self.trees = lay_out(self.ml, names, self._root / "hosts")
+
+    def tree(self, index: int) -> MlTree:
+        return list(self.trees.values())[index]
+
+    def start(self, **environment: str) -> RunningHosts:
+        return self.backend.start_training_on_hosts(self.trees, environment=environment)
+
+    def run(self, **environment: str) -> Finished:
+        with self.start(**environment) as running:
+            return Finished(self.trees, running.finish(LIMIT_SECONDS))
+
+
+@pytest.fixture
+def job(backend: Backend, tmp_path: Path, cancer: TabularDataset) -> Job:
+    """The breast cancer set in four files that are dealt out, the validation set on every host."""
+    job = Job(backend, tmp_path)
+    write_train(job, [b"".join(part) for part in deal(cancer.train, 4)])
+    job.ml.write_channel(
+        "validation", {"validation.csv": cancer.validation}, content_type=CONTENT_TYPE
+    )
+    return job
+
+
+def deal(records: bytes, n_parts: int) -> list[list[bytes]]:
+    lines = records.splitlines(keepends=True)
+    return [lines[index::n_parts] for index in range(n_parts)]
+
+
+def write_train(job: Job, parts: Iterable[bytes], *, distribution: str = "ShardedByS3Key") -> None:
+    files = {f"part-{index}.csv": part for index, part in enumerate(parts)}
+    job.ml.write_channel("train", files, content_type=CONTENT_TYPE, distribution=distribution)
+
+
+def booster_of(tree: MlTree) -> xgboost.Booster:
+    return xgboost.Booster(model_file=bytearray((tree.model_dir / "xgboost-model").read_bytes()))
+
+
+Alone = Callable[..., MlTree]
+
+
+@pytest.fixture
+def alone(backend: Backend, tmp_path: Path) -> Alone:
+    """Train on one host with all of these records, and return its tree."""
+
+    def train(records: bytes, validation: bytes, hyperparameters: Mapping[str, str]) -> MlTree:
+        ml = MlTree(tmp_path / "alone").create()
+        ml.write_hyperparameters(hyperparameters)
+        ml.write_channel("train", {"train.csv": records}, content_type=CONTENT_TYPE)
+        ml.write_channel("validation", {"v.csv": validation}, content_type=CONTENT_TYPE)
+        run = backend.run_training(ml, timeout_seconds=LIMIT_SECONDS)
+        assert run.exit_code == 0, run.output
+        (ml.root / "metrics").write_text("\n".join(re.findall(r"^\[\d+\]\t.*", run.output, re.M)))
+        return ml
+
+    return train
+
+
+def numbers(lines: Iterable[str]) -> np.ndarray:
+    return np.array([[float(n) for n in re.findall(r":([-\d.e]+)", line)] for line in lines])
+
+
+def test_shards_make_the_model_of_the_whole(
+    job: Job, alone: Alone, cancer: TabularDataset, features: np.ndarray
+) -> None:
+    """C-023, C-024, C-025: three hosts, two with shards and one without any, one model.
+
+    Metrics of XGBoost's and of ours are those of one host with all records; one host tells them,
+    and saves.
+    """
+    hyperparameters = CLASSIFIER | {"eval_metric": "logloss,accuracy,balanced_accuracy,mse,r2"}
+    write_train(job, [b"".join(part) for part in deal(cancer.train, 2)])
+    job.lay_out(3, hyperparameters)
+
+    finished = job.run()
+
+    assert finished.exit_codes == [0, 0, 0], finished.output
+    assert finished.reasons == [None] * 3
+    assert finished.model_files == [("byoa-manifest.json", "xgboost-model"), (), ()]
+    first, *others = finished.metric_lines()
+    assert (len(first), others) == (5, [[], []])
+    whole = alone(cancer.train, cancer.validation, hyperparameters)
+    expected = (whole.root / "metrics").read_text().splitlines()
+    # Bins are cut from each host's own sketch: not quite where one host would cut them.
+    np.testing.assert_allclose(numbers(first), numbers(expected), atol=0.03)
+    np.testing.assert_allclose(
+        booster_of(job.tree(0)).predict(xgboost.DMatrix(features)),
+        booster_of(whole).predict(xgboost.DMatrix(features)),
+        atol=0.15,
+    )
+
+
+def test_replicas_count_as_many_times(
+    job: Job, alone: Alone, cancer: TabularDataset, features: np.ndarray
+) -> None:
+    """A replicated channel is not divided: two hosts learn from every record twice."""
+    write_train(job, [cancer.train], distribution="FullyReplicated")
+    job.lay_out(2)
+
+    finished = job.run()
+
+    assert finished.exit_codes == [0, 0], finished.output
+    doubled = alone(2 * cancer.train, cancer.validation, CLASSIFIER)
+    np.testing.assert_allclose(
+        booster_of(job.tree(0)).predict(xgboost.DMatrix(features)),
+        booster_of(doubled).predict(xgboost.DMatrix(features)),
+        atol=1e-5,
+    )
+
+
+def test_early_stopping_stops_all_hosts_in_the_same_round(job: Job, cancer: TabularDataset) -> None:
+    """C-024: each host has other records to watch, and yet they stop together; again and again."""
+    job.ml.write_channel(
+        "validation",
+        {f"{index}.csv": b"".join(part) for index, part in enumerate(deal(cancer.validation, 2))},
+        content_type=CONTENT_TYPE,
+        distribution="ShardedByS3Key",
+    )
+    hyperparameters = ENDLESS | {"early_stopping_rounds": "3", "eval_metric": "logloss,f1"}
+
+    for _ in range(2):  # C-040: the port of the job before is free again
+        job.lay_out(2, hyperparameters)
+        finished = job.run()
+
+        assert finished.exit_codes == [0, 0], finished.output
+        manifest = json.loads((job.tree(0).model_dir / "byoa-manifest.json").read_text())
+        assert len(finished.metric_lines()[0]) == manifest["model"]["best_iteration"] + 1 + 3
+
+
+def test_all_hosts_resume_from_the_checkpoint_of_the_first(job: Job) -> None:
+    """C-032: also where the others have lost theirs; the model is that of the unbroken run."""
+    random = CLASSIFIER | {"subsample": "0.5", "eval_metric": "logloss,accuracy"}
+    models = []
+    for rounds in (["9"], ["4", "9"]):
+        job.lay_out(2, random)
+        for n_rounds in rounds:
+            for tree in job.trees.values():
+                tree.empty_outputs()
+                tree.write_hyperparameters(random | {"num_round": n_rounds})
+            finished = job.run()
+            assert finished.exit_codes == [0, 0], finished.output
+        models.append((job.tree(0).model_dir / "xgboost-model").read_bytes())
+
+    assert [line.partition("]")[0] for line in finished.metric_lines()[0]] == [
+        f"[{n}" for n in range(4, 9)
+    ]
+    assert list(job.tree(1).checkpoints_dir.iterdir()) == []
+    assert models[0] == models[1]
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"x.csv": b"1,2\n0,oops\n"}, "file 'x.csv': line 2, column 2"),
+        ({"x.csv": b"1,2\n0,3\n"}, "has 1 feature columns on host"),
+        ({"x.csv": b"7" + b",1" * 30 + b"\n"}, "label 7 does not fit"),
+    ],
+)
+def test_bad_data_on_one_host_fail_the_job_on_all(
+    job: Job, files: dict[str, bytes], reason: str
+) -> None:
+    """C-027, C-028: every failure file names the host and what is wrong there."""
+    job.lay_out(3)
+    job.tree(1).write_channel("train", files, content_type=CONTENT_TYPE)
+
+    finished = job.run()
+
+    assert finished.exit_codes == [1, 1, 1], finished.output
+    assert len(set(finished.reasons)) == 1
+    assert reason in str(finished.reasons[0])
+    assert repr(list(job.trees)[1]) in str(finished.reasons[0])
+    assert finished.model_files == [()] * 3
+    assert max(run.duration_seconds for run in finished.runs.values()) < 30
+
+
+def test_job_without_any_records_fails_on_all_hosts(job: Job) -> None:
+    """C-025: a host without records is fine; none with any is not."""
+    write_train(job, [b""])
+    job.lay_out(2)
+
+    finished = job.run()
+
+    assert finished.exit_codes == [1, 1]
+    assert "channel 'train' holds no records on any of 2 hosts" in str(finished.reasons[0])
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_killed_host_ends_the_job_with_its_name(job: Job, killed: int) -> None:
+    """C-027: in the middle of a round nobody waits for it, neither for the first nor another."""
+    job.lay_out(3, ENDLESS)
+    name = list(job.trees)[killed]
+
+    with job.start() as running:
+        next(iter(running.programs.values())).wait_for_output("[3]\t", LIMIT_SECONDS)
+        running.programs.pop(name).close()  # kills it, and what it started
+        killed_at = time.monotonic()
+        codes = [program.wait(LIMIT_SECONDS) for program in running.programs.values()]
+
+    assert codes == [1, 1]
+    assert time.monotonic() - killed_at < LIMIT_SECONDS
+    for host, tree in job.trees.items():
+        if host != name:
+            assert f"host '{name}' is gone" in str(tree.failure_reason())
+        assert tree.model_files() == ()
+
+
+def test_frozen_host_ends_the_job_with_its_name(job: Job) -> None:
+    """C-027: a host that neither ends nor works is not waited for, either."""
+    job.lay_out(2, ENDLESS)
+    name = list(job.trees)[1]
+
+    with job.start() as running:
+        first, second = running.programs.values()
+        first.wait_for_output("[3]\t", LIMIT_SECONDS)
+        for process_id in second.process_ids():
+            os.kill(process_id, signal.SIGSTOP)
+        assert first.wait(LIMIT_SECONDS) == 1
+
+    assert f"host '{name}' is gone: no sign of life for 30 s" in str(job.tree(0).failure_reason())
+
+
+def test_sigterm_leaves_the_model_of_the_finished_rounds(job: Job, features: np.ndarray) -> None:
+    """C-029: hosts of a spot job are stopped at once; they stop in the same round."""
+    job.lay_out(2, ENDLESS)
+
+    with job.start() as running:
+        first, second = running.programs.values()
+        first.wait_for_output("[3]\t", LIMIT_SECONDS)
+        first.terminate()
+        time.sleep(0.5)  # not quite at once
+        second.terminate()
+        codes = [first.wait(LIMIT_SECONDS), second.wait(LIMIT_SECONDS)]
+
+    assert codes == [143, 143], first.output() + second.output()
+    assert [tree.model_files() for tree in job.trees.values()] == [
+        ("byoa-manifest.json", "xgboost-model"),
+        (),
+    ]
+    assert np.isfinite(booster_of(job.tree(0)).predict(xgboost.DMatrix(features))).all()
+    assert job.tree(0).failure_reason() is None
+
+
+def test_missing_host_is_named(job: Job) -> None:
+    """C-023: hosts are waited for, but not for ever."""
+    job.lay_out(2)
+    missing = list(job.trees)[1]
+    del job.trees[missing]
+
+    finished = job.run(BYOA_HOSTS_TIMEOUT="3")
+
+    assert finished.exit_codes == [1]
+    assert f"'{missing}'" in str(finished.reasons[0])
+
+
+def test_what_one_host_alone_can_do_is_refused(job: Job) -> None:
+    """C-014: before any data is read, with what to use instead."""
+    job.lay_out(2, CLASSIFIER | {"tree_method": "exact"})
+
+    finished = job.run()
+
+    assert finished.exit_codes == [1, 1]
+    assert "'exact' does not work on 2 hosts; use hist or approx" in str(finished.reasons[0])
