@@ -120,6 +120,8 @@ def test_blocks_that_no_helper_takes_are_the_callers() -> None:
         if threading.current_thread().name == "row-blocks":
             is_busy.set()
             assert may_go_on.wait(10)
+        else:  # not so quick that nothing is left for the helper
+            assert is_busy.wait(10)
 
     other = threading.Thread(target=helpers.predict, args=(SpyModel(wait), FEATURES))
     other.start()
