@@ -44,8 +44,8 @@ _HEARTBEAT_SECONDS = 1.0
 _MAX_CONNECTIONS = 4096
 _FIRST_REQUEST_SECONDS = 30.0
 _ACCEPT_PAUSE_SECONDS = 0.5
-# Statuses that gunicorn's own table of reasons lacks.
-_REASONS = {status: HTTPStatus(status).phrase for status in (406, 424, 507)}
+# gunicorn's own table of reasons has only some.
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
 # Held back by `serve.arbiter` while a worker is being born.
 LEAVE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
@@ -92,8 +92,10 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
             self.transport.close()
 
     def eof_received(self) -> bool:
-        """Keep the connection open for the answer, if one is owed."""
+        """Keep the connection open for the answer, if one is owed: not for half a request."""
         self._has_ended = True
+        if self._body_receiver is not None and not self._body_receiver._complete:
+            return False
         is_owed = self.n_running > 0 or self._current_request is not None
         if is_owed:  # unless that request is just over
             self.worker.loop.call_later(_CLOSING_SECONDS, self._close_unless_running)

@@ -77,7 +77,7 @@ class RequestBodies:
         Raises:
             UnsupportedContentEncodingError, MalformedPayloadError, PayloadTooLargeError
         """
-        if content_encoding in ("", "identity"):
+        if not body or content_encoding in ("", "identity"):
             return body
         if content_encoding not in ("gzip", "x-gzip"):
             raise UnsupportedContentEncodingError(content_encoding)

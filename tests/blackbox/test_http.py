@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from local_test.backends import Backend
 from local_test.datasets import TabularDataset
 from local_test.invoke import invoke, ping
 from local_test.programs import RunningServer
+from tests.blackbox.conftest import Trained
 
 CORPUS = Path(__file__).parents[1] / "corpus" / "http"
 CASES = sorted(CORPUS.glob("*.http"))
@@ -94,6 +96,21 @@ def test_client_that_closes_its_side_gets_its_answer(
 
     assert received.startswith(b"HTTP/1.1 200")
     assert was_closed
+
+
+def test_uploads_that_are_given_up_hold_nothing_up(
+    backend: Backend, trained: Trained, cancer: TabularDataset
+) -> None:
+    """C-062: nobody waits for the rest of a body whose client has gone, declared or chunked."""
+    forms = (b"Content-Length: 100\r\n\r\n1,2", b"Transfer-Encoding: chunked\r\n\r\n64\r\n1,2")
+    with backend.start_server(trained.ml) as server:
+        for form in forms * 5:
+            with _connect(server) as client:
+                client.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\n" + form)
+                time.sleep(0.05)  # so that the body is waited for when the connection closes
+        assert invoke(server.url, cancer.payload).status == 200
+
+        assert server.stop().duration_seconds < 10
 
 
 def test_client_that_asks_first_is_refused_at_once(server: RunningServer) -> None:

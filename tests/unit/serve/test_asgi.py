@@ -37,9 +37,10 @@ def test_body_in_many_parts_is_one_body(client: Client) -> None:
     )
 
 
-def test_empty_body_gives_204(client: Client) -> None:
+@pytest.mark.parametrize("encoding", [{}, {"Content-Encoding": "gzip"}])
+def test_empty_body_gives_204(client: Client, encoding: dict[str, str]) -> None:
     """C-058."""
-    assert client.request("POST", "/invocations", b"", CSV).status == 204
+    assert client.request("POST", "/invocations", b"", CSV | encoding).status == 204
 
 
 @pytest.mark.parametrize(
