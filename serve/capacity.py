@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -42,11 +43,14 @@ class Capacity:
         future: asyncio.Future[T] = loop.create_future()
         self._n_in_hand += 1
         future.add_done_callback(self._done)
-        self._work.put(lambda: _settle(loop, future, work))
+        self._work.put(partial(_settle, loop, future, work))
         if self._n_started < min(self._n_threads, self._n_in_hand):
             self._n_started += 1
             threading.Thread(target=self._serve, daemon=True, name="invocation").start()
-        return await future
+        try:
+            return await future
+        finally:
+            del future  # else its exception, whose traceback holds this frame, would hold itself
 
     def _done(self, _: object) -> None:
         self._n_in_hand -= 1
@@ -65,12 +69,17 @@ def _settle(
     try:
         result = work()
     except BaseException as error:  # noqa: BLE001 - also SystemExit: it is the request that ends
-        # A future takes neither what would end the process nor what would end a generator.
-        is_plain = isinstance(error, Exception) and not isinstance(error, StopIteration)
-        failure = error if is_plain else RuntimeError(f"{error!r} was raised")
-        _tell(loop, future, None, failure)
+        _tell(loop, future, None, _as_plain(error))
     else:
         _tell(loop, future, result, None)
+    del future  # as in `run`
+
+
+def _as_plain(error: BaseException) -> Exception:
+    """A future takes neither what would end the process nor what would end a generator."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    return RuntimeError(f"{error!r} was raised")
 
 
 def _tell(

@@ -76,6 +76,8 @@ class Observer:
             logs.write(logger, "invocation", facts)
         else:
             logger.error("invocation", extra=facts, exc_info=seen.error)
+        # Its traceback holds the frames that hold the body and `seen`, up to 100 MB in a circle.
+        seen.error = None
 
 
 def _milliseconds(seconds: float) -> float:

@@ -54,11 +54,14 @@ class Helpers:
         try:
             predicted = [blocks[0]()]
             for future, block in zip(futures, blocks[1:], strict=True):
-                # What no helper has begun, because they are at somebody else's, is done here.
-                predicted.append(block() if future.cancel() else future.result())
+                try:
+                    # What no helper has begun, since they are at somebody else's, is done here.
+                    predicted.append(block() if future.cancel() else future.result())
+                finally:
+                    del future  # its exception, whose traceback holds this frame, would stay
         finally:
-            for future in futures:
-                future.cancel()
+            while futures:
+                futures.pop().cancel()
         return np.concatenate(predicted)
 
     def _serve(self) -> None:
@@ -73,6 +76,7 @@ def _settle(future: "Future[Floats]", block: Callable[[], Floats]) -> None:
         future.set_result(block())
     except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
         future.set_exception(error)
+        del future  # as above
 
 
 @cache

@@ -1,0 +1,303 @@
+"""A server under more load than it can take, and under bodies as large as they may be."""
+
+import gzip
+import json
+import socket
+import statistics
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from local_test.backends import Backend
+from local_test.datasets import TabularDataset
+from local_test.invoke import Response, invoke, ping
+from local_test.ml_tree import MlTree
+from local_test.programs import RunningServer
+from tests.blackbox.conftest import Trained
+from tests.blackbox.processes import peak_bytes, resident_bytes, workers_of
+
+ONE_WORKER = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
+GZIP = {"Content-Encoding": "gzip"}
+
+SLEEPER = """
+import time
+def model_fn(model_dir):
+    return None
+def transform_fn(model, input_data, content_type, accept):
+    time.sleep(float(input_data))
+    return input_data, "text/plain"
+"""
+
+
+def _sleeper(tmp_path: Path) -> MlTree:
+    ml = MlTree(tmp_path / "sleeper").create()
+    (ml.model_dir / "code").mkdir()
+    (ml.model_dir / "code" / "inference.py").write_text(SLEEPER)
+    return ml
+
+
+@dataclass
+class Load:
+    """Clients that send one request after the other, and somebody who watches the ping."""
+
+    url: str
+    send: Callable[[str], Response]
+    answers: list[tuple[float, Response]] = field(default_factory=list)
+    broken: list[BaseException] = field(default_factory=list)
+    ping_seconds: list[float] = field(default_factory=list)
+    connect_seconds: list[float] = field(default_factory=list)
+
+    def run(self, *, n_clients: int, seconds: float) -> None:
+        over = threading.Event()
+        with ThreadPoolExecutor(n_clients + 1) as threads:
+            watching = threads.submit(self._watch, over)
+            clients = [threads.submit(self._client, over) for _ in range(n_clients)]
+            time.sleep(seconds)
+            over.set()
+            for thread in (watching, *clients):
+                thread.result()
+
+    def of_status(self, status: int) -> list[tuple[float, Response]]:
+        return [(seconds, reply) for seconds, reply in self.answers if reply.status == status]
+
+    def _client(self, over: threading.Event) -> None:
+        while not over.is_set():
+            started = time.monotonic()
+            try:
+                reply = self.send(self.url)
+            except (OSError, HTTPException) as error:
+                self.broken.append(error)
+                continue
+            self.answers.append((time.monotonic() - started, reply))
+            if reply.status == 503:
+                time.sleep(0.05)  # a client that comes again, sooner than it was told to
+
+    def _watch(self, over: threading.Event) -> None:
+        host, port = self.url.removeprefix("http://").split(":")
+        while not over.is_set():
+            started = time.monotonic()
+            socket.create_connection((host, int(port)), timeout=2).close()
+            self.connect_seconds.append(time.monotonic() - started)
+            started = time.monotonic()
+            assert ping(self.url).status == 200
+            self.ping_seconds.append(time.monotonic() - started)
+            time.sleep(0.05)
+
+
+def test_overload_is_refused_at_once_and_the_rest_is_answered(
+    backend: Backend, tmp_path: Path
+) -> None:
+    """C-045, C-048, PITFALLS 106: 20 times as many clients as are let in, each tireless."""
+    environment = ONE_WORKER | {"BYOA_MAX_WAITING": "4"}
+    with backend.start_server(_sleeper(tmp_path), environment=environment) as server:
+        (worker,) = workers_of(server)
+        invoke(server.url, b"0", content_type="text/plain")
+        before = resident_bytes(worker)
+        load = Load(server.url, lambda url: invoke(url, b"0.05", content_type="text/plain"))
+        load.run(n_clients=100, seconds=6)
+        grown = resident_bytes(worker) - before
+        assert workers_of(server) == [worker]
+        assert invoke(server.url, b"0", content_type="text/plain").status == 200
+
+    accepted, refused = load.of_status(200), load.of_status(503)
+    assert load.broken == []
+    assert len(accepted) + len(refused) == len(load.answers)
+    # 50 ms each, one after the other; the machine may be busy, too.
+    assert len(accepted) > 40
+    assert len(refused) > len(accepted)
+    # Five before it and its own: no accepted one waits longer, but for what the machine does.
+    assert statistics.quantiles([s for s, _ in accepted], n=100)[98] < 5 * 0.05 * 6
+    assert {reply.headers["Retry-After"] for _, reply in refused} == {"1"}
+    assert {json.loads(reply.body)["error"]["code"] for _, reply in refused} == {"overloaded"}
+    assert max(load.ping_seconds) < 2
+    assert statistics.quantiles(load.connect_seconds, n=100)[98] < 0.25
+    assert grown < 30e6
+
+
+def test_large_bodies_over_the_limit_are_refused_and_the_ping_is_green(
+    backend: Backend, trained: Trained, cancer: TabularDataset, features: np.ndarray
+) -> None:
+    """C-045, C-048, PITFALLS 106: the same with real predictions of 4,560 records each."""
+    body = cancer.payload * 40
+    environment = ONE_WORKER | {"BYOA_MAX_WAITING": "0", "BYOA_THREADS": "1"}
+    with backend.start_server(trained.ml, environment=environment) as server:
+        load = Load(server.url, lambda url: invoke(url, body))
+        load.run(n_clients=20, seconds=5)
+        (worker,) = workers_of(server)
+        peak = peak_bytes(worker)
+
+    accepted, refused = load.of_status(200), load.of_status(503)
+    assert load.broken == []
+    assert len(accepted) + len(refused) == len(load.answers)
+    assert len(accepted) > 5
+    assert len(refused) > 5
+    expected = np.tile(trained.expected(features), 40)
+    for answer in {reply.body for _, reply in accepted}:
+        np.testing.assert_allclose(np.array(answer.split(), dtype=np.float32), expected, atol=1e-6)
+    assert max(load.ping_seconds) < 2
+    assert statistics.quantiles(load.connect_seconds, n=100)[98] < 0.25
+    assert peak < 400e6
+
+
+@pytest.mark.slow
+def test_invocation_may_take_longer_than_a_default_timeout(
+    backend: Backend, tmp_path: Path
+) -> None:
+    """C-049: gunicorn gives up on a worker after 30 s, proxies after 60; here 60 is the setting."""
+    with backend.start_server(_sleeper(tmp_path), environment=ONE_WORKER) as server:
+        (worker,) = workers_of(server)
+        reply = invoke(server.url, b"32", content_type="text/plain")
+
+        assert (reply.status, reply.body) == (200, b"32")
+        assert workers_of(server) == [worker]
+
+
+def test_invocation_over_the_configured_time_is_503_and_its_worker_replaced(
+    backend: Backend, tmp_path: Path
+) -> None:
+    """C-049, C-063: one that hangs does not take the server with it."""
+    environment = ONE_WORKER | {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "1"}
+    with backend.start_server(_sleeper(tmp_path), environment=environment) as server:
+        started = time.monotonic()
+        hanging = invoke(server.url, b"3600", content_type="text/plain")
+        seconds = time.monotonic() - started
+        deadline = time.monotonic() + 20
+        again = hanging
+        while again.status != 200 and time.monotonic() < deadline:
+            try:
+                again = invoke(server.url, b"0", content_type="text/plain", timeout_seconds=5)
+            except (OSError, HTTPException):
+                time.sleep(0.1)
+        assert server.stop().exit_code == 0
+
+    assert hanging.status == 503
+    assert "SAGEMAKER_MODEL_SERVER_TIMEOUT" in hanging.text
+    assert seconds < 5
+    assert again.status == 200
+
+
+def test_largest_body_of_batch_transform_fits(
+    backend: Backend, trained: Trained, cancer: TabularDataset, features: np.ndarray
+) -> None:
+    """C-050: 100 MiB, every record answered, in memory of a few times the body."""
+    n_copies = 100 * 2**20 // len(cancer.payload)
+    body = cancer.payload * n_copies
+    with backend.start_server(trained.ml, environment=ONE_WORKER) as server:
+        reply = invoke(server.url, body)
+        over = invoke(server.url, bytes(100 * 2**20 + 1))
+        peak = peak_bytes(workers_of(server)[0])
+
+    assert reply.status == 200
+    answers = reply.body.split()
+    assert len(answers) == 114 * n_copies
+    some = np.array(answers[:114] + answers[-114:], dtype=np.float32)
+    np.testing.assert_allclose(some, np.tile(trained.expected(features), 2), atol=1e-6)
+    assert over.status == 413
+    assert peak < 4 * 100 * 2**20
+
+
+def test_compressed_body_is_read(
+    server: RunningServer, trained: Trained, cancer: TabularDataset, features: np.ndarray
+) -> None:
+    """Content-Encoding: gzip, small and large, whole and in members."""
+    members = gzip.compress(cancer.payload[:5000]) + gzip.compress(cancer.payload[5000:])
+    for body in (gzip.compress(cancer.payload), members):
+        reply = invoke(server.url, body, headers=GZIP)
+        assert reply.status == 200
+        predicted = np.array(reply.text.split(), dtype=np.float32)
+        np.testing.assert_allclose(predicted, trained.expected(features), atol=1e-6)
+    large = invoke(server.url, gzip.compress(cancer.payload * 500), headers=GZIP)
+    assert large.body.count(b"\n") == 114 * 500
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status"),
+    [
+        (b"1,2\n", "gzip", 400),
+        (gzip.compress(b"1,2\n" * 100)[:-5], "gzip", 400),
+        (gzip.compress(gzip.compress(b"1,2\n")), "gzip", 400),
+        (b"1,2\n", "br", 415),
+        (gzip.compress(b"1,2\n"), "gzip, gzip", 415),
+        (zlib.compress(b"1,2\n"), "deflate", 415),
+    ],
+    ids=["no-gzip", "cut", "twice", "brotli", "list", "deflate"],
+)
+def test_encoding_that_cannot_be_undone_is_refused(
+    server: RunningServer, body: bytes, encoding: str, status: int
+) -> None:
+    """PITFALLS 71: with what may be sent instead."""
+    reply = invoke(server.url, body, headers={"Content-Encoding": encoding})
+
+    assert reply.status == status
+    assert set(json.loads(reply.body)["error"]) == {"code", "message", "request_id"}
+
+
+def test_gzip_bombs_do_not_fill_the_memory(
+    backend: Backend, trained: Trained, cancer: TabularDataset
+) -> None:
+    """PITFALLS 71: 2 MB that unpack to 2 GB, six at a time; 413 at the limit of a body."""
+    bomb = zlib.compressobj(9, wbits=31)
+    zeros = b"0," * 2**19
+    body = b"".join([*(bomb.compress(zeros) for _ in range(2048)), bomb.flush()])
+    environment = ONE_WORKER | {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "20"}
+    with backend.start_server(trained.ml, environment=environment) as server:
+        with ThreadPoolExecutor(6) as clients:
+            replies = list(clients.map(lambda _: invoke(server.url, body, headers=GZIP), range(12)))
+        (worker,) = workers_of(server)
+        peak = peak_bytes(worker)
+        assert invoke(server.url, cancer.payload).status == 200
+
+    assert len(body) < 4e6
+    assert {reply.status for reply in replies} == {413}
+    assert "SAGEMAKER_MAX_PAYLOAD_IN_MB" in replies[0].text
+    assert peak < 250e6
+
+
+def test_slow_bodies_are_given_up(backend: Backend, trained: Trained) -> None:
+    """PITFALLS 77, 78: a byte now and then holds a place no longer than an invocation may take."""
+    environment = ONE_WORKER | {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "2"}
+    with backend.start_server(trained.ml, environment=environment) as server:
+        clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
+        for client in clients:
+            client.sendall(
+                b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+                b"Content-Type: text/csv\r\n\r\n1"
+            )
+        started = time.monotonic()
+        while time.monotonic() - started < 1.5:
+            time.sleep(0.25)
+            for client in clients:
+                client.sendall(b",1")
+        assert ping(server.url).status == 200
+        answers = []
+        for client in clients:
+            client.settimeout(10)
+            answers.append(client.recv(65536))
+            client.close()
+
+    assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in answers)
+    assert all(b"SAGEMAKER_MODEL_SERVER_TIMEOUT" in answer for answer in answers)
+
+
+def test_many_idle_connections_leave_room(server: RunningServer, cancer: TabularDataset) -> None:
+    """PITFALLS 86: 500 that are kept alive and say nothing."""
+    clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(500)]
+    try:
+        for client in clients:
+            client.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+        for client in clients:
+            client.settimeout(10)
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        assert ping(server.url).status == 200
+        assert invoke(server.url, cancer.payload).status == 200
+    finally:
+        for client in clients:
+            client.close()
