@@ -31,8 +31,9 @@ bench: venv ## measure this server beside its peers (QUICK=1: in 3 minutes; BENC
 bench-train: venv ## measure CSV to a trained model beside pandas and AWS's way (BENCH=--help: more)
 	@.venv/bin/python -m benchmarks.training $(BENCH)
 
-contract: venv ## regenerate docs/contract.md from the rules and the tests
-	@.venv/bin/python scripts/contract_table.py
+contract: venv ## regenerate docs/contract.md and docs/settings.md from code, rules and tests
+	@.venv/bin/python -m scripts.contract_table
+	@.venv/bin/python -m scripts.settings_table
 
 lock: venv ## regenerate requirements/*.txt from requirements/*.in
 	@scripts/lock.sh

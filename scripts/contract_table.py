@@ -4,9 +4,7 @@ The rules are in docs/contract_rules.toml; which tests show a rule is said nowhe
 docstrings, by its number.
 """
 
-import argparse
 import ast
-import difflib
 import re
 import sys
 import tomllib
@@ -16,10 +14,12 @@ from dataclasses import dataclass, fields
 from itertools import groupby
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from scripts import generated_page
+from scripts.generated_page import ROOT, PageError
+
 RULES_FILE = Path("docs", "contract_rules.toml")
 TABLE_FILE = Path("docs", "contract.md")
-COMMAND = ".venv/bin/python scripts/contract_table.py"
+COMMAND = ".venv/bin/python -m scripts.contract_table"
 
 STRENGTHS = ("MUST", "SHOULD", "CHOICE")
 MAX_TEXT_CHARACTERS = 110
@@ -41,7 +41,7 @@ plain processes and at containers of the built image.
 """
 
 
-class ContractTableError(Exception):
+class ContractTableError(PageError):
     """The rules and the tests do not fit together; the message has one line a problem."""
 
 
@@ -204,29 +204,14 @@ def _row(rule: Rule, tests: Sequence[str]) -> str:
 
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """Write the table, or with `--check` compare it, and return the exit code."""
-    parser = argparse.ArgumentParser(prog=Path(__file__).name, description=__doc__)
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; print a diff and fail if it is stale"
+    return generated_page.main(
+        arguments,
+        about=__doc__,
+        file=TABLE_FILE,
+        command=COMMAND,
+        render=lambda: render(read_contract(root / RULES_FILE), read_citations(root)),
+        root=root,
     )
-    is_check = parser.parse_args(arguments).check
-    try:
-        expected = render(read_contract(root / RULES_FILE), read_citations(root))
-    except ContractTableError as error:
-        print(error, file=sys.stderr)
-        return 1
-    file = root / TABLE_FILE
-    if not is_check:
-        file.write_text(expected, "utf-8")
-        return 0
-    current = file.read_text("utf-8") if file.exists() else ""
-    if current == expected:
-        return 0
-    diff = difflib.unified_diff(
-        current.splitlines(), expected.splitlines(), str(TABLE_FILE), "as it should be", lineterm=""
-    )
-    print("\n".join(diff))
-    print(f"{TABLE_FILE} is not current; run: {COMMAND}", file=sys.stderr)
-    return 1
 
 
 if __name__ == "__main__":

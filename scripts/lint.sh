@@ -45,7 +45,8 @@ check "ruff format" .venv/bin/ruff format --quiet --diff .
 check "mypy" .venv/bin/mypy --no-error-summary
 check "shellcheck" .venv/bin/shellcheck --external-sources "${scripts[@]}"
 check "hadolint" .venv/bin/hadolint Dockerfile
-check "contract table" .venv/bin/python scripts/contract_table.py --check
+check "contract table" .venv/bin/python -m scripts.contract_table --check
+check "settings table" .venv/bin/python -m scripts.settings_table --check
 
 if [ ${#failed[@]} -gt 0 ]; then
     echo "lint: failed: $(printf '%s; ' "${failed[@]}")see above" >&2

@@ -104,7 +104,7 @@ def test_check_shows_what_is_stale_and_writes_nothing(
     shown = capsys.readouterr()
     assert "-| C-001 | MUST | shown | invented |" in shown.out
     assert "+| C-001 | MUST | shown | implemented |" in shown.out
-    assert "run: .venv/bin/python scripts/contract_table.py" in shown.err
+    assert f"run: {contract_table.COMMAND}" in shown.err
     assert table.read_text() == stale
 
 
