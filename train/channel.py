@@ -147,7 +147,7 @@ class StoredChannel:
                     chunk = next(chunks, None)
                 if chunk is None:
                     break
-                if chunk.data.strip(b"\r\n"):  # blank lines at the end of a file are none
+                if not chunk.data.isspace():  # blank lines at the end of a file are no records
                     yield chunk
 
     def _tables(self, streams: Iterator[tuple[str, Stream]]) -> Iterator[_Part]:

@@ -221,7 +221,8 @@ class _Process:
 
 def _work(connection: Connection, memory_file: Any, content_type: str, columns: Columns) -> None:
     """The process: parses until the other end of the connection is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's, meant for the job
+    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the job, though all may get them
+        signal.signal(number, signal.SIG_IGN)
     descriptor = memory_file.detach()
     memory = memoryview(mmap.mmap(descriptor, 0))
     os.close(descriptor)

@@ -158,6 +158,18 @@ def test_process_that_dies_is_an_error(number: int, kind: type[Exception], messa
         list(reading)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_processes_leave_signals_to_the_job(number: int) -> None:
+    """A terminal or a supervisor may send them to the whole group; the job decides."""
+    reading = parse(_chunks([b"1,2\n"] * 100), content_types.CSV, COLUMNS, n_processes=2)
+    n_read = len([next(reading) for _ in range(10)])
+
+    for process_id in _parsers():
+        os.kill(process_id, number)
+
+    assert n_read + len(list(reading)) == 100
+
+
 def test_process_that_fails_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:
     """A bug of ours: its traceback is in the log, and the job ends."""
     process = parsing._Process("text/unheard-of", COLUMNS)
