@@ -140,7 +140,7 @@ class Boosting:
 
     def _forget_random_state(self, booster: xgboost.Booster) -> None:
         """XGBoost 3.2 samples columns with a generator that lives as long as its tree updaters;
-        they are made anew when they change, if only for a moment. Costs less than 0.1 ms."""
+        they are made anew when they change, if only for a moment. Costs a millisecond a round."""
         if not self._parameters.get("seed_per_iteration"):
             return
         name, other = ("tree_method", "approx")
