@@ -195,7 +195,8 @@ def test_early_stopping_stops_all_hosts_in_the_same_round(job: Job, cancer: Tabu
 
 def test_all_hosts_resume_from_the_checkpoint_of_the_first(job: Job) -> None:
     """C-032: also where the others have lost theirs; the model is that of the unbroken run."""
-    random = CLASSIFIER | {"subsample": "0.5", "eval_metric": "logloss,accuracy"}
+    random = CLASSIFIER | {"subsample": "0.5", "colsample_bynode": "0.5"}
+    random |= {"eval_metric": "logloss,accuracy"}
     models = []
     for rounds in (["9"], ["4", "9"]):
         job.lay_out(2, random)
