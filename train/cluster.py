@@ -18,7 +18,7 @@ from container.errors import ContainerError, HostError, PlatformError
 from container.opt_ml import ResourceConfig
 from container.settings import Settings
 from train.hub import GRACE_SECONDS, Greeting, Hub, gone
-from train.link import Link, LostError, Message
+from train.link import Link, LostError
 
 logger = logging.getLogger(__name__)
 
@@ -50,17 +50,24 @@ class Member:
     and what ends any of them ends this process, whatever its threads are doing.
 
     Args:
+        explain: Puts an exception in the words that the other hosts are told.
         end: Called in a thread of this object with the reason of the whole job's end; it should
             not return.
     """
 
     def __init__(
-        self, resources: ResourceConfig, link: Link, *, end: Callable[[HostError], None]
+        self,
+        resources: ResourceConfig,
+        link: Link,
+        *,
+        explain: Callable[[BaseException], ContainerError],
+        end: Callable[[HostError], None],
     ) -> None:
         self.hosts = resources.hosts
         self.rank = self.hosts.index(resources.current_host)
         self.address = link.address
         self._link = link
+        self._explain = explain
         self._end = end
         self._changed = threading.Condition()
         self._answers: list[list[Any]] = []
@@ -89,12 +96,11 @@ class Member:
             self._link.send({"is": "bye"})
             self._link.finish()
             return
-        if isinstance(exception, ContainerError):
-            reason = exception.message
-        else:
-            reason = f"internal error: {type(exception).__name__}: {exception}"
-        logger.error("host_failed", extra={"reason": reason}, exc_info=exception)
-        is_cause = not isinstance(exception, HostError)
+        error = self._explain(exception)
+        reason = error.message
+        traceback_of = None if error is exception else exception
+        logger.error("host_failed", extra={"reason": reason}, exc_info=traceback_of)
+        is_cause = not isinstance(error, HostError)
         self._link.send({"is": "failed", "reason": reason, "is_cause": is_cause})
         if not self._has_ended.wait(_VERDICT_SECONDS):
             self._end(HostError(f"host {self.hosts[self.rank]!r}: {reason}"))
@@ -124,10 +130,17 @@ class Member:
 
 @contextmanager
 def join(
-    resources: ResourceConfig, settings: Settings, end: Callable[[HostError], None]
+    resources: ResourceConfig,
+    settings: Settings,
+    *,
+    explain: Callable[[BaseException], ContainerError],
+    end: Callable[[HostError], None],
 ) -> Iterator["OneHost | Member"]:
     """Meet the other hosts, and take part in the job until the block ends.
 
+    Args:
+        explain: See `Member`.
+        end: Likewise.
     Raises:
         PlatformError: a name is not known or a host is not there in time, or the port is taken.
     """
@@ -142,15 +155,18 @@ def join(
             stack.callback(Hub(greeting, listener, deadline=deadline).close)
         link = _connect(resources, greeting, settings.hosts_port, deadline)
         stack.callback(link.close)
-        with Member(resources, link, end=end) as member:
+        with Member(resources, link, explain=explain, end=end) as member:
             member.gather(None)  # all are there
             logger.info("hosts_met", extra={"hosts": list(member.hosts), "rank": member.rank})
             yield member
 
 
 def _listener(host: str, port: int, deadline: float) -> socket.socket:
+    def look_up() -> Any:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+
     problem = f"the name {host!r} of this host cannot be looked up"
-    family, kind, protocol, _, address = _retry(lambda: _look_up(host, port), problem, deadline)
+    family, kind, protocol, _, address = _retry(look_up, problem, deadline)
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a job right after another
@@ -167,33 +183,18 @@ def _listener(host: str, port: int, deadline: float) -> socket.socket:
 
 def _connect(resources: ResourceConfig, greeting: Greeting, port: int, deadline: float) -> Link:
     first = greeting.hosts[0]
-    hello = greeting.hello(resources.current_host)
-    problem = f"host {first!r} cannot be reached on port {port}"
-    return _retry(lambda: _introduce(_look_up(first, port), hello), problem, deadline)
 
+    def introduce() -> Link:
+        link = Link(socket.create_connection((first, port), _CONNECT_SECONDS))
+        link.send(greeting.hello(resources.current_host))
+        try:
+            link.receive()  # the welcome
+        except LostError:
+            link.close()
+            raise
+        return link
 
-def _introduce(found: Any, hello: Message) -> Link:
-    family, kind, protocol, _, address = found
-    connection = socket.socket(family, kind, protocol)
-    try:
-        connection.settimeout(_CONNECT_SECONDS)
-        connection.connect(address)
-    except OSError:
-        connection.close()
-        raise
-    link = Link(connection)
-    link.send(hello)
-    try:
-        link.receive()  # the welcome
-    except LostError:
-        link.close()
-        raise
-    return link
-
-
-def _look_up(host: str, port: int) -> Any:
-    """What the resolver has first for a name: a tuple as of `socket.getaddrinfo`."""
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    return _retry(introduce, f"host {first!r} cannot be reached on port {port}", deadline)
 
 
 def _retry(attempt: Callable[[], T], problem: str, deadline: float) -> T:

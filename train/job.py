@@ -82,7 +82,8 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: R
     checked = hyperparameters.validate(algorithm.hyperparameters(), given)
     resources = _resources(opt_ml, algorithm)
     recorder = Recorder()
-    with cluster.join(resources, settings, partial(_end, opt_ml, redact)) as hosts:
+    end = partial(_end, opt_ml, redact)
+    with cluster.join(resources, settings, explain=_as_ours, end=end) as hosts:
         scratch = Scratch(opt_ml.base_dir)
         channels = data.open_channels(opt_ml, algorithm, algorithm.columns(checked), scratch)
         if resources.is_leader:
