@@ -43,10 +43,15 @@ def connected(cluster: Cluster) -> Iterator[None]:
         tracker = RabitTracker(n_workers=len(cluster.hosts), host_ip=cluster.address, sortby="task")
         tracker.start()
         arguments = tracker.worker_args()
-    arguments = cluster.gather(arguments)[0]
-    task = f"{cluster.rank:04}"  # ranks go by its order
+    # Ranks go by the order of the tasks. The context itself would disconnect after errors, too; it
+    # knows where NCCL is, which XGBoost needs on GPUs.
+    context = collective.CommunicatorContext(
+        dmlc_task_id=f"{cluster.rank:04}",
+        dmlc_timeout=_TIMEOUT_SECONDS,
+        **cluster.gather(arguments)[0],
+    )
     try:
-        collective.init(dmlc_task_id=task, dmlc_timeout=_TIMEOUT_SECONDS, **arguments)
+        collective.init(**context.args)
         yield
         # Not after an error: it would wait for hosts that wait for this one.
         collective.finalize()

@@ -271,6 +271,7 @@ def test_killed_host_ends_the_job_with_its_name(job: Job, killed: int) -> None:
         assert tree.model_files() == ()
 
 
+@pytest.mark.slow
 def test_frozen_host_ends_the_job_with_its_name(job: Job) -> None:
     """C-027: a host that neither ends nor works is not waited for, either."""
     job.lay_out(2, ENDLESS)
