@@ -1,9 +1,12 @@
 """Every environment variable that steers the container, declared once.
 
-Names that AWS's toolkits use keep their meaning; ours begin with `BYOA_`. A variable that is unset
-or empty has its default. `Settings.from_env` is the only reader of the environment.
+Names that AWS's toolkits use keep their meaning, and their values are read in every spelling that
+those take (C-064); ours begin with `BYOA_`. A variable that is unset or empty has its default.
+`Settings.from_env` is the only reader of the environment.
 """
 
+import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -22,9 +25,16 @@ class Parser(Generic[T]):
     parse: Callable[[str], T]
 
 
+def _number(text: str) -> int:
+    """`int` would take `1_0` and digits of every script, too."""
+    if not re.fullmatch(r"[+-]?[0-9]+", text.strip()):
+        raise ValueError(text)
+    return int(text)
+
+
 def _integer(minimum: int, maximum: int) -> Parser[int]:
     def parse(text: str) -> int:
-        number = int(text)
+        number = _number(text)
         if not minimum <= number <= maximum:
             raise ValueError(text)
         return number
@@ -37,16 +47,39 @@ def _mebibytes(minimum: int, maximum: int) -> Parser[int]:
     return Parser(f"{number.accepted}, in MiB", lambda text: number.parse(text) * 2**20)
 
 
+def _word(text: str) -> str:
+    """Without the quotes that `docker run --env-file` and JSON leave around a value."""
+    return text.strip().strip("\"'").strip().lower()
+
+
 def _truth(text: str) -> bool:
-    return {"true": True, "false": False}[text.strip().lower()]
+    word = _word(text)
+    if word in _YES or word in _NO:
+        return word in _YES
+    raise ValueError(text)
+
+
+def _level(text: str) -> int:
+    """A level of `logging`, by its number or by its name."""
+    word = _word(text)
+    if word.upper() in logging.getLevelNamesMapping():
+        return logging.getLevelNamesMapping()[word.upper()]
+    return _LEVEL_NUMBER.parse(word)
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip().lower() for part in text.split(",") if part.strip())
 
 
+_YES = ("true", "1", "yes", "on")
+_NO = ("false", "0", "no", "off")
+_LEVEL_NUMBER = _integer(0, 50)
+
 _TEXT = Parser("any text", str.strip)
-_FLAG = Parser("true or false", _truth)
+_FLAG = Parser("true or false (or 1, 0, yes, no, on, off)", _truth)
+# AWS's own images ask only whether it is set.
+_IS_SET = Parser("any text; false, 0, no and off mean false", lambda text: _word(text) not in _NO)
+_LEVEL = Parser(f"{_LEVEL_NUMBER.accepted}, or debug, info, warning, error or critical", _level)
 _LIST = Parser("names with commas between them", _names)
 _DIRECTORY = Parser("the path of a directory", lambda text: Path(text).absolute())
 
@@ -105,7 +138,7 @@ class Settings:
     )
     is_batch: bool = _setting(
         "SAGEMAKER_BATCH",
-        _FLAG,
+        _IS_SET,
         False,
         "Whether this is batch transform, as the platform says: every answer ends with a newline.",
     )
@@ -145,9 +178,9 @@ class Settings:
     )
     log_level: int = _setting(
         "SAGEMAKER_CONTAINER_LOG_LEVEL",
-        _integer(0, 50),
+        _LEVEL,
         20,
-        "Lowest level logged: 10 debug, 20 info, 30 warning, 40 error.",
+        "Lowest level logged, by name or number: 10 debug, 20 info, 30 warning, 40 error.",
     )
     checkpoint_seconds: int = _setting(
         "BYOA_CHECKPOINT_SECONDS",

@@ -42,7 +42,12 @@ def test_from_env_reads_typed_values() -> None:
         ("SAGEMAKER_BIND_TO_PORT", "eighty"),
         ("SAGEMAKER_MODEL_SERVER_WORKERS", "0"),
         ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "-1"),
-        ("SAGEMAKER_CONTAINER_LOG_LEVEL", "INFO"),
+        ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "6.5"),
+        ("SAGEMAKER_MODEL_SERVER_WORKERS", "1_0"),
+        ("SAGEMAKER_MODEL_SERVER_WORKERS", "٣"),
+        ("SAGEMAKER_CONTAINER_LOG_LEVEL", "loud"),
+        ("SAGEMAKER_CONTAINER_LOG_LEVEL", "99"),
+        ("BYOA_THREADS", "two"),
     ],
 )
 def test_from_env_bad_value_names_variable_value_and_what_is_accepted(
@@ -55,3 +60,62 @@ def test_from_env_bad_value_names_variable_value_and_what_is_accepted(
     assert variable in caught.value.message
     assert repr(text) in caught.value.message
     assert "an integer from" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "is_batch"),
+    [
+        ("true", True),
+        ("True", True),
+        ("1", True),
+        ("yes", True),
+        ("whatever", True),
+        ('"true"', True),
+        ("false", False),
+        (" FALSE ", False),
+        ("0", False),
+        ("no", False),
+    ],
+)
+def test_from_env_batch_takes_any_value(text: str, is_batch: bool) -> None:
+    """C-064, C-071: the platform says `true`; AWS's own images ask only whether it is set."""
+    assert Settings.from_env({"SAGEMAKER_BATCH": text}).is_batch is is_batch
+
+
+@pytest.mark.parametrize(
+    ("text", "ensemble"),
+    [
+        ("False", False),
+        ("no", False),
+        ("0", False),
+        ("off", False),
+        ("'false'", False),
+        ("TRUE", True),
+        ("yes", True),
+        ("1", True),
+    ],
+)
+def test_from_env_flag_has_several_spellings(text: str, ensemble: bool) -> None:
+    """C-064: a name of AWS's is read as people write it."""
+    assert Settings.from_env({"SAGEMAKER_INFERENCE_ENSEMBLE": text}).ensemble is ensemble
+
+
+def test_from_env_flag_that_says_nothing_is_refused() -> None:
+    """Which of the two was meant cannot be known."""
+    with pytest.raises(SettingsError, match=r"SAGEMAKER_INFERENCE_ENSEMBLE='maybe'.*true or false"):
+        Settings.from_env({"SAGEMAKER_INFERENCE_ENSEMBLE": "maybe"})
+
+
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [("INFO", 20), ("debug", 10), ("warn", 30), ("Critical", 50), ("20", 20), ('"20"', 20)],
+)
+def test_from_env_log_level_has_names_and_numbers(text: str, level: int) -> None:
+    """C-064: AWS's toolkits take the number; people write the name."""
+    assert Settings.from_env({"SAGEMAKER_CONTAINER_LOG_LEVEL": text}).log_level == level
+
+
+@pytest.mark.parametrize("text", ["8080", " 8080 ", "+8080", "08080"])
+def test_from_env_number_has_several_spellings(text: str) -> None:
+    """C-064: what does not change its meaning does no harm."""
+    assert Settings.from_env({"SAGEMAKER_BIND_TO_PORT": text}).port == 8080
