@@ -8,12 +8,13 @@
     output_fn(prediction, accept)       prediction -> response body
     transform_fn(model, input_data, content_type, accept)   the last three in one
 
-Each may take the context as one parameter more. Names, order and meaning are those of AWS's
+Each may take the context as one parameter more: one that is called `context` or `ctx`, is annotated
+with a class called `Context`, or has no default. Names, order and meaning are those of AWS's
 sagemaker-inference-toolkit 1.10.1; what differs is in docs/user_code.md.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from inspect import Parameter
 from types import ModuleType
@@ -33,6 +34,8 @@ _ARGUMENTS = {
     "output_fn": ("prediction", "accept"),
     "transform_fn": ("model", "input_data", "content_type", "accept"),
 }
+_CONTEXT_NAMES = ("context", "ctx")
+_CONTEXT_CLASS = "Context"  # of multi-model-server, whose context ours looks like
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -85,7 +88,7 @@ def find(module: ModuleType, shown_name: str) -> UserFunctions:
 
 
 def _adapted(function: Any, n_arguments: int) -> UserFunction:
-    """Make every function callable with the context first; the toolkit counts parameters, too.
+    """Make every function callable with the context first.
 
     Raises:
         TypeError: it cannot be called so; the message goes on after its name.
@@ -100,19 +103,44 @@ def _adapted(function: Any, n_arguments: int) -> UserFunction:
         return lambda context, *arguments: function(*arguments)
     positional = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
     takes_any = any(parameter.kind is Parameter.VAR_POSITIONAL for parameter in parameters)
-    required = [parameter for parameter in parameters if _is_required(parameter)]
+    for_context = _for_context(parameters, n_arguments)
+    required = [p for p in parameters if _is_required(p) and p is not for_context]
     n_required = sum(parameter.kind in _POSITIONAL for parameter in required)
-    if n_required > n_arguments + 1 or (len(positional) < n_arguments and not takes_any):
+    if n_required > n_arguments or (len(positional) < n_arguments and not takes_any):
         raise TypeError(f"takes {len(positional)} parameters")
-    keyword_only = {p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
-    missing = [p.name for p in required if p.name in keyword_only - {"context"}]
+    missing = [p.name for p in required if p.kind is Parameter.KEYWORD_ONLY]
     if missing:
         raise TypeError(f"requires the keyword {', '.join(missing)}")
-    if "context" in keyword_only:
-        return lambda context, *arguments: function(*arguments, context=context)
-    if len(positional) > n_arguments:
+    if for_context is None:
+        return lambda context, *arguments: function(*arguments)
+    if positional[n_arguments : n_arguments + 1] == [for_context]:
         return lambda context, *arguments: function(*arguments, context)
-    return lambda context, *arguments: function(*arguments)
+    name = for_context.name
+    return lambda context, *arguments: function(*arguments, **{name: context})
+
+
+def _for_context(parameters: Collection[Parameter], n_arguments: int) -> Parameter | None:
+    """The parameter that takes the context, or None.
+
+    The toolkit counts parameters, and gives the context to `predict_fn(data, model, threshold=0.5)`
+    as its threshold. Here a parameter with a default keeps it unless it is named for the context.
+    """
+    positional = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
+    surplus = positional[n_arguments:]
+    keyword_only = [p for p in parameters if p.kind is Parameter.KEYWORD_ONLY]
+    for parameter in (*surplus, *keyword_only):
+        if parameter.name in _CONTEXT_NAMES or _annotated_class(parameter) == _CONTEXT_CLASS:
+            is_reachable = parameter.kind is not Parameter.POSITIONAL_ONLY
+            if is_reachable or parameter is surplus[0]:
+                return parameter
+    return next((parameter for parameter in surplus[:1] if _is_required(parameter)), None)
+
+
+def _annotated_class(parameter: Parameter) -> str:
+    """The bare name of a parameter's class; an annotation may be text, or `Context | None`."""
+    annotation = parameter.annotation
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    return text.partition("|")[0].strip().rpartition(".")[2]
 
 
 def _is_required(parameter: Parameter) -> bool:

@@ -1,4 +1,4 @@
-"""How the functions of a script are called: by the number of their parameters."""
+"""How the functions of a script are called: by their parameters."""
 
 from collections.abc import Callable
 from functools import partial, wraps
@@ -11,6 +11,26 @@ from container.errors import ModelLoadError
 from serve import user_functions
 
 DATA, MODEL, CONTEXT = object(), object(), object()
+
+
+class Context:
+    """A class of the user's, or of multi-model-server's, that says what is wanted."""
+
+
+def annotated(data: Any, model: Any, about: Context = None) -> Any:  # type: ignore[assignment]
+    return data, model, about
+
+
+def annotated_with_text(data: Any, model: Any, scale: int = 1, about: "mms.Context" = None) -> Any:  # type: ignore[name-defined,assignment] # noqa: F821
+    return data, model, about
+
+
+def annotated_as_optional(data: Any, model: Any, *, about: Context | None = None) -> Any:
+    return data, model, about
+
+
+def annotated_otherwise(data: Any, model: Any, threshold: float = 0.5) -> Any:
+    return data, model, threshold
 
 
 def _module(**functions: Any) -> ModuleType:
@@ -71,16 +91,27 @@ WITH = (DATA, MODEL, CONTEXT)
         (lambda data, model, context, more=1: (data, model, context), WITH),
         (lambda data, model, context, *more: (data, model, context, *more), WITH),
         (lambda data, model, *, context: (data, model, context), WITH),
+        (lambda data, model, *, ctx=None: (data, model, ctx), WITH),
+        (lambda data, model, ctx=None, /: (data, model, ctx), WITH),
+        (lambda data, model, scale=1, context=None: (data, model, context), WITH),
+        (lambda data, model, scale=1, *, context: (data, model, context), WITH),
+        (annotated, WITH),
+        (annotated_with_text, WITH),
+        (annotated_as_optional, WITH),
+        (annotated_otherwise, (DATA, MODEL, 0.5)),
+        (lambda data, model, threshold=0.5: (data, model, threshold), (DATA, MODEL, 0.5)),
+        (lambda data, model, a=1, context=2, /: (data, model, a, context), (DATA, MODEL, 1, 2)),
+        (lambda data, context=None: (data, context), WITHOUT),
         (lambda *arguments, context=None: (*arguments, context), WITH),
         (Predictor(), WITH),
         (Predictor.static, WITH),
         (_logged(lambda data, model, context: (data, model, context)), WITH),
     ],
 )
-def test_number_of_parameters_decides_about_the_context(
+def test_context_goes_to_the_parameter_that_is_meant_for_it(
     function: Callable[..., Any], arguments: tuple[object, ...]
 ) -> None:
-    """As in AWS's toolkit, which counts them; what it would fail on works here."""
+    """AWS's toolkit counts parameters only, and would pass a context as a threshold."""
     assert _called(function) == arguments
 
 
@@ -98,6 +129,9 @@ def test_function_that_does_not_tell_its_parameters_gets_no_context() -> None:
         (lambda: None, r"predict_fn takes 0 parameters; it must take \(data, model\), or \(data"),
         (lambda data: None, "takes 1 parameters"),
         (lambda a, b, c, d: None, "takes 4 parameters"),
+        (lambda a, b, scale, context: None, "takes 4 parameters"),
+        (lambda a, b, scale, context=None: None, "takes 4 parameters"),
+        (lambda a, b, scale, *, ctx: None, "takes 3 parameters"),
         (lambda data, model, *, scale: None, "requires the keyword scale"),
         ("predict", "is a str, not a function"),
     ],
@@ -152,3 +186,11 @@ def test_script_without_any_of_the_functions_is_refused() -> None:
         ModelLoadError, match=r"code/inference\.py defines none .* model_fn, .*input"
     ):
         user_functions.find(_module(predict=print, load_model=print), "code/inference.py")
+
+
+def test_model_fn_keeps_the_default_of_its_own_parameter() -> None:
+    """`model_fn(model_dir, extra=None)` is not asked for with a context."""
+    found = user_functions.find(_module(model_fn=lambda model_dir, extra=None: extra), "x").model_fn
+
+    assert found is not None
+    assert found(CONTEXT, "dir") is None
