@@ -1,6 +1,9 @@
 """What stands in for a user's missing `predict_fn`: the model's own `predict`."""
 
+import logging
 import sys
+from functools import partial
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,8 @@ from container.algorithms.base import Model
 from container.codecs.base import Batch, Floats, SparseRows
 from container.errors import MalformedPayloadError, ModelLoadError
 from serve.invocation import check_width
+
+logger = logging.getLogger(__name__)
 
 
 def with_algorithm(data: Any, model: Model) -> Floats:
@@ -26,11 +31,66 @@ def with_algorithm(data: Any, model: Model) -> Floats:
 
 
 def with_foreign(data: Any, model: Any) -> Any:
-    """Predict with what a user's `model_fn` returned."""
+    """Predict with what a user's `model_fn` returned.
+
+    Args:
+        data: Whatever `input_fn` made of the body. Where the model tells its number of features
+            (`n_features_in_` as in scikit-learn, an XGBoost Booster) it is `[n_rows, n_features]`
+            or one record `[n_features]`.
+        model: Has `predict(data)`.
+    Raises:
+        MalformedPayloadError: the data are not as wide as the model, or `predict` refused them. Its
+            own text may quote them, and is in the log only, at level debug.
+    """
     # Who made a Booster has imported the package; nobody else needs to.
     xgboost = sys.modules.get("xgboost")
-    if xgboost is None or not isinstance(model, xgboost.Booster):
-        return model.predict(data)
+    predict, width = model.predict, getattr(model, "n_features_in_", None)
+    if xgboost is not None and isinstance(model, xgboost.Booster):
+        predict, width = partial(_predict_with_booster, xgboost, model), model.num_features()
+    refusals: tuple[type[Exception], ...] = (ValueError,)
+    if isinstance(width, int | np.integer):
+        data = _as_table(data, int(width))
+        refusals = (ValueError, TypeError)  # scikit-learn has the latter for a sparse matrix
+    try:
+        return predict(data)
+    except refusals as error:
+        if hasattr(error, "status_code"):  # the model's author has chosen a status
+            raise
+        logger.debug("records_refused_by_model", exc_info=True)
+        raise MalformedPayloadError(
+            f"the model does not take these records ({_described(data)}); text and missing values "
+            "are the usual reasons"
+        ) from error
+
+
+def _as_table(data: Any, width: int) -> Any:
+    """One record becomes a table of one row; what is not as wide as the model is refused."""
+    if hasattr(data, "num_col"):  # an XGBoost DMatrix, which `input_fn` has made
+        return data
+    try:
+        shape = np.shape(data)
+    except ValueError as error:
+        raise MalformedPayloadError("the records are not all of the same length") from error
+    if shape == (width,):
+        return np.reshape(data, (1, width))
+    if len(shape) != 2:
+        raise MalformedPayloadError(
+            f"the data have the shape {shape}; the model takes [n_rows, {width}]"
+        )
+    is_sparse = hasattr(data, "tocsr")
+    if shape[1] > width or (shape[1] < width and not is_sparse):
+        raise MalformedPayloadError(
+            f"the records have {shape[1]} features; the model takes {width}"
+        )
+    return data
+
+
+def _described(data: Any) -> str:
+    shape, dtype = getattr(data, "shape", None), getattr(data, "dtype", None)
+    return type(data).__name__ if shape is None else f"{dtype or 'table'} of the shape {shape}"
+
+
+def _predict_with_booster(xgboost: ModuleType, model: Any, data: Any) -> Any:
     matrix = data if isinstance(data, xgboost.DMatrix) else xgboost.DMatrix(data)
     # One that was stopped early predicts with its best round, as elsewhere in this container.
     best = model.attr("best_iteration")

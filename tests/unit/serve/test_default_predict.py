@@ -1,11 +1,16 @@
 """What stands in for a missing predict_fn."""
 
+import logging
 from typing import Any
 
 import numpy as np
 import pytest
 import xgboost
 from scipy import sparse
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from container.codecs.base import SparseRows
 from container.errors import MalformedPayloadError, ModelLoadError
@@ -124,3 +129,121 @@ def test_booster_that_was_not_stopped_early_uses_all_its_rounds() -> None:
     predicted = default_predict.with_foreign(rows, booster)
 
     np.testing.assert_array_equal(predicted, booster.predict(xgboost.DMatrix(rows)))
+
+
+def _table(n_columns: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.random.default_rng(0).normal(size=(20, n_columns))
+    return rows, np.arange(20) % 2
+
+
+@pytest.fixture
+def classifier() -> LogisticRegression:
+    return LogisticRegression().fit(*_table())
+
+
+@pytest.mark.parametrize("data", [[1, 2, 3, 4, 5], np.arange(1, 6)])
+def test_one_record_is_a_table_for_a_model_that_tells_its_width(
+    classifier: LogisticRegression, data: Any
+) -> None:
+    """As for a model of this container's own."""
+    predicted = default_predict.with_foreign(data, classifier)
+
+    assert predicted.tolist() == classifier.predict([[1, 2, 3, 4, 5]]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (np.ones((2, 4)), "4 features; the model takes 5"),
+        (np.ones((2, 6)), "6 features; the model takes 5"),
+        (np.ones(4), r"shape \(4,\); the model takes \[n_rows, 5\]"),
+        (np.ones((1, 1, 5)), r"shape \(1, 1, 5\)"),
+        (np.array(["a"]), r"shape \(1,\); the model takes"),
+        ([[1, 2, 3, 4, 5], [1]], "not all of the same length"),
+        (None, r"shape \(\)"),
+        (np.array([list("abcde")]), r"does not take these records \(<U1 of the shape \(1, 5\)\)"),
+        (np.array([[1, np.nan, 3, 4, 5]]), "does not take these records .* missing values"),
+        (sparse.csr_matrix(np.ones((1, 6))), "6 features; the model takes 5"),
+        (sparse.csr_matrix(np.ones((1, 4))), "does not take these records"),
+    ],
+)
+def test_records_that_the_model_cannot_take_are_the_clients_fault(
+    classifier: LogisticRegression, data: Any, problem: str
+) -> None:
+    """C-057: 400, in the toolkit 500."""
+    with pytest.raises(MalformedPayloadError, match=problem):
+        default_predict.with_foreign(data, classifier)
+
+
+def test_what_the_model_says_of_the_records_is_for_the_log_only(
+    classifier: LogisticRegression, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No payload to the client, and the author of the model can find the reason."""
+    caplog.set_level(logging.DEBUG)
+    data = np.array([[1, 2, 3, 4, "secret"]], dtype=object)
+
+    with pytest.raises(MalformedPayloadError) as caught:
+        default_predict.with_foreign(data, classifier)
+
+    assert "secret" not in caught.value.message
+    (record,) = (record for record in caplog.records if record.levelno == logging.DEBUG)
+    assert "secret" in logging.Formatter().format(record)
+
+
+def test_sparse_records_for_a_model_of_dense_ones_are_refused() -> None:
+    """C-057: scikit-learn raises a TypeError."""
+    model = HistGradientBoostingClassifier(max_iter=2).fit(*_table())
+
+    with pytest.raises(MalformedPayloadError, match="does not take these records"):
+        default_predict.with_foreign(sparse.csr_matrix(np.ones((1, 5))), model)
+
+
+def test_text_is_for_the_model_to_judge() -> None:
+    """A pipeline may encode categories, and has a width as well."""
+    categories = np.array([["a", "x"], ["b", "y"]])
+    model = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(categories, [0, 1])
+
+    assert default_predict.with_foreign(categories, model).tolist() == [0, 1]
+    with pytest.raises(MalformedPayloadError):
+        default_predict.with_foreign(np.array([["a", "new"]]), model)
+
+
+@pytest.mark.parametrize("data", [np.ones((1, 4)), np.ones((1, 6)), np.array([list("abcde")])])
+def test_booster_never_takes_a_missing_column_for_a_missing_value(data: Any) -> None:
+    """C-057: XGBoost itself would predict for four columns of five."""
+    rows, labels = _table()
+    booster = xgboost.train({}, xgboost.DMatrix(rows, labels), 2)
+
+    with pytest.raises(MalformedPayloadError):
+        default_predict.with_foreign(data, booster)
+    assert default_predict.with_foreign(rows[0], booster).shape == (1,)
+    assert default_predict.with_foreign(sparse.csr_matrix(rows[:1, :4]), booster).shape == (1,)
+
+
+class Failing:
+    """A model that does not tell its width."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def predict(self, data: Any) -> Any:
+        raise self._error
+
+
+def test_value_error_of_any_model_is_the_clients_fault() -> None:
+    """C-057: it says that an argument of the right type has a wrong value."""
+    with pytest.raises(MalformedPayloadError, match=r"\(list\)"):
+        default_predict.with_foreign([[1], [2, 3]], Failing(ValueError("no")))
+
+
+class Refused(ValueError):
+    status_code, message = 422, "no such animal"
+
+
+@pytest.mark.parametrize("error", [TypeError("x"), KeyError("x"), Refused()])
+def test_other_errors_of_the_model_go_on_as_they_are(error: Exception) -> None:
+    """A fault of the model, or an error with a status of its own."""
+    with pytest.raises(type(error)) as caught:
+        default_predict.with_foreign([[1]], Failing(error))
+
+    assert caught.value is error
