@@ -12,6 +12,8 @@ shape, and an array-like prediction into bare JSON, CSV or NPY. Where the two di
 import csv
 import io
 from collections.abc import Callable
+from datetime import date
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from serve.invocation import columns_of
 
 # The first one is the toolkit's default.
 RESPONSE_TYPES = (content_types.JSON, content_types.CSV, content_types.NPY)
+_CELLS = (str, Number, np.generic, date, type(None))
 
 
 def decode(body: bytes, media: MediaType) -> Any:
@@ -38,7 +41,11 @@ def decode(body: bytes, media: MediaType) -> Any:
 
 
 def encode(prediction: Any, media_type: str) -> bytes:
-    """Write anything array-like as one of `RESPONSE_TYPES`; raises what NumPy or orjson raise."""
+    """Write a prediction as one of `RESPONSE_TYPES`: JSON anything, CSV and NPY what is array-like.
+
+    Raises:
+        TypeError, ValueError: it cannot be written so; the user's code is at fault.
+    """
     return _ENCODERS[media_type](prediction)
 
 
@@ -87,8 +94,11 @@ def _with_codec(body: bytes, media: MediaType) -> Any:
 
 
 def _to_npy(prediction: Any) -> bytes:
+    array = np.asarray(prediction)
+    if array.dtype.hasobject:
+        raise _not_written(prediction, content_types.NPY)
     stream = io.BytesIO()
-    np.save(stream, np.asarray(prediction), allow_pickle=False)
+    np.save(stream, array, allow_pickle=False)
     return stream.getvalue()
 
 
@@ -97,11 +107,21 @@ def _to_csv(prediction: Any) -> bytes:
     rows = np.asarray(prediction)
     if rows.ndim > 2:
         raise ValueError(f"a prediction of shape {rows.shape} is no table; write it with output_fn")
+    # The columns of a table may have different types; a dict in a cell would be Python's notation.
+    if rows.dtype == object and not all(isinstance(cell, _CELLS) for cell in rows.flat):
+        raise _not_written(prediction, content_types.CSV)
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(
         rows if rows.ndim == 2 else rows.reshape(-1, 1)
     )
     return stream.getvalue().encode()
+
+
+def _not_written(prediction: Any, media_type: str) -> TypeError:
+    return TypeError(
+        f"predict_fn returned a {type(prediction).__name__} that cannot be written as {media_type}:"
+        " it is no array of numbers or text; write it with output_fn, or ask for JSON"
+    )
 
 
 _DECODERS: dict[str, Callable[[bytes], Any]] = {

@@ -219,5 +219,22 @@ def test_npy_can_be_read_by_numpy() -> None:
     written = np.load(io.BytesIO(toolkit_formats.encode(array, "application/x-npy")))
 
     np.testing.assert_array_equal(written, array)
-    with pytest.raises(ValueError, match="Object arrays cannot be saved"):
-        toolkit_formats.encode([{"a": 1}], "application/x-npy")
+
+
+@pytest.mark.parametrize("media_type", ["text/csv", "application/x-npy"])
+@pytest.mark.parametrize(
+    "prediction", [{"a": [1, 2], "b": (3,)}, [{"a": 1}], {1, 2}, object(), [[1, None], ["a", {2}]]]
+)
+def test_what_is_no_array_is_json_only(media_type: str, prediction: Any) -> None:
+    """C-053: no CSV of Python's notation for a dict; the log says what to do."""
+    with pytest.raises(TypeError, match=f"cannot be written as {media_type}: .* output_fn"):
+        toolkit_formats.encode(prediction, media_type)
+
+
+def test_csv_of_columns_of_different_types() -> None:
+    """A label beside its score, as a table of pandas has them; None is an empty cell."""
+    rows = np.array([["cat", 0.5, np.float32(0.25)], ["dog", None, True]], dtype=object)
+
+    written = toolkit_formats.encode(rows, "text/csv").decode()
+
+    assert written == "cat,0.5,0.25\ndog,,True\n"
