@@ -146,8 +146,15 @@ class Settings:
         "SAGEMAKER_PROGRAM",
         _TEXT,
         None,
-        "Script of the user's own code, relative to `code/` in the model directory; by default "
-        "`inference.py`, where it is there.",
+        "Script of the user's own code, relative to `code/` in the model directory or a path below "
+        "the model directory; by default `inference.py`, where it is there.",
+    )
+    submit_directory: str | None = _setting(
+        "SAGEMAKER_SUBMIT_DIRECTORY",
+        _TEXT,
+        None,
+        "Directory of the user's own code below the model directory, e.g. `/opt/ml/model/src`; by "
+        "default `code`, also where this names a place elsewhere.",
     )
     max_payload_bytes: int = _setting(
         "SAGEMAKER_MAX_PAYLOAD_IN_MB",

@@ -91,8 +91,8 @@ def inspect(model_dir: Path, settings: Settings) -> Loadable:
             f"there is no directory {model_dir}; mount a trained model there, or train first"
         )
     described = manifest.read(model_dir)
-    script = user_module.find(model_dir, settings.program)
-    user_module.warn_of_what_is_not_used(model_dir, script)
+    script = user_module.find(model_dir, settings.program, settings.submit_directory)
+    user_module.warn_of_what_is_not_used(model_dir, script, settings.submit_directory)
     if script is not None:
         accept = settings.default_accept or toolkit_formats.RESPONSE_TYPES[0]
         options = ServingOptions(ensemble=settings.ensemble)

@@ -45,7 +45,7 @@ class ScriptArtifact:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # what the code prints is seen at once
         name = self.script.relative_to(self.directory).as_posix()
-        code_dir = self.directory / "code"
+        code_dir = user_module.code_directory(self.script, self.directory)
         module = _run(f"{name} cannot be loaded", user_module.load, self.script, code_dir)
         functions = user_functions.find(module, name)
         described = self.manifest.model_dump() if self.manifest else {}

@@ -58,7 +58,7 @@ RETURNING = """
 
 def _returning(model_directory: ModelDirectory, result: Any, accept: str = "") -> Answer:
     servable = model_directory.load(RETURNING)
-    sys.modules["_user_inference"].RESULT = result
+    sys.modules["inference"].RESULT = result
     return servable.invoke(Invocation(b"x", accept=accept, request_id="mine-7"))
 
 
@@ -190,7 +190,7 @@ def test_hooks_are_called_before_and_after_the_model_is_loaded(
     """)
 
     directory = str(model_directory.path)
-    assert sys.modules["_user_inference"].calls == [
+    assert sys.modules["inference"].calls == [
         ("pre", directory),
         ("model", directory),
         ("warm-up", 7),

@@ -230,6 +230,4 @@ def test_script_is_loaded_by_the_name_that_a_traceback_shows(
     servable = model_directory.load(SCRIPT)
 
     assert isinstance(servable, ScriptServable)
-    assert sys.modules["_user_inference"].__file__ == str(
-        model_directory.path / "code" / "inference.py"
-    )
+    assert sys.modules["inference"].__file__ == str(model_directory.path / "code" / "inference.py")

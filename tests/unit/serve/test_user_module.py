@@ -1,6 +1,8 @@
 """Where the script is found, and whose modules win."""
 
+import json
 import logging
+import pickle
 import sys
 from pathlib import Path
 
@@ -52,6 +54,75 @@ def test_find_named_script_that_is_not_there_is_an_error(
         ModelLoadError, match=r"SAGEMAKER_PROGRAM=.* that is there: a\.py, sub/b\.py"
     ):
         user_module.find(model_directory.path, program)
+
+
+@pytest.mark.parametrize("program", ["/opt/ml/model/code/serving.py", "{model}/code/serving"])
+def test_find_takes_a_path_below_the_model_directory(
+    model_directory: ModelDirectory, program: str
+) -> None:
+    """The platform's name of the directory, and the one that it has here."""
+    model_directory.write({"code/serving.py": ""})
+
+    found = user_module.find(
+        model_directory.path, program.replace("{model}", str(model_directory.path))
+    )
+
+    assert found == model_directory.path / "code" / "serving.py"
+
+
+@pytest.mark.parametrize(
+    "directory", ["/opt/ml/model/src", "{model}/src", "src", "src/", "/opt/ml/model/src/"]
+)
+@pytest.mark.parametrize("program", [None, "inference.py"])
+def test_find_takes_the_directory_that_the_code_was_submitted_in(
+    model_directory: ModelDirectory,
+    directory: str,
+    program: str | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """SAGEMAKER_SUBMIT_DIRECTORY, where it lies in the model; what it brings along is found."""
+    model_directory.write(
+        {"src/inference.py": "import vendored", "src/lib/vendored.py": "", "code/inference.py": ""}
+    )
+    path = model_directory.path
+    directory = directory.replace("{model}", str(path))
+
+    script = user_module.find(path, program, directory)
+    user_module.warn_of_what_is_not_used(path, script, directory)
+
+    assert script == path / "src" / "inference.py"
+    assert user_module.load(script, user_module.code_directory(script, path))
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    "directory", ["s3://bucket/sourcedir.tar.gz", "/opt/ml/code", "/opt/ml/model/../x", "nowhere"]
+)
+def test_submit_directory_elsewhere_is_not_used_and_the_log_says_so(
+    model_directory: ModelDirectory, directory: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The SDK sets an S3 address, of which nothing is in the container."""
+    model_directory.write({"code/inference.py": ""})
+    path = model_directory.path
+
+    script = user_module.find(path, None, directory)
+    user_module.warn_of_what_is_not_used(path, script, directory)
+
+    assert script == path / "code" / "inference.py"
+    assert repr(directory) in _warnings(caplog)["submit_directory_not_used"].reason
+
+
+def test_code_in_the_model_directory_itself(model_directory: ModelDirectory) -> None:
+    """SAGEMAKER_SUBMIT_DIRECTORY=/opt/ml/model: all that is imported lies beside the model."""
+    model_directory.write({"inference.py": "import beside", "beside.py": ""})
+    path = model_directory.path
+
+    script = user_module.find(path, "inference.py", "/opt/ml/model")
+
+    assert script == path / "inference.py"
+    assert user_module.load(script, user_module.code_directory(script, path))
+    with pytest.raises(ModelLoadError, match=r"has no file other\.py; .*: beside\.py, inference"):
+        user_module.find(path, "other.py", "/opt/ml/model")
 
 
 def test_find_named_script_without_any_code(model_directory: ModelDirectory) -> None:
@@ -136,7 +207,7 @@ def test_load_imports_siblings_and_packages_that_were_brought_along(
 
 def test_load_takes_nobodys_place(model_directory: ModelDirectory) -> None:
     """Whatever the user's files are called, ours and Python's are imported."""
-    for name in ("serve", "train", "container", "json", "numpy", "inference"):
+    for name in ("serve", "train", "container", "json", "numpy"):
         model_directory.write({f"code/{name}.py": "raise SystemExit('the decoy was run')"})
     model_directory.write(
         {"code/inference.py": "import container.errors, json, numpy, serve.asgi, train.job as job"}
@@ -145,8 +216,84 @@ def test_load_takes_nobodys_place(model_directory: ModelDirectory) -> None:
     module = _load(model_directory.path)
 
     assert Path(module.job.__file__).parts[-2:] == ("train", "job.py")
-    assert "inference" not in sys.modules
     assert sys.modules[module.__name__] is module
+
+
+@pytest.mark.parametrize("name", ["serve.py", "json.py", "my-script.py"])
+def test_load_script_of_a_name_that_is_taken_or_is_none(
+    model_directory: ModelDirectory, name: str
+) -> None:
+    """It is found by its path, and `import json` is Python's."""
+    model_directory.write({f"code/{name}": "import json, serve.asgi; dumps = json.dumps"})
+    script, code_dir = model_directory.path / "code" / name, model_directory.path / "code"
+
+    module = user_module.load(script, code_dir)
+
+    assert module.dumps is json.dumps
+    assert module.__name__ == f"_user_{script.stem}"
+
+
+def test_load_script_that_imports_itself_runs_once(model_directory: ModelDirectory) -> None:
+    """Also from a helper: a second run would make second classes and second models."""
+    model_directory.write(
+        {
+            "code/inference.py": """
+                runs = globals().get("runs", []) + [1]
+                import inference as itself
+                import helper
+
+                class Scale:
+                    pass
+
+                def scale():
+                    return isinstance(helper.scale(), Scale)
+            """,
+            "code/helper.py": """
+                import inference
+
+                def scale():
+                    from inference import Scale
+                    return Scale()
+            """,
+        }
+    )
+
+    module = _load(model_directory.path)
+
+    assert module.itself is module.helper.inference is module
+    assert module.scale()
+    assert pickle.loads(pickle.dumps(module.Scale())).__class__ is module.Scale  # noqa: S301
+
+
+def test_load_scripts_of_equal_names_do_not_meet(model_directory: ModelDirectory) -> None:
+    """C-089: `import inference` in the second is the second."""
+    script = "import inference as itself; value = {!r}"
+    model_directory.write({"code/inference.py": script.format("one")})
+    model_directory.write({"other/code/inference.py": script.format("two")})
+
+    one = _load(model_directory.path)
+    two = _load(model_directory.path / "other")
+
+    assert (one.itself.value, two.itself.value) == ("one", "two")
+
+
+def test_load_script_in_a_subdirectory_imports_its_siblings(
+    model_directory: ModelDirectory,
+) -> None:
+    """SAGEMAKER_PROGRAM=src/my.py: what lies beside it comes before what lies in code/."""
+    model_directory.write(
+        {
+            "code/src/my.py": "import beside, features, above, vendored; value = features.value",
+            "code/src/beside.py": "",
+            "code/src/features.py": "value = 'beside'",
+            "code/features.py": "value = 'above'",
+            "code/above.py": "",
+            "code/lib/vendored.py": "",
+        }
+    )
+    code_dir = model_directory.path / "code"
+
+    assert user_module.load(code_dir / "src" / "my.py", code_dir).value == "beside"
 
 
 def test_load_leaves_nothing_in_the_model_directory(model_directory: ModelDirectory) -> None:
