@@ -9,7 +9,7 @@ from serve import toolkit_formats
 from serve.invocation import Answer
 from serve.user_context import RequestProcessor, checked_header
 
-_STATUSES_WITHOUT_BODY = (204, 304)
+_STATUSES_WITHOUT_BODY = (204, 205, 304)  # RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5
 _ACCEPTED = (
     "return bytes, str, a generator of them, or what JSON can hold (dict, list, number), alone or "
     "as (body, content_type)"
@@ -27,7 +27,8 @@ def answer_of(result: Any, request: RequestProcessor, media_type: str) -> Answer
         request: Whose status and headers the user's code may have set.
         media_type: What the body is where the user's code does not say it.
     Raises:
-        TypeError, ValueError: it is not a body, or the media type cannot be sent.
+        TypeError, ValueError: it is not a body, the status allows none, or the media type cannot be
+            sent.
     """
     returned_type = ""
     if isinstance(result, tuple):
@@ -40,17 +41,16 @@ def answer_of(result: Any, request: RequestProcessor, media_type: str) -> Answer
     elif isinstance(result, dict | list | int | float):
         body, media_type = toolkit_formats.to_json(result), content_types.JSON
     elif result is None and request.status in _STATUSES_WITHOUT_BODY:
-        body, media_type = b"", ""
+        body = b""
     else:
         body = _bytes(result)
     headers = dict(request.response_headers)
     chosen_type = headers.pop("content-type", "")
-    return Answer(
-        body,
-        returned_type or chosen_type or media_type,
-        status=request.status,
-        headers=tuple(headers.items()),
-    )
+    media_type = returned_type or chosen_type or media_type
+    if request.status in _STATUSES_WITHOUT_BODY:
+        _refuse_body(body, request.status)
+        media_type = ""
+    return Answer(body, media_type, status=request.status, headers=tuple(headers.items()))
 
 
 def translation(error: BaseException) -> Exception | None:
@@ -71,6 +71,18 @@ def translation(error: BaseException) -> Exception | None:
 
 def _harmless(error: BaseException) -> RuntimeError:
     return RuntimeError(f"the user's code raised {error!r}")
+
+
+def _refuse_body(body: bytes | Generator[bytes, None, None], status: int) -> None:
+    """A client would take it for the beginning of its next answer."""
+    if not isinstance(body, bytes):
+        body.close()
+        raise TypeError(f"a stream was returned with status {status}, which has no body")
+    if body:
+        raise ValueError(
+            f"{len(body)} bytes were returned with status {status}, which has no body; return None,"
+            " or set another status"
+        )
 
 
 def _pieces(iterator: Iterator[Any]) -> Generator[bytes, None, None]:

@@ -305,15 +305,49 @@ def test_returned_type_comes_before_one_that_was_set(model_directory: ModelDirec
     assert answer.headers == ()
 
 
-def test_status_without_a_body_needs_no_body(model_directory: ModelDirectory) -> None:
-    """204 and nothing returned."""
+def _with_status(status: int, result: Any) -> Any:
+    def function(context: Any) -> Any:
+        context.set_response_status(status)
+        return result
 
-    def result(context: Any) -> None:
+    return function
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+@pytest.mark.parametrize("nothing", [None, b"", "", (b"", "text/plain")])
+def test_status_without_a_body_needs_no_body(
+    model_directory: ModelDirectory, status: int, nothing: Any
+) -> None:
+    """RFC 9110: it has none, and so no type."""
+    answer = _returning(model_directory, _with_status(status, nothing))
+
+    assert (answer.status, answer.body, answer.content_type) == (status, b"", "")
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+@pytest.mark.parametrize("body", [b"x", "x", {}, (b"x", "text/plain")])
+def test_status_without_a_body_refuses_one(
+    model_directory: ModelDirectory, status: int, body: Any
+) -> None:
+    """On a connection that is kept it would be read as the next answer."""
+    with pytest.raises(ValueError, match=rf"bytes? .*returned with status {status}, which has no"):
+        _returning(model_directory, _with_status(status, body))
+
+
+def test_status_without_a_body_refuses_a_stream(model_directory: ModelDirectory) -> None:
+    """Also where the generator itself sets it; its `finally` runs."""
+    ended = []
+
+    def result(context: Any) -> Iterator[str]:
         context.set_response_status(204)
+        try:
+            yield "a"
+        finally:
+            ended.append(True)
 
-    answer = _returning(model_directory, result)
-
-    assert (answer.status, answer.body, answer.content_type) == (204, b"", "")
+    with pytest.raises(TypeError, match="a stream was returned with status 204"):
+        _returning(model_directory, result)
+    assert ended == [True]
 
 
 def _streamed(answer: Answer) -> list[bytes]:
