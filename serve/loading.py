@@ -96,7 +96,14 @@ def inspect(model_dir: Path, settings: Settings) -> Loadable:
     if script is not None:
         accept = settings.default_accept or toolkit_formats.RESPONSE_TYPES[0]
         options = ServingOptions(ensemble=settings.ensemble)
-        return ScriptArtifact(model_dir, script, described, accept, options)
+        if settings.output_keys:
+            reason = (
+                "SAGEMAKER_INFERENCE_OUTPUT selects nothing where a script answers; use output_fn"
+            )
+            logger.warning("setting_not_used", extra={"reason": reason})
+        return ScriptArtifact(
+            model_dir, script, described, accept, options, is_batch=settings.is_batch
+        )
     algorithm = registry.for_artifact(model_dir, described)
     accept = _default_accept(algorithm, settings)
     for key in settings.output_keys:

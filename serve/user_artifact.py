@@ -33,6 +33,7 @@ class ScriptArtifact:
     manifest: ModelManifest | None
     default_accept: str
     options: ServingOptions  # for a model that an algorithm loads
+    is_batch: bool = False  # whether answers are joined byte by byte
 
     def load(self) -> ScriptServable:
         """Load the script and the model, in the process that will run them.
@@ -51,7 +52,9 @@ class ScriptArtifact:
         described = self.manifest.model_dump() if self.manifest else {}
         context = Context(self.directory, described)
         loaded = self._load_model(functions, context, name)
-        servable = ScriptServable(functions, loaded, context, self.default_accept)
+        servable = ScriptServable(
+            functions, loaded, context, self.default_accept, is_batch=self.is_batch
+        )
         logger.info(
             "model_loaded",
             extra={

@@ -40,9 +40,16 @@ class ScriptServable:
     is_thread_safe = False
 
     def __init__(
-        self, functions: UserFunctions, loaded: Loaded, context: Context, default_accept: str
+        self,
+        functions: UserFunctions,
+        loaded: Loaded,
+        context: Context,
+        default_accept: str,
+        *,
+        is_batch: bool = False,
     ) -> None:
         """Raises SettingsError where nothing writes `default_accept`."""
+        self._is_batch = is_batch
         self._functions = functions
         self._loaded = loaded
         self._context = context
@@ -132,7 +139,10 @@ class ScriptServable:
         if preferred not in toolkit_formats.RESPONSE_TYPES:
             preferred = self._default_accept
         media_type = content_types.negotiate(accept, toolkit_formats.RESPONSE_TYPES, preferred)
-        return answer_of(toolkit_formats.encode(prediction, media_type), request, media_type)
+        body = toolkit_formats.encode(prediction, media_type)
+        if self._is_batch and media_type == content_types.JSON:
+            body += b"\n"  # as without a script (C-073)
+        return answer_of(body, request, media_type)
 
     def _accept(self, invocation: Invocation) -> str:
         """What the user's code is told: the header as it is, or the default for none (C-056)."""

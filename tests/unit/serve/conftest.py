@@ -211,14 +211,10 @@ class ModelDirectory:
                 content = textwrap.dedent(content).encode()
             file.write_bytes(content)
 
-    def load(
-        self, script: str, *, program: str | None = None, default_accept: str | None = None
-    ) -> ScriptServable:
+    def load(self, script: str, **settings: Any) -> ScriptServable:
         """Load the directory with `script` as the user's code."""
-        self.write({f"code/{program or 'inference.py'}": script})
-        servable = loading.inspect(
-            self.path, Settings(default_accept=default_accept, program=program)
-        ).load()
+        self.write({f"code/{settings.get('program', 'inference.py')}": script})
+        servable = loading.inspect(self.path, Settings(**settings)).load()
         assert isinstance(servable, ScriptServable)
         return servable
 

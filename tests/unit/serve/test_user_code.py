@@ -524,6 +524,44 @@ def test_empty_body_is_the_users_to_judge(model_directory: ModelDirectory) -> No
     assert model_directory.load(without_input_fn).invoke(Invocation(b"")) == EMPTY
 
 
+@pytest.mark.parametrize(
+    ("accept", "body"),
+    [("application/json", b"[1,2]\n"), ("text/csv", b"1\n2\n"), ("application/x-npy", None)],
+)
+def test_default_answers_of_a_batch_can_be_joined(
+    model_directory: ModelDirectory, accept: str, body: bytes | None
+) -> None:
+    """C-073: each text ends with one newline, as without a script."""
+    script = "def model_fn(d): return 1\ndef predict_fn(d, m): return [1, 2]"
+    invocation = Invocation(b"1", "text/csv", accept)
+
+    answer = model_directory.load(script, is_batch=True).invoke(invocation)
+
+    if body is None:
+        assert answer == model_directory.load(script).invoke(invocation)._replace(
+            stages=answer.stages
+        )
+    else:
+        assert answer.body == body
+
+
+def test_batch_leaves_what_the_users_code_has_written(model_directory: ModelDirectory) -> None:
+    """It may be no text at all."""
+    servable = model_directory.load(ECHO, is_batch=True)
+
+    assert servable.invoke(Invocation(b"{}", "application/json")).body == b"{}"
+
+
+def test_selected_outputs_are_the_scripts_own_affair(
+    model_directory: ModelDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    """C-099: a setting that does nothing is named in the log."""
+    model_directory.load(ECHO, output_keys=("probability",))
+
+    (record,) = (record for record in caplog.records if record.message == "setting_not_used")
+    assert "SAGEMAKER_INFERENCE_OUTPUT" in record.reason
+
+
 def test_defaults_read_predict_and_write(model_directory: ModelDirectory) -> None:
     """Only model_fn: its object's own `predict`, and bare JSON."""
     servable = model_directory.load("""
