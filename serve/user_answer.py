@@ -10,6 +10,7 @@ from serve.invocation import Answer
 from serve.user_context import RequestProcessor, checked_header
 
 _STATUSES_WITHOUT_BODY = (204, 205, 304)  # RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5
+_UNSUPPORTED_FORMAT = "UnsupportedFormatError"
 _ACCEPTED = (
     "return bytes, str, a generator of them, or what JSON can hold (dict, list, number), alone or "
     "as (body, content_type)"
@@ -57,16 +58,32 @@ def translation(error: BaseException) -> Exception | None:
     """What goes on in place of an exception of the user's code, or None: it goes on itself.
 
     An exception that looks like the toolkit's `BaseInferenceToolkitError` becomes an error with its
-    status and message. What would end a thread (`sys.exit`) or a generator ends the invocation.
+    status and message, an `UnsupportedFormatError` one with status 415. What would end a thread
+    (`sys.exit`) or a generator ends the invocation.
     """
     if isinstance(error, StopIteration) or not isinstance(error, Exception):
         return _harmless(error)
     status = getattr(error, "status_code", None)
     message = getattr(error, "message", None)
     if message is None or not isinstance(status, int) or not 400 <= status <= 599:
+        return unsupported_format(error, 415)
+    return _refusal(int(status), str(message))
+
+
+def unsupported_format(error: BaseException, status: int) -> UserCodeError | None:
+    """What an `UnsupportedFormatError` becomes, None for any other exception.
+
+    Several of AWS's packages have a class of that name, without a status, and none need be here.
+    """
+    if not any(kind.__name__ == _UNSUPPORTED_FORMAT for kind in type(error).__mro__):
         return None
+    text = " ".join(str(getattr(error, "message", None) or error).split())
+    return _refusal(status, text or "the format is not supported")
+
+
+def _refusal(status: int, message: str) -> UserCodeError:
     # JSON has no lone surrogates.
-    return UserCodeError(int(status), str(message).encode("utf-8", "replace").decode())
+    return UserCodeError(status, message.encode("utf-8", "replace").decode())
 
 
 def _harmless(error: BaseException) -> RuntimeError:

@@ -18,7 +18,7 @@ from container import content_types
 from container.errors import ContainerError, MalformedPayloadError, SettingsError
 from serve import toolkit_formats
 from serve.invocation import EMPTY, Answer, Invocation
-from serve.user_answer import answer_of, translation
+from serve.user_answer import answer_of, translation, unsupported_format
 from serve.user_context import Context
 from serve.user_functions import UserFunction, UserFunctions
 
@@ -131,7 +131,14 @@ class ScriptServable:
         request = context.request_processor[0]
         asked_for = _first_type(accept, self._default_accept)
         if output_fn:
-            return answer_of(output_fn(context, prediction, accept), request, asked_for)
+            try:
+                result = output_fn(context, prediction, accept)
+            except Exception as error:
+                refusal = unsupported_format(error, 406)  # here it is what is accepted
+                if refusal is None:
+                    raise
+                raise refusal from error
+            return answer_of(result, request, asked_for)
         if hasattr(prediction, "__next__"):  # needs no encoder
             return answer_of(prediction, request, asked_for)
         # Of what a client likes equally it gets the first, as from the toolkit.

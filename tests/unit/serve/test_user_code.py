@@ -502,6 +502,55 @@ def test_any_other_exception_goes_on_as_it_is(
     assert caught.value is error
 
 
+UNSUPPORTED = """
+    class UnsupportedFormatError(Exception):
+        pass
+
+    class Mine(UnsupportedFormatError):
+        def __init__(self, message):
+            self.message = message
+
+    def model_fn(model_dir):
+        return 1
+
+    def input_fn(data, content_type):
+        if content_type == "a/b":
+            raise Mine("a/b is not\\n    supported")
+        if content_type == "c/d":
+            raise UnsupportedFormatError("c/d is not supported")
+        if content_type == "e/f":
+            raise UnsupportedFormatError
+        return data
+
+    def predict_fn(data, model):
+        return data
+
+    def output_fn(prediction, accept):
+        raise UnsupportedFormatError(f"{accept} is not supported")
+"""
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status", "message"),
+    [
+        ("a/b", 415, "a/b is not supported"),
+        ("c/d", 415, "c/d is not supported"),
+        ("e/f", 415, "the format is not supported"),
+        ("text/csv", 406, "image/png is not supported"),
+    ],
+)
+def test_unsupported_format_error_is_known_by_its_name(
+    model_directory: ModelDirectory, content_type: str, status: int, message: str
+) -> None:
+    """C-054: that of AWS's encoders and decoders, which a script may bring along."""
+    servable = model_directory.load(UNSUPPORTED)
+
+    with pytest.raises(UserCodeError) as caught:
+        servable.invoke(Invocation(b"1", content_type, "image/png"))
+
+    assert (caught.value.status, caught.value.message) == (status, message)
+
+
 @pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt(), StopIteration(1)])
 def test_what_would_end_the_thread_ends_the_invocation(
     model_directory: ModelDirectory, error: BaseException
