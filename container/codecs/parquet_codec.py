@@ -1,7 +1,8 @@
 """`application/x-parquet`: tables of numbers; a null is a missing value.
 
 Columns are taken in the order of the file, a label first; their names do not matter. They hold
-integers, floats, decimals, booleans (1 and 0), or nothing but nulls.
+integers, floats, decimals, booleans (1 and 0), or nothing but nulls. The index of a pandas frame,
+which pandas writes as columns more and names in the file's metadata, is no part of the records.
 
 Needs pyarrow, which is imported at the first use (50 ms, 35 MB) and is not in the slim image.
 """
@@ -47,15 +48,15 @@ def decode(body: bytes, columns: Columns) -> Batch:
     import pyarrow as pa  # type: ignore[import-untyped]
 
     with _arrow_errors():
-        file = _open(pa.BufferReader(body), columns)
-        n_rows, n_columns = file.metadata.num_rows, file.metadata.num_columns
+        file, names = _open(pa.BufferReader(body), columns)
+        n_rows, n_columns = file.metadata.num_rows, len(names)
         if not n_rows:
             raise MalformedPayloadError("there are no records")
         # Runs of equal values make millions of records out of a kilobyte.
         refuse_expansion(n_rows, n_columns)
         _refuse_unpacking(file.metadata)
         rows = DenseRows(n_rows, n_columns, columns)
-        for part in _parts(file):
+        for part in _parts(file, names):
             n_rows -= len(part)
             if n_rows < 0:  # what a file says of itself need not be true
                 break
@@ -72,7 +73,7 @@ def batches(source: Path | IO[bytes], columns: Columns) -> Iterator[Batch]:
         MalformedPayloadError: as `decode` does.
     """
     with _arrow_errors():
-        for part in _parts(_open(source, columns)):
+        for part in _parts(*_open(source, columns)):
             yield dense_batch(part, columns)
 
 
@@ -88,13 +89,16 @@ def _arrow_errors() -> Iterator[None]:
         ) from error
 
 
-def _open(source: Any, columns: Columns) -> Any:
+def _open(source: Any, columns: Columns) -> tuple[Any, list[str]]:
+    """The file, and the names of the columns that are records'; names may occur twice."""
     import pyarrow as pa
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     file = pq.ParquetFile(source, pre_buffer=False)  # which would read ahead in other threads
-    for number, kind in enumerate(file.schema_arrow.types, start=1):
-        if not (
+    schema = file.schema_arrow
+    index = _index_of_pandas(schema)
+    for number, (name, kind) in enumerate(zip(schema.names, schema.types, strict=True), start=1):
+        if name not in index and not (
             pa.types.is_integer(kind)
             or pa.types.is_floating(kind)
             or pa.types.is_decimal(kind)
@@ -102,8 +106,24 @@ def _open(source: Any, columns: Columns) -> Any:
             or pa.types.is_null(kind)
         ):
             raise MalformedPayloadError(f"column {number} holds something else than numbers")
-    refuse_width(file.metadata.num_columns, columns)
-    return file
+    names = [name for name in schema.names if name not in index]
+    if index and not names:
+        raise MalformedPayloadError("the Parquet file has no column but the index of a table")
+    refuse_width(len(names), columns)
+    return file, names
+
+
+def _index_of_pandas(schema: Any) -> set[str]:
+    """The names of the columns that pandas lists as its index.
+
+    Source: pandas developer documentation, "Storing pandas DataFrame objects in Apache Parquet".
+    """
+    try:
+        listed = (schema.pandas_metadata or {}).get("index_columns", [])
+        # A range is described by an object, and no column.
+        return {name for name in listed if isinstance(name, str)}
+    except (ValueError, RecursionError, AttributeError, TypeError):  # whoever wrote it, not pandas
+        return set()
 
 
 def _refuse_unpacking(metadata: Any) -> None:
@@ -116,13 +136,15 @@ def _refuse_unpacking(metadata: Any) -> None:
         )
 
 
-def _parts(file: Any) -> Iterator[Floats]:
+def _parts(file: Any, names: list[str]) -> Iterator[Floats]:
     """The records, float32 `[n_rows, n_columns]`, up to `_PART_CELLS` values at a time."""
     import pyarrow as pa
 
     n_before = 0
-    part_rows = max(1, _PART_CELLS // max(1, file.metadata.num_columns))
-    for part in file.iter_batches(part_rows, use_threads=False):
+    part_rows = max(1, _PART_CELLS // max(1, len(names)))
+    # The index is not even unpacked: it may be text.
+    read = None if len(names) == file.metadata.num_columns else list(dict.fromkeys(names))
+    for part in file.iter_batches(part_rows, columns=read, use_threads=False):
         rows = np.empty((part.num_rows, part.num_columns), dtype=np.float32)
         for index, column in enumerate(part.columns):
             # Unsafe only in that integers above 2**24 are rounded, as in every format.

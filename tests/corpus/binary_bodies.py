@@ -7,6 +7,7 @@ is put together byte by byte from AWS's description of the format, not by the pr
 """
 
 import io
+import json
 import lzma  # noqa: F401  (zipfile needs it)
 import struct
 import zipfile
@@ -53,10 +54,18 @@ def scipy_npz(matrix: Any, **changes: Any) -> bytes:
     return npz(**{name: npy(array) for name, array in arrays.items() if array is not None})
 
 
-def parquet(columns: dict[str, Any], **options: Any) -> bytes:
+def parquet(columns: dict[str, Any], *, pandas: bytes | None = None, **options: Any) -> bytes:
+    table = pa.table(columns)
+    if pandas is not None:
+        table = table.replace_schema_metadata({b"pandas": pandas})
     stream = io.BytesIO()
-    pq.write_table(pa.table(columns), stream, **options)
+    pq.write_table(table, stream, **options)
     return stream.getvalue()
+
+
+def index_of_pandas(*columns: Any) -> bytes:
+    """What `DataFrame.to_parquet` says of a frame's index; the rest of it matters to nobody."""
+    return json.dumps({"index_columns": columns, "columns": []}).encode()
 
 
 def message(number: int, payload: bytes) -> bytes:
@@ -205,6 +214,19 @@ def parquet_bodies() -> dict[str, bytes]:
         "valid/gzip": parquet(plain, compression="gzip"),
         "valid/dictionary-of-repeated-numbers": parquet({"a": [1.5] * 5}, use_dictionary=True),
         "valid/label-and-weight": parquet({"y": [1, 0], "w": [0.5, 2], "a": [7, 9], "b": [8, 10]}),
+        "valid/index-of-pandas": parquet(
+            {**plain, "__index_level_0__": [7, 9]}, pandas=index_of_pandas("__index_level_0__")
+        ),
+        "valid/index-of-pandas-as-text": parquet(
+            {"id": ["x", "y"], "at": pa.array([0, 1], pa.date32()), **plain},
+            pandas=index_of_pandas("id", "at"),
+        ),
+        "valid/range-index-of-pandas": parquet(
+            plain, pandas=index_of_pandas({"kind": "range", "start": 0, "stop": 2, "step": 1})
+        ),
+        "valid/metadata-of-pandas-broken": parquet(plain, pandas=b"[" * 100_000),
+        "valid/metadata-of-pandas-of-another-form": parquet(plain, pandas=b'{"index_columns": 1}'),
+        "invalid/index-of-pandas-alone": parquet({"id": [1, 2]}, pandas=index_of_pandas("id")),
         "invalid/csv": b"1,2\n",
         "invalid/truncated": body[:-20],
         "invalid/spoilt": body[:4] + bytes(len(body) // 2) + body[4 + len(body) // 2 :],

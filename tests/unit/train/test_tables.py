@@ -59,3 +59,16 @@ def test_border_within_the_data_is_no_border(tmp_path: Path) -> None:
     rows = _read(file.getvalue() * 2, tmp_path)
 
     assert rows == [[1, 1], [np.float32(number), 2], [2, 3]] * 2
+
+
+def test_index_of_a_pandas_frame_is_no_feature(tmp_path: Path) -> None:
+    """It would be one that no request has; pandas says in the file which columns it is."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({"a": [1.0, 2.0], "b": [3.0, 4.0], "__index_level_0__": ["x", "y"]})
+    about = {b"pandas": b'{"index_columns": ["__index_level_0__"]}'}
+    file = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(about), file)
+
+    assert _read(file.getvalue(), tmp_path) == [[1, 3], [2, 4]]
