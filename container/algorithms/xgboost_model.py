@@ -1,13 +1,14 @@
 """Trained XGBoost models, loaded to predict: one, or several that vote.
 
-A model that was stopped early predicts with its best iteration: XGBoost's own `Booster.predict`
-and AWS's image use every tree that is in the file, which moved probabilities by up to 0.5 in a
-test.
+A model that was stopped early predicts with its best iteration, as AWS's container has it:
+XGBoost's own `Booster.predict` uses every tree that is in the file, which moved probabilities by
+up to 0.5 in a test.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,11 +45,9 @@ class XGBoostModel:
             self.n_features = self._booster.n_features()
             learner = self._booster.config()["learner"]
             is_linear = learner["gradient_booster"]["name"] == "gblinear"
-            if best_iteration is None:
-                best_iteration = _number(self._booster.attribute("best_iteration"), file.name)
             n_rounds = 0
-            if best_iteration is not None and not is_linear:
-                n_rounds = _checked(best_iteration, self._booster.n_rounds(), file.name) + 1
+            if not is_linear:
+                n_rounds = _rounds(self._booster, learner, best_iteration, file.name)
         except XGBoostLibraryError as error:
             raise ModelLoadError(f"{file.name} cannot be loaded: {error}") from error
         self.objective: str = learner["objective"]["name"]
@@ -105,19 +104,40 @@ def verify(files: Sequence[Path]) -> None:
         xgboost_structure.check(read_model(file), file.name, installed_version())
 
 
-def _number(attribute: str | None, name: str) -> int | None:
-    if attribute is None:
+def _rounds(
+    booster: Booster, learner: Mapping[str, Any], best_iteration: int | None, name: str
+) -> int:
+    """How many rounds to predict with; 0 means all."""
+    n_trees = None
+    if best_iteration is None:
+        best_iteration = _number(booster, "best_iteration", name)
+        n_trees = _number(booster, "best_ntree_limit", name)
+    if best_iteration is None:
+        return 0
+    n_rounds = best_iteration + 1
+    # XGBoost 1.5 does not store how many trees a round has, so that the installed one takes each
+    # for a round; but it stores how many trees the best rounds are. A number that later training
+    # left behind is no multiple of the rounds.
+    if n_trees is not None and n_rounds > 0 and n_trees % n_rounds == 0:
+        n_rounds = n_trees // _trees_a_round(learner["gradient_booster"])
+    if not 0 < n_rounds <= booster.n_rounds():
+        # XGBoost would read memory that is not its own.
+        raise ModelLoadError(
+            f"{name}: best_iteration is {best_iteration} of {booster.n_rounds()} rounds"
+        )
+    return n_rounds
+
+
+def _trees_a_round(gradient_booster: Mapping[str, Any]) -> int:
+    forest = gradient_booster.get("gbtree", gradient_booster)  # a dart has it inside
+    return max(1, int(forest["gbtree_model_param"]["num_parallel_tree"]))
+
+
+def _number(booster: Booster, attribute: str, name: str) -> int | None:
+    text = booster.attribute(attribute)
+    if text is None:
         return None
     try:
-        return int(attribute)
+        return int(text)
     except ValueError as error:
-        raise ModelLoadError(
-            f"{name}: best_iteration is {attribute[:20]!r}, not a number"
-        ) from error
-
-
-def _checked(best_iteration: int, n_rounds: int, name: str) -> int:
-    """XGBoost reads memory that is not its own when asked for rounds that are not there."""
-    if not 0 <= best_iteration < n_rounds:
-        raise ModelLoadError(f"{name}: best_iteration is {best_iteration} of {n_rounds} rounds")
-    return best_iteration
+        raise ModelLoadError(f"{name}: {attribute} is {text[:20]!r}, not a number") from error

@@ -1,5 +1,6 @@
 """Serving's own binding against `xgboost` called directly."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,56 @@ def test_early_stopped_model_predicts_with_its_best_iteration(tmp_path: Path) ->
 
     np.testing.assert_array_equal(predicted, best)
     assert not np.allclose(best, every)
+
+
+def _forest_without_its_size(directory: Path, **attributes: str) -> tuple[Path, xgboost.Booster]:
+    """Two rounds of three trees, saved as XGBoost 1.5 does: without `num_parallel_tree`."""
+    given = {"objective": "binary:logistic", "num_parallel_tree": 3, "subsample": 0.5, "nthread": 1}
+    data = xgboost.DMatrix(FEATURES, LABELS["binary:logistic"])
+    booster = xgboost.train(given, data, 4)
+    booster.set_attr(**attributes)
+    document = json.loads(booster.save_raw("json"))
+    model = document["learner"]["gradient_booster"]["model"]
+    del model["gbtree_model_param"]["num_parallel_tree"], model["iteration_indptr"]
+    document["version"] = [1, 5, 2]
+    file = directory / "xgboost-model"
+    file.write_text(json.dumps(document))
+    return file, booster
+
+
+@pytest.mark.filterwarnings("ignore:.*saved before XGBoost 1.6")
+def test_forest_of_xgboost_1_5_predicts_with_all_trees_of_its_best_rounds(tmp_path: Path) -> None:
+    """The file says 6 trees; `best_iteration` alone would be 2 of them."""
+    file, booster = _forest_without_its_size(tmp_path, best_iteration="1", best_ntree_limit="6")
+
+    predicted = XGBoostModel(file).predict(FEATURES)
+
+    np.testing.assert_array_equal(
+        predicted, booster.predict(xgboost.DMatrix(FEATURES), iteration_range=(0, 2))
+    )
+
+
+def test_forest_that_knows_its_size_counts_rounds(tmp_path: Path) -> None:
+    """XGBoost 1.6 and 1.7 store both numbers, and the trees of a round."""
+    _, booster = _forest_without_its_size(tmp_path, best_iteration="1", best_ntree_limit="6")
+
+    predicted = XGBoostModel(_saved(booster, tmp_path)).predict(FEATURES)
+
+    np.testing.assert_array_equal(
+        predicted, booster.predict(xgboost.DMatrix(FEATURES), iteration_range=(0, 2))
+    )
+
+
+def test_number_of_trees_that_later_training_left_behind_is_passed_over(tmp_path: Path) -> None:
+    """XGBoost 2 and later update `best_iteration` only."""
+    booster = _booster("binary:logistic")
+    booster.set_attr(best_iteration="4", best_ntree_limit="2")
+
+    predicted = XGBoostModel(_saved(booster, tmp_path)).predict(FEATURES)
+
+    np.testing.assert_array_equal(
+        predicted, booster.predict(xgboost.DMatrix(FEATURES), iteration_range=(0, 5))
+    )
 
 
 def test_predictions_do_not_share_the_library_buffer(tmp_path: Path) -> None:
