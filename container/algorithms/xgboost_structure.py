@@ -6,6 +6,7 @@ child of at most one other, and the root of none: checked for all nodes at once,
 cycles.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +41,7 @@ def check(content: bytes | memoryview, name: str, installed: tuple[int, ...]) ->
         model = _parse(content)
         _check_version(model["version"], installed)
         _check_booster(model["learner"])
-    except _NewerModelError as error:
+    except _UnusableModelError as error:
         raise ModelLoadError(f"{name}: {error}") from error
     except KeyError as error:
         problem = f"it has no member {error}"
@@ -49,21 +50,37 @@ def check(content: bytes | memoryview, name: str, installed: tuple[int, ...]) ->
         raise ModelLoadError(f"{name} is damaged or not an XGBoost model: {error}") from error
 
 
-class _NewerModelError(ValueError):
-    """The model was written by a newer XGBoost."""
+def is_foreign(content: bytes | memoryview) -> bool:
+    """Whether this is a whole document, but not that of an XGBoost model.
+
+    What is no document at all is not foreign: it may be a damaged model.
+    """
+    try:
+        document = _parse(content)
+    except (ValueError, RecursionError):
+        return False
+    learner = document.get("learner") if isinstance(document, dict) else None
+    return not (isinstance(learner, dict) and "gradient_booster" in learner)
+
+
+class _UnusableModelError(ValueError):
+    """The model is sound, but the installed XGBoost is not the one for it."""
 
 
 def _parse(content: bytes | memoryview) -> Any:
     # Both begin with a brace; in UBJSON the type of the first key's length follows.
     if bytes(content[1:2]) in (b"L", b"l", b"I", b"i", b"U"):
         return ubjson.parse(content)
-    return orjson.loads(content)
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return json.loads(bytes(content))  # takes NaN and Infinity, which XGBoost writes
 
 
 def _check_version(version: Any, installed: tuple[int, ...]) -> None:
     written = tuple(int(part) for part in version)
     if written[:2] > installed[:2]:
-        raise _NewerModelError(
+        raise _UnusableModelError(
             f"the model was written by XGBoost {_dotted(written)}, and {_dotted(installed)} is "
             "installed, which may misread it in silence; serve it with an image that has "
             f"{_dotted(written)} or save it with {_dotted(installed)}"
@@ -89,6 +106,10 @@ def _check_booster(learner: Mapping[str, Any]) -> None:
     trees, groups = forest["trees"], forest["tree_info"]
     n_trees = int(forest["gbtree_model_param"]["num_trees"])
     _require(len(trees) == len(groups) == n_trees, "the number of trees is not the one declared")
+    if not n_trees and not len(forest.get("iteration_indptr", ())):
+        raise _UnusableModelError(
+            "the model has no trees; it was trained for no round by XGBoost before 2.0"
+        )
     if booster["name"] == "dart":
         _require(len(booster["weight_drop"]) == n_trees, "the weights of the trees are not as many")
     n_groups = max(1, int(parameters["num_class"]), int(parameters.get("num_target", 1)))
@@ -107,6 +128,11 @@ def _check_tree(tree: Mapping[str, Any], n_features: int, name: str) -> None:
             _require(len(tree[key]) == n_elements, f"{name}: {key} is not of length {n_elements}")
     left, right = _integers(tree["left_children"]), _integers(tree["right_children"])
     inner = left != _NO_CHILD
+    if n_targets > 1 and "leaf_weights" not in tree:
+        raise _UnusableModelError(
+            "its trees have several outputs each, in a form that XGBoost up to 3.0 wrote and later "
+            "ones do not read; train it again with the installed XGBoost"
+        )
     if n_targets > 1:  # a leaf's right child then is the number of its vector of weights
         n_leaves = len(tree["leaf_weights"]) // n_targets
         _require(_within(right[~inner], 0, n_leaves), f"{name}: a leaf has no weights")

@@ -222,3 +222,40 @@ def _problem_of(work: Callable[[], None]) -> str:
     except ModelLoadError as error:
         return error.message
     return ""
+
+
+def test_categorical_model_in_json_with_bare_nan_passes() -> None:
+    """XGBoost 1.7 to 2.1 write `NaN` as the threshold of a split by categories."""
+    categories = RANDOM.integers(0, 9, (200, 1)).astype(np.float32)
+    data = xgboost.DMatrix(categories, categories % 2, feature_types=["c"], enable_categorical=True)
+    document = json.loads(_train(data).save_raw("json"))
+    for tree in document["learner"]["gradient_booster"]["model"]["trees"]:
+        for node in tree["categories_nodes"]:
+            tree["split_conditions"][node] = float("nan")
+    text = json.dumps(document)
+    assert "NaN" in text
+
+    xgboost_structure.check(text.encode(), "model", VERSION)
+
+
+def test_trees_of_several_outputs_of_xgboost_3_0_are_refused_for_what_they_are() -> None:
+    """The installed XGBoost dies of them; they are not damaged."""
+    booster = SOUND["several-targets"]()
+    document = json.loads(booster.save_raw("json"))
+    document["version"] = [3, 0, 5]
+    for tree in document["learner"]["gradient_booster"]["model"]["trees"]:
+        del tree["leaf_weights"]
+
+    with pytest.raises(ModelLoadError, match=r"XGBoost up to 3\.0 wrote.*train it again") as caught:
+        xgboost_structure.check(json.dumps(document).encode(), "model", VERSION)
+
+    assert "damaged" not in caught.value.message
+
+
+def test_model_of_no_round_that_cannot_be_loaded_says_so() -> None:
+    """XGBoost before 2.0 wrote none of what the installed one asks for here."""
+    document = json.loads(SOUND["no-trees"]().save_raw("json"))
+    del document["learner"]["gradient_booster"]["model"]["iteration_indptr"]
+
+    with pytest.raises(ModelLoadError, match="the model has no trees"):
+        xgboost_structure.check(json.dumps(document).encode(), "model", VERSION)
