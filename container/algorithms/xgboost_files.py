@@ -1,43 +1,75 @@
-"""Which files of a model directory are XGBoost models, by content rather than by name.
+"""Which files of a model directory are XGBoost models.
 
 One model is the usual case. Several are an ensemble, as AWS's container has it: the files of a
-k-fold job are called `xgboost-model-0`, `xgboost-model-1`, … Files of other systems are passed over
-(C-060).
+k-fold job are called `xgboost-model-0`, `xgboost-model-1`, … Where a file is called so, only such
+are models; elsewhere the content says which are. Foreign files are passed over (C-060).
 """
 
+import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from container.algorithms import ubjson
+from container.algorithms import ubjson, xgboost_structure
 from container.algorithms.xgboost_pickle import booster_state
 from container.errors import ModelLoadError
 from container.manifest import ModelManifest
 
 MODEL_FILE = "xgboost-model"
 
+logger = logging.getLogger(__name__)
+
 _HEAD_BYTES = 512
-# A model begins with its `learner`, and some versions wrote `version` first.
-_MODEL_HEAD = re.compile(rb"\{.{0,12}(learner|version)", re.DOTALL)
+# A model's members are its `learner`, an object, and its `version`, an array.
+_JSON_HEAD = re.compile(
+    rb'\s*\{\s*("version"\s*:\s*\[[\d,\s]*\]\s*,\s*)?"learner"\s*:\s*\{', re.DOTALL
+)
+_UBJSON_HEAD = re.compile(rb"\{(L.{8}|l.{4}|I.{2}|[iU].)(learner\{|version\[)", re.DOTALL)
+_CHECKPOINT = "xgboost-checkpoint"  # what training continues from, AWS's container or this one
 _PICKLE_HEAD = re.compile(rb"\x80[\x02-\x05]|ccopy_reg\n_reconstructor|ccopyreg\n_reconstructor")
 _LEGACY_HEADS = (b"binf", b"bs64", b"CONFIG-offset:")
 _SUFFIXES = (".ubj", ".json", ".pkl", ".pickle", ".bin", ".model", ".xgb")
 
 
 def model_files(directory: Path, manifest: ModelManifest | None) -> list[Path]:
-    """The model, or the models of an ensemble in the order of their numbers.
-
-    Raises:
-        ModelLoadError: a file that is named as a model is none.
-    """
+    """The model, or the models of an ensemble in the order of their numbers."""
     if manifest is not None:
         names: Iterable[str] = manifest.files
         return sorted((directory / name for name in names if _is_numbered(name)), key=_natural)
+    return _found(directory)[0]
+
+
+def recognises(directory: Path) -> bool:
+    """Whether there is a model; warns of files that looked like one and are passed over."""
+    models, foreign = _found(directory)
+    for name, reason in foreign.items():
+        logger.warning("file_passed_over", extra={"file": name, "reason": reason})
+    return bool(models)
+
+
+def _found(directory: Path) -> tuple[list[Path], dict[str, str]]:
+    """The models of a directory without a manifest, and why which other files are none."""
     if not directory.is_dir():
-        return []
-    regular = [path for path in directory.iterdir() if path.is_file()]
-    found = [path for path in regular if not path.name.startswith(".") and _looks_like_model(path)]
-    return sorted(found, key=_natural)
+        return [], {}
+    regular = sorted((path for path in directory.iterdir() if path.is_file()), key=_natural)
+    numbered = [path for path in regular if _is_numbered(path.name)]
+    if numbered:
+        return numbered, {}  # if one is no model after all, that is worth an error
+    likely = [path for path in regular if _looks_like_model(path)]
+    problems = {path.name: _foreign(path) for path in likely} if len(likely) > 1 else {}
+    foreign = {name: reason for name, reason in problems.items() if reason is not None}
+    models = [path for path in likely if path.name not in foreign]
+    # With nothing left, what is wrong with the first is the best answer.
+    return (models, foreign) if models else (likely, {})
+
+
+def _foreign(path: Path) -> str | None:
+    """Why a file that looks like a model is something else; None for a model, damaged or not."""
+    try:
+        content = read_model(path)
+    except ModelLoadError as error:
+        return error.message
+    return "it is not XGBoost's" if xgboost_structure.is_foreign(content) else None
 
 
 def read_model(file: Path) -> bytes | memoryview:
@@ -58,6 +90,8 @@ def read_model(file: Path) -> bytes | memoryview:
             return ubjson.member(state, "Model")
         except ValueError as error:
             raise _too_old(file.name) from error
+    if content[:1].isspace():
+        content = content.lstrip()
     if not content.startswith(b"{"):
         problem = "it does not begin with a brace" if content else "it is empty"
         raise ModelLoadError(
@@ -79,14 +113,14 @@ def _is_numbered(name: str) -> bool:
 
 
 def _looks_like_model(path: Path) -> bool:
-    if _is_numbered(path.name):
-        return True  # if it is none after all, that is worth an error
+    if path.name.startswith((".", _CHECKPOINT)):
+        return False
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError:
         return False
-    if _MODEL_HEAD.match(head):
+    if _JSON_HEAD.match(head) or _UBJSON_HEAD.match(head):
         return True
     named_so = path.suffix in _SUFFIXES
     return named_so and bool(_PICKLE_HEAD.match(head) or head.startswith(_LEGACY_HEADS))

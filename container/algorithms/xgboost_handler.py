@@ -71,9 +71,9 @@ class XGBoostAlgorithm:
         return fit(job)
 
     def recognises(self, directory: Path) -> bool:
-        from container.algorithms.xgboost_files import model_files
+        from container.algorithms import xgboost_files
 
-        return bool(model_files(directory, None))
+        return xgboost_files.recognises(directory)
 
     def verify(self, directory: Path, manifest: ModelManifest | None) -> None:
         from container.algorithms.xgboost_model import verify
@@ -104,7 +104,10 @@ class XGBoostAlgorithm:
 
         files = model_files(directory, manifest)
         if not files:
-            raise ModelLoadError("the manifest names no file that is called as a model is")
+            problem = "holds no XGBoost model"
+            if manifest is not None:
+                problem = "has a manifest that names no file called as a model is, xgboost-model"
+            raise ModelLoadError(f"{directory} {problem}")
         return files
 
 

@@ -1,5 +1,6 @@
 """Which files are models, in whatever form AWS's container and others left them."""
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -13,6 +14,7 @@ from container.algorithms.base import ServingOptions
 from container.algorithms.xgboost_handler import ALGORITHM
 from container.algorithms.xgboost_model import XGBoostEnsemble
 from container.errors import ModelLoadError
+from container.manifest import ModelManifest
 
 RANDOM = np.random.default_rng(3)
 FEATURES = RANDOM.normal(size=(200, 4)).astype(np.float32)
@@ -56,6 +58,97 @@ def test_foreign_files_are_no_models(tmp_path: Path) -> None:
     model = ALGORITHM.load(tmp_path, None, OPTIONS)
 
     np.testing.assert_array_equal(model.predict(FEATURES), _predicted(_booster()))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("encoder.pkl", pickle.dumps(["a", "b"])),
+        ("metadata.json", b'{"version": "1.0.0"}'),
+        ("run.json", b'{"learner": "xgb"}'),
+        ("settings.json", b'{"learner": {"name": "xgb"}, "version": [1, 0]}'),
+        ("xgboost-checkpoint.3", bytes(_booster(1).save_raw("ubj"))),
+    ],
+)
+def test_file_that_resembles_a_model_is_passed_over(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    """C-060: beside a model whose name says nothing."""
+    (tmp_path / "model.json").write_bytes(_booster().save_raw("json"))
+    (tmp_path / name).write_bytes(content)
+
+    assert ALGORITHM.recognises(tmp_path)
+    ALGORITHM.verify(tmp_path, None)
+    model = ALGORITHM.load(tmp_path, None, OPTIONS)
+
+    np.testing.assert_array_equal(model.predict(FEATURES), _predicted(_booster()))
+
+
+def test_what_is_passed_over_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """C-060: by name, with the reason."""
+    (tmp_path / "model.ubj").write_bytes(_booster().save_raw("ubj"))
+    (tmp_path / "encoder.pkl").write_bytes(pickle.dumps(["a", "b"]))
+
+    assert ALGORITHM.recognises(tmp_path)
+
+    (record,) = caplog.records
+    assert (record.message, record.levelname) == ("file_passed_over", "WARNING")
+    assert record.__dict__["file"] == "encoder.pkl"
+    assert "without a booster" in record.__dict__["reason"]
+
+
+def test_file_called_as_the_model_is_stands_alone(tmp_path: Path) -> None:
+    """C-060: a second model under another name makes no ensemble of it."""
+    (tmp_path / "xgboost-model").write_bytes(_booster().save_raw("ubj"))
+    (tmp_path / "model.json").write_bytes(_booster(1).save_raw("json"))
+
+    model = ALGORITHM.load(tmp_path, None, OPTIONS)
+
+    np.testing.assert_array_equal(model.predict(FEATURES), _predicted(_booster()))
+
+
+def test_damaged_model_is_not_taken_for_a_foreign_file(tmp_path: Path) -> None:
+    """C-061: an ensemble that lacks one of its models would predict something else in silence."""
+    for seed in range(2):
+        (tmp_path / f"model-{seed}.ubj").write_bytes(_booster(seed).save_raw("ubj"))
+    damaged = tmp_path / "model-1.ubj"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+
+    with pytest.raises(ModelLoadError, match=r"model-1\.ubj is damaged"):
+        ALGORITHM.verify(tmp_path, None)
+
+
+def test_what_is_wrong_with_the_only_candidate_is_said(tmp_path: Path) -> None:
+    """C-061: rather than that there is no model."""
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(["a", "b"]))
+    (tmp_path / "other.pkl").write_bytes(pickle.dumps(["a", "b"]))
+
+    assert ALGORITHM.recognises(tmp_path)
+    with pytest.raises(ModelLoadError, match=r"model\.pkl is a pickle without a booster"):
+        ALGORITHM.verify(tmp_path, None)
+
+
+def test_json_model_after_white_space_is_read(tmp_path: Path) -> None:
+    """An editor or a template may leave an empty line before it."""
+    text = json.dumps(json.loads(_booster().save_raw("json")), indent=2)
+    (tmp_path / "model.json").write_text(f"\n \t{text}\n")
+
+    assert ALGORITHM.recognises(tmp_path)
+    ALGORITHM.verify(tmp_path, None)
+    model = ALGORITHM.load(tmp_path, None, OPTIONS)
+
+    np.testing.assert_array_equal(model.predict(FEATURES), _predicted(_booster()))
+
+
+def test_manifest_that_names_no_model_is_told_from_a_directory_without_one(tmp_path: Path) -> None:
+    """C-061: each says what is missing."""
+    facts = {"objective": "binary:logistic", "n_features": 4, "best_iteration": None}
+    described = ModelManifest.model_construct(files={}, model=facts)
+
+    with pytest.raises(ModelLoadError, match="has a manifest that names no file"):
+        ALGORITHM.load(tmp_path, described, OPTIONS)
+    with pytest.raises(ModelLoadError, match="holds no XGBoost model"):
+        ALGORITHM.load(tmp_path, None, OPTIONS)
 
 
 def test_directory_without_a_model_is_not_recognised(tmp_path: Path) -> None:
