@@ -4,7 +4,7 @@ Every way in joins here: the ASGI application, the routes of many models, and th
 multi-model-server handler.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple, Protocol
@@ -71,7 +71,7 @@ class ModelServable:
 
     algorithm: Algorithm
     model: Model
-    default_accept: str  # one of the algorithm's response types
+    default_accept: str  # one of `answer_types`
     output_keys: tuple[str, ...] = ()  # what is answered instead of the score
     is_batch: bool = False  # whether answers are joined byte by byte
 
@@ -98,9 +98,8 @@ class ModelServable:
         media = content_types.parse(invocation.content_type or algorithm.request_types[0])
         if media.name not in algorithm.request_types:
             raise UnsupportedContentTypeError(media.name, algorithm.request_types)
-        accept = content_types.negotiate(
-            invocation.accept, algorithm.response_types, self.default_accept
-        )
+        offered = answer_types(algorithm, self.output_keys)
+        accept = content_types.negotiate(invocation.accept, offered, self.default_accept)
         started = perf_counter()
         columns = columns_of(media.parameters, self.model.n_features)
         batch = codecs.decoder(media.name)(invocation.body, columns)
@@ -130,6 +129,18 @@ class ModelServable:
         if self.is_batch and accept == content_types.JSON:
             body += b"\n"  # every other text format ends with one anyway (C-073)
         return body
+
+
+def answer_types(algorithm: Algorithm, output_keys: Sequence[str]) -> tuple[str, ...]:
+    """What an algorithm's answers can be written as; not every format has room for named outputs.
+
+    Args:
+        algorithm: Whose answers they are.
+        output_keys: What is answered instead of the score, if anything.
+    """
+    if not output_keys:
+        return algorithm.response_types
+    return tuple(name for name in algorithm.response_types if name in codecs.SELECTED_TYPES)
 
 
 def columns_of(parameters: Mapping[str, str], n_features: int | None = None) -> Columns:

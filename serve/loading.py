@@ -13,7 +13,7 @@ from container.errors import ModelLoadError, SettingsError
 from container.manifest import ModelManifest
 from container.settings import Settings
 from serve import toolkit_formats, trial, user_module
-from serve.invocation import ModelServable, Servable
+from serve.invocation import ModelServable, Servable, answer_types
 from serve.user_artifact import ScriptArtifact
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,6 @@ def inspect(model_dir: Path, settings: Settings) -> Loadable:
             model_dir, script, described, accept, options, is_batch=settings.is_batch
         )
     algorithm = registry.for_artifact(model_dir, described)
-    accept = _default_accept(algorithm, settings)
     for key in settings.output_keys:
         if key not in algorithm.output_keys:
             raise SettingsError(
@@ -113,17 +112,20 @@ def inspect(model_dir: Path, settings: Settings) -> Loadable:
                 key,
                 f"some of {', '.join(algorithm.output_keys) or 'nothing, with this algorithm'}",
             )
+    accept = _default_accept(algorithm, settings)
     return Artifact(model_dir, algorithm, described, accept, settings)
 
 
 def _default_accept(algorithm: Algorithm, settings: Settings) -> str:
+    offered = answer_types(algorithm, settings.output_keys)
     if settings.default_accept is None:
-        return algorithm.response_types[0]
+        return offered[0]
     accept = content_types.parse(settings.default_accept).name
-    if accept not in algorithm.response_types:
+    if accept not in offered:
+        selected = " with SAGEMAKER_INFERENCE_OUTPUT" if settings.output_keys else ""
         raise SettingsError(
             "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT",
             settings.default_accept,
-            f"one of {', '.join(algorithm.response_types)}",
+            f"one of {', '.join(offered)}{selected}",
         )
     return accept

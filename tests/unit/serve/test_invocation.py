@@ -88,6 +88,20 @@ def test_invoke_answers_with_what_was_selected(servable: ModelServable) -> None:
     assert json.loads(as_json.body) == {"predictions": [{"both": [3.0, -3.0], "half": 1.5}]}
 
 
+def test_invoke_does_not_offer_what_selected_outputs_cannot_be_written_as(
+    servable: ModelServable,
+) -> None:
+    """C-099: an array of numbers has no room for keys; the next best that is accepted is taken."""
+    algorithm = SumAlgorithm(response_types=("text/csv", "application/x-npy"))
+    selecting = replace(servable, algorithm=algorithm, output_keys=("half",))
+
+    with pytest.raises(UnsupportedAcceptError, match=r"text/csv$"):
+        selecting.invoke(Invocation(b"1,2", "text/csv", "application/x-npy"))
+    answer = selecting.invoke(Invocation(b"1,2", "text/csv", "application/x-npy, text/csv;q=0.1"))
+
+    assert answer.content_type == "text/csv"
+
+
 @pytest.mark.parametrize("accept", ["text/csv", "application/json", "application/jsonlines"])
 def test_invoke_in_batch_transform_ends_with_a_newline(
     servable: ModelServable, accept: str

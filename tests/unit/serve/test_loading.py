@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,17 @@ def test_inspect_refuses_outputs_that_the_algorithm_does_not_have(model_dir: Pat
     assert loading.inspect(model_dir, Settings(output_keys=("predicted_score",)))
     with pytest.raises(SettingsError, match=r"SAGEMAKER_INFERENCE_OUTPUT='score'.*predicted_score"):
         loading.inspect(model_dir, Settings(output_keys=("score",)))
+
+
+def test_inspect_refuses_a_default_that_selected_outputs_cannot_be_written_as(
+    model_dir: Path,
+) -> None:
+    """C-099: a default that no invocation could be answered in is an error at start."""
+    settings = Settings(default_accept="application/x-npy", output_keys=("predicted_score",))
+
+    assert loading.inspect(model_dir, replace(settings, output_keys=()))
+    with pytest.raises(SettingsError, match=r"ACCEPT='application/x-npy'.*text/csv, .*OUTPUT"):
+        loading.inspect(model_dir, settings)
 
 
 def test_try_out_finds_what_loading_alone_would_not(model_dir: Path) -> None:
