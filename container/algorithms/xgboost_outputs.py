@@ -46,6 +46,8 @@ _SOFTPROB: dict[str, Callable[[Floats], Column]] = {
 }
 # Regression, ranking, counts and survival: the prediction is a score and nothing else.
 _SCORE: dict[str, Callable[[Floats], Column]] = {"predicted_score": lambda value: value}
+# Of a binary decision: with several decisions a record there would be one of them for each.
+_OF_ONE_DECISION = ("labels", "probabilities", "raw_scores")
 _BY_OBJECTIVE = {
     "binary:logistic": _BINARY,
     "binary:logitraw": _LOGITRAW,
@@ -61,7 +63,8 @@ def select(
     """The columns that `keys` name; one that the objective does not have is NaN throughout.
 
     Args:
-        values: Predictions, float32 `[n_rows]` or `[n_rows, n_classes]`.
+        values: Predictions, float32 `[n_rows]`; `[n_rows, n_classes]`, or `[n_rows, n_outputs]` of
+            a model with several outputs.
         keys: Some of the algorithm's `output_keys`.
         objective: The model's.
         n_classes: 2 for a binary objective.
@@ -69,9 +72,12 @@ def select(
         Arrays `[n_rows]` or `[n_rows, k]` in the order of `keys`.
     """
     makers = _BY_OBJECTIVE.get(objective, _SCORE)
+    is_one_decision = values.ndim == 1 or makers is _SOFTPROB
     columns: dict[str, Column] = {}
     for key in keys:
-        if key == "labels" and makers is not _SCORE:
+        if key in _OF_ONE_DECISION and not is_one_decision:
+            columns[key] = np.full(len(values), np.nan, dtype=np.float32)
+        elif key == "labels" and makers is not _SCORE:
             columns[key] = np.tile(np.arange(n_classes), (len(values), 1))
         elif key in makers:
             columns[key] = makers[key](values)

@@ -97,3 +97,25 @@ def test_columns_come_in_the_order_asked_for() -> None:
     )
 
     assert list(columns) == ["probabilities", "predicted_label"]
+
+
+@pytest.mark.parametrize("objective", ["binary:logistic", "binary:logitraw", "binary:hinge"])
+def test_several_binary_outputs_have_a_list_a_record_or_nothing(objective: str) -> None:
+    """C-099: one label, probability or score for each output; both sides of each are no list."""
+    values = np.array([[0.9, 0.1, 0.0], [0.0, 1.0, 0.8]], dtype=np.float32)
+
+    columns = select(values, ALGORITHM.output_keys, objective=objective, n_classes=2)
+
+    assert columns["predicted_label"].shape == (2, 3)
+    np.testing.assert_array_equal(columns["raw_score"], values)
+    for key in ("labels", "probabilities", "raw_scores", "predicted_score"):
+        np.testing.assert_array_equal(columns[key], [NAN, NAN], err_msg=key)
+
+
+def test_several_scores_of_a_record_are_a_list() -> None:
+    """Quantiles, or the targets of a regression."""
+    values = np.array([[1.0, 2.0], [3.0, 4.0]], dtype=np.float32)
+
+    columns = select(values, ["predicted_score"], objective="reg:squarederror", n_classes=2)
+
+    np.testing.assert_array_equal(columns["predicted_score"], values)
