@@ -27,8 +27,13 @@ _JSON_HEAD = re.compile(
 _UBJSON_HEAD = re.compile(rb"\{(L.{8}|l.{4}|I.{2}|[iU].)(learner\{|version\[)", re.DOTALL)
 _CHECKPOINT = "xgboost-checkpoint"  # what training continues from, AWS's container or this one
 _PICKLE_HEAD = re.compile(rb"\x80[\x02-\x05]|ccopy_reg\n_reconstructor|ccopyreg\n_reconstructor")
+# zlib, gzip, bzip2, xz and lz4: what joblib.dump makes of a pickle when told to compress.
+_COMPRESSED_HEADS = (
+    *(b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"),
+    *(b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x04\x22\x4d\x18"),
+)
 _LEGACY_HEADS = (b"binf", b"bs64", b"CONFIG-offset:")
-_SUFFIXES = (".ubj", ".json", ".pkl", ".pickle", ".bin", ".model", ".xgb")
+_SUFFIXES = (".ubj", ".json", ".pkl", ".pickle", ".joblib", ".bin", ".model", ".xgb")
 
 
 def model_files(directory: Path, manifest: ModelManifest | None) -> list[Path]:
@@ -90,6 +95,12 @@ def read_model(file: Path) -> bytes | memoryview:
             return ubjson.member(state, "Model")
         except ValueError as error:
             raise _too_old(file.name) from error
+    if content.startswith(_COMPRESSED_HEADS):
+        raise ModelLoadError(
+            f"{file.name} is compressed, as joblib.dump does when told to; save the model with "
+            "Booster.save_model('model.ubj'), an estimator's with "
+            "get_booster().save_model('model.ubj')"
+        )
     if content[:1].isspace():
         content = content.lstrip()
     if not content.startswith(b"{"):
@@ -123,7 +134,8 @@ def _looks_like_model(path: Path) -> bool:
     if _JSON_HEAD.match(head) or _UBJSON_HEAD.match(head):
         return True
     named_so = path.suffix in _SUFFIXES
-    return named_so and bool(_PICKLE_HEAD.match(head) or head.startswith(_LEGACY_HEADS))
+    heads = (*_LEGACY_HEADS, *_COMPRESSED_HEADS)
+    return named_so and bool(_PICKLE_HEAD.match(head) or head.startswith(heads))
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -1,25 +1,57 @@
 """Boosters that were pickled, by AWS's container of old among others, without running the pickle.
 
-Unpickling runs whatever the file says. This reader can build a booster's state out of plain values
-and nothing else; anything that a file asks for besides is refused by name.
+Unpickling runs whatever the file says. This reader can build a booster's state out of plain values,
+alone or inside one of XGBoost's scikit-learn estimators; what NumPy and scikit-learn put into an
+estimator becomes an object that does nothing. Anything that a file asks for besides is refused by
+name.
 """
 
 import io
+import math
 import pickle
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from container.errors import ModelLoadError
 
-MAGIC = b"\x80"
+_ADVICE = (
+    "pickles are not run here: save the model with Booster.save_model('model.ubj'), an estimator's "
+    "with get_booster().save_model('model.ubj')"
+)
 
 
-class _PickledBooster:
-    """Takes the place of `xgboost.core.Booster`; only holds the state."""
+class _Pickled:
+    """Takes the place of an object; only holds the state."""
 
     state: dict[str, Any]
 
+    def __new__(cls) -> Self:
+        pickled = super().__new__(cls)  # which is all that unpickling calls
+        pickled.state = {}
+        return pickled
+
     def __setstate__(self, state: Any) -> None:
         self.state = state if isinstance(state, dict) else {}
+
+
+class _PickledBooster(_Pickled):
+    """Takes the place of `xgboost.core.Booster`."""
+
+
+class _PickledEstimator(_Pickled):
+    """Takes the place of `xgboost.sklearn.XGBClassifier` and its like."""
+
+
+class _Inert:
+    """Takes the place of the classes' names and whatever else an estimator keeps."""
+
+    def __new__(cls, *arguments: Any, **named: Any) -> Self:
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
 
 
 def _bytearray(source: Any = b"", encoding: str | None = None) -> bytearray:
@@ -38,11 +70,13 @@ def _encode(text: Any, encoding: str = "latin1") -> bytes:
     return text.encode("latin-1")
 
 
-def _reconstruct(kind: Any, base: Any, state: Any) -> _PickledBooster:
+def _reconstruct(kind: Any, base: Any, state: Any) -> Any:
     """How old protocols make an object: `copyreg._reconstructor(Booster, object, None)`."""
-    if kind is not _PickledBooster or base is not object or state is not None:
+    if kind not in (_PickledBooster, _PickledEstimator, _Inert):
         raise pickle.UnpicklingError("an object other than a booster")
-    return _PickledBooster()
+    if base is not object or state is not None:
+        raise pickle.UnpicklingError("an object with a base")
+    return kind()
 
 
 _ALLOWED: dict[tuple[str, str], Any] = {
@@ -57,12 +91,20 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 }
 
 
+# What an estimator keeps beside its booster: arrays and label encoders.
+_INERT_PACKAGES = ("numpy", "sklearn")
+_INERT = {("xgboost.compat", "XGBoostLabelEncoder")}
+
+
 class _BoosterUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        try:
+        if (module, name) in _ALLOWED:
             return _ALLOWED[module, name]
-        except KeyError:
-            raise _ForbiddenError(f"{module}.{name}") from None
+        if module == "xgboost.sklearn" and name.startswith("XGB"):
+            return _PickledEstimator
+        if module.partition(".")[0] in _INERT_PACKAGES or (module, name) in _INERT:
+            return _Inert
+        raise _ForbiddenError(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> NoReturn:
         raise _ForbiddenError("a persistent object")
@@ -82,16 +124,27 @@ def booster_state(content: bytes, name: str) -> bytes:
         ModelLoadError: it is not a pickled booster and nothing else.
     """
     try:
-        booster = _BoosterUnpickler(io.BytesIO(content)).load()
+        pickled = _BoosterUnpickler(io.BytesIO(content)).load()
     except _ForbiddenError as error:
         raise ModelLoadError(
-            f"{name} is a pickle that asks for {error}, which is no part of a booster; pickles are "
-            "not run here: save the model with Booster.save_model('model.ubj')"
+            f"{name} is a pickle that asks for {error}, which is no part of a booster; {_ADVICE}"
         ) from error
     except Exception as error:
-        raise ModelLoadError(f"{name} is not a pickled booster: {error}") from error
-    state = getattr(booster, "state", {}) if isinstance(booster, _PickledBooster) else {}
-    handle = state.get("handle")
+        raise ModelLoadError(f"{name} is not a pickled booster: {error}; {_ADVICE}") from error
+    if isinstance(pickled, _PickledEstimator):
+        _check_missing(pickled.state.get("missing"), name)
+        pickled = pickled.state.get("_Booster")
+    handle = pickled.state.get("handle") if isinstance(pickled, _PickledBooster) else None
     if not isinstance(handle, bytes | bytearray):
-        raise ModelLoadError(f"{name} is a pickle without a booster in it")
+        raise ModelLoadError(f"{name} is a pickle without a booster in it; {_ADVICE}")
     return bytes(handle)
+
+
+def _check_missing(missing: Any, name: str) -> None:
+    """An estimator may take another value than NaN for missing, which its booster knows not of."""
+    if missing is None or (isinstance(missing, float) and math.isnan(missing)):
+        return
+    raise ModelLoadError(
+        f"{name} is an estimator that takes {missing!r} for a missing value, which a booster does "
+        "not; train it with missing=numpy.nan"
+    )

@@ -6,9 +6,11 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 import xgboost
+from sklearn.preprocessing import LabelEncoder
 
 from container.algorithms.base import ServingOptions
 from container.algorithms.xgboost_handler import ALGORITHM
@@ -189,7 +191,7 @@ class Evil:
         (lambda canary: Evil(Path.touch, canary), "pathlib"),
         (lambda canary: Evil(getattr, "", "join"), "builtins.getattr"),
         (lambda canary: Evil(bytearray, 10**12), "bytearray"),
-        (lambda canary: xgboost.XGBClassifier(), "xgboost.sklearn.XGBClassifier"),
+        (lambda canary: xgboost.XGBClassifier(), "without a booster"),
         (lambda canary: {"handle": b"x"}, "without a booster"),
         (lambda canary: [1, 2], "without a booster"),
     ],
@@ -205,6 +207,55 @@ def test_hostile_pickle_is_refused_by_name_and_never_run(
         ALGORITHM.load(tmp_path, None, OPTIONS)
 
     assert not canary.exists()
+
+
+def _estimator(**parameters: Any) -> xgboost.XGBClassifier:
+    labels = (FEATURES[:, 0] > 0).astype(int)
+    estimator = xgboost.XGBClassifier(n_estimators=4, n_jobs=1, **parameters)
+    estimator.fit(FEATURES, labels)
+    # Older versions kept these; NumPy and scikit-learn pickle them in ways of their own.
+    estimator.kept = [np.array([0, 1]), np.float32(0.5), np.dtype("<i8"), LabelEncoder().fit([3])]
+    return estimator
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_pickled_estimator_serves_its_booster(tmp_path: Path, protocol: int) -> None:
+    """C-097: of XGBClassifier the probabilities, as its booster predicts them."""
+    estimator = _estimator()
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(estimator, protocol))
+
+    assert ALGORITHM.recognises(tmp_path)
+    ALGORITHM.verify(tmp_path, None)
+    model = ALGORITHM.load(tmp_path, None, OPTIONS)
+
+    np.testing.assert_array_equal(model.predict(FEATURES), estimator.predict_proba(FEATURES)[:, 1])
+
+
+def test_estimator_with_a_missing_value_of_its_own_is_refused(tmp_path: Path) -> None:
+    """Its booster would take that value for a number."""
+    (tmp_path / "xgboost-model").write_bytes(pickle.dumps(_estimator(missing=0.0)))
+
+    with pytest.raises(ModelLoadError, match=r"takes 0\.0 for a missing value"):
+        ALGORITHM.load(tmp_path, None, OPTIONS)
+
+
+@pytest.mark.parametrize("compress", ["zlib", "gzip", "bz2", "xz"])
+def test_compressed_pickle_says_what_to_do(tmp_path: Path, compress: str) -> None:
+    """PITFALLS 22: joblib.dump(booster, file, compress=3)."""
+    joblib.dump(_booster(), tmp_path / "model.joblib", compress=(compress, 3))
+
+    assert ALGORITHM.recognises(tmp_path)
+    with pytest.raises(ModelLoadError, match=r"compressed.*get_booster\(\)\.save_model"):
+        ALGORITHM.load(tmp_path, None, OPTIONS)
+
+
+@pytest.mark.parametrize("kind", ["xgboost.core\nBooster", "xgboost.sklearn\nXGBRegressor"])
+def test_pickled_object_without_a_state_is_refused(tmp_path: Path, kind: str) -> None:
+    """PITFALLS 23: `kind.__new__(kind)` and nothing more, which no version writes."""
+    (tmp_path / "xgboost-model").write_bytes(f"\x80\x02c{kind}\n)\x81.".encode("latin-1"))
+
+    with pytest.raises(ModelLoadError, match="without a booster"):
+        ALGORITHM.load(tmp_path, None, OPTIONS)
 
 
 def test_pickle_with_a_booster_of_old_says_what_to_do(tmp_path: Path) -> None:
