@@ -12,20 +12,9 @@ from typing import Any
 
 import numpy as np
 
-_FIXED = {"U": ">u1", "i": ">i1", "I": ">i2", "l": ">i4", "L": ">i8", "d": ">f4", "D": ">f8"}
-_DTYPES = {marker: np.dtype(code) for marker, code in _FIXED.items()}
-_STRUCTS = {
-    marker: struct.Struct(f">{code}")
-    for marker, code in {
-        "U": "B",
-        "i": "b",
-        "I": "h",
-        "l": "i",
-        "L": "q",
-        "d": "f",
-        "D": "d",
-    }.items()
-}
+_NUMBERS = {"U": ">B", "i": ">b", "I": ">h", "l": ">i", "L": ">q", "d": ">f", "D": ">d"}
+_STRUCTS = {marker: struct.Struct(layout) for marker, layout in _NUMBERS.items()}
+_DTYPES = {marker: np.dtype(layout) for marker, layout in _NUMBERS.items()}
 _CONSTANTS = {"Z": None, "T": True, "F": False}
 _MAX_DEPTH = 64
 

@@ -47,7 +47,6 @@ _SELECTED_ENCODERS: dict[str, SelectedEncoder] = {
 }
 
 REQUEST_TYPES = tuple(_DECODERS)
-RESPONSE_TYPES = tuple(_ENCODERS)
 SELECTED_TYPES = tuple(_SELECTED_ENCODERS)
 
 
@@ -70,7 +69,7 @@ def decoder(content_type: str) -> Decoder:
 def encode(values: Floats, accept: str) -> bytes:
     """Write predictions, float32 `[n_rows]` or `[n_rows, n_outputs]`, as `accept`.
 
-    `accept` is one of `RESPONSE_TYPES`, as `content_types.negotiate` chose it.
+    `accept` is one of the algorithm's response types, as `content_types.negotiate` chose it.
     """
     return _ENCODERS[accept](values)
 
