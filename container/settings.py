@@ -115,8 +115,8 @@ class Settings:
         "SAGEMAKER_MODEL_SERVER_TIMEOUT",
         _integer(1, 3600),
         60,
-        "Seconds that an invocation may take, and its request to arrive; then it is answered with 503 "
-        "or 408, and a worker that still works on it is replaced.",
+        "Seconds that an invocation may take, and its request to arrive; then it is answered with "
+        "503 or 408, and a worker that still works on it is replaced.",
     )
     default_accept: str | None = _setting(
         "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT",
