@@ -12,7 +12,9 @@
     │  ├─ UnsupportedAcceptError
     │  ├─ MalformedPayloadError         with line and column where known
     │  ├─ SlowRequestError              a body that does not arrive
-    │  └─ PayloadTooLargeError
+    │  ├─ PayloadTooLargeError
+    │  ├─ ModelNotFoundError            no model of that name, or no directory for one
+    │  └─ ModelAlreadyLoadedError
     ├─ AlgorithmError                   the algorithm or the model cannot do what was asked
     │  ├─ TrainingError
     │  ├─ ModelLoadError
@@ -20,6 +22,7 @@
     ├─ UserCodeError                    the user's own code refused an invocation, with its status
     ├─ OverloadedError                  more work than may wait; expected under load
     ├─ InvocationTimeoutError           an invocation took longer than the setting allows
+    ├─ OutOfMemoryError                 a model does not fit, or an invocation needs too much
     └─ PlatformError                    /opt/ml is missing, a disk is full, a port is taken
        └─ HostError                     another host of the job failed or is gone
 
@@ -180,6 +183,18 @@ class PayloadTooLargeError(UserError):
         )
 
 
+class ModelNotFoundError(UserError):
+    """There is no model of that name, or no directory to load it from."""
+
+    code = "model_not_found"
+
+
+class ModelAlreadyLoadedError(UserError):
+    """A model of that name is loaded, or being loaded."""
+
+    code = "model_already_loaded"
+
+
 class AlgorithmError(ContainerError):
     """The algorithm or the model cannot do what was asked of it."""
 
@@ -236,6 +251,12 @@ class InvocationTimeoutError(ContainerError):
         super().__init__(
             f"the invocation took longer than {timeout_seconds:g} s, the limit set by {setting}"
         )
+
+
+class OutOfMemoryError(ContainerError):
+    """The memory that is granted does not suffice; the message has the numbers."""
+
+    code = "out_of_memory"
 
 
 class PlatformError(ContainerError):

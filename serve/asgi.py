@@ -1,4 +1,4 @@
-"""The hot path: `/ping` and `/invocations` as one small ASGI application.
+"""The hot path: `/ping` and invocations as one small ASGI application.
 
     receive body (bounded) -> servable.invoke, on the loop or in a thread -> send or stream
 
@@ -9,28 +9,36 @@ ping never waits behind a prediction. Every other path belongs to the Flask appl
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from container.errors import ContainerError, InvocationTimeoutError
+from container.errors import ContainerError, InvocationTimeoutError, OutOfMemoryError
 from serve import replies
 from serve.capacity import Capacity
-from serve.error_reply import error_body, request_id
-from serve.invocation import Answer, Invocation, Servable
+from serve.error_reply import request_id
+from serve.invocation import Answer, Invocation
 from serve.observation import Observation, Observer
 from serve.replies import Pieces, Receive, Reply, Send
 from serve.request_body import ClientDisconnectedError, RequestBodies
+from serve.turns import Models, Scope, Turn
 
-Scope = MutableMapping[str, Any]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Refusal = Callable[[ContainerError, str], Reply]
 
 # Up to here an answer takes less than a millisecond; handing over to a thread costs 0.1.
 _INLINE_BYTES = 2**16
 # Requests that were on their way when SIGTERM came are still answered for this long.
 _LATE_ARRIVAL_SECONDS = 1.0
-_METHODS = {"/ping": ("GET", "HEAD", "POST"), "/invocations": ("POST",)}
+_PING_METHODS = ("GET", "HEAD", "POST")
+_INVOCATION_METHODS = ("POST",)
+
+
+class _InternalError(ContainerError):
+    """Whatever a model raised that says nothing to a client."""
+
+    code = "internal_error"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,36 +53,39 @@ class Limits:
 
 
 class InferenceApplication:
-    """Answers for one model; one object in each worker process, used from its event loop only."""
+    """Answers for models; one object in each worker process, used from its event loop only."""
 
     def __init__(
         self,
-        servable: Servable,
+        models: Models,
         others: ASGIApp,
         *,
         limits: Limits,
         observer: Observer,
         retire: Callable[[], None],
+        refusal: Refusal = replies.refusal,
     ) -> None:
         """Args:
-        servable: What to invoke.
+        models: What to invoke.
         others: Answers every other path.
         limits: What is refused.
         observer: Told of every invocation.
         retire: Called when this process should be replaced.
+        refusal: Makes the reply to an invocation that an error ended.
         """
-        self._servable = servable
+        self._models = models
         self._others = others
         self._timeout_seconds = limits.timeout_seconds
         self._observer = observer
         self._retire = retire
+        self._refusal = refusal
         self._bodies = RequestBodies(
             max_bytes=limits.max_payload_bytes,
             max_held_bytes=limits.max_held_bytes,
             timeout_seconds=limits.timeout_seconds,
         )
         self._capacity = Capacity(
-            n_threads=limits.n_threads if servable.is_thread_safe else 1,
+            n_threads=limits.n_threads if models.is_thread_safe else 1,
             n_waiting=limits.n_waiting,
         )
         self._n_active = 0
@@ -86,23 +97,25 @@ class InferenceApplication:
             return
         path, method = scope["path"], scope["method"]
         if path.startswith("http://"):  # the absolute form, which RFC 9112 has every server take
-            path = "/" + path.partition("://")[2].partition("/")[2]
-            scope = {**scope, "path": path}
-        allowed = _METHODS.get(path)
-        if allowed is None:
+            scope = _without_host(scope)
+            path = scope["path"]
+        turn = None if path == "/ping" else self._models.turn(scope)
+        allowed = _INVOCATION_METHODS if turn else _PING_METHODS
+        if turn is None and path != "/ping":
             await self._others(scope, receive, send)
         elif method not in allowed:
             reply = replies.method_not_allowed(path, method, allowed)
             await replies.send_whole(send, reply._replace(body=b"") if method == "HEAD" else reply)
-        elif path == "/ping":
+        elif turn is None:
             status = 200 if self._draining_since is None else 503
             await replies.send_whole(send, Reply(status))
         else:
             self._n_active += 1
             try:
-                await self._invocations(dict(scope["headers"]), receive, send)
+                await self._invocations(turn, dict(scope["headers"]), receive, send)
             finally:
                 self._n_active -= 1
+                turn.end()
 
     def begin_drain(self) -> bool:
         """Answer pings with 503 from now on; False when that was so already."""
@@ -121,13 +134,15 @@ class InferenceApplication:
         since = self._draining_since
         return since is not None and time.monotonic() - since > _LATE_ARRIVAL_SECONDS
 
-    async def _invocations(self, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+    async def _invocations(
+        self, turn: Turn, headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
         seen = Observation(
             request_id(_text(headers, b"x-amzn-sagemaker-inference-id")),
             _text(headers, b"content-type"),
         )
         try:
-            reply = await self._reply(seen, headers, receive)
+            reply = await self._reply(turn, seen, headers, receive)
             if reply.pieces is None:
                 await replies.send_whole(send, reply)
             else:
@@ -138,7 +153,7 @@ class InferenceApplication:
             self._observer.record(seen)
 
     async def _reply(
-        self, seen: Observation, headers: dict[bytes, bytes], receive: Receive
+        self, turn: Turn, seen: Observation, headers: dict[bytes, bytes], receive: Receive
     ) -> Reply:
         try:
             if self._is_closed():
@@ -146,25 +161,32 @@ class InferenceApplication:
             body = await self._bodies.read(headers, receive)
             seen.n_bytes = len(body)
             try:
-                answer = await self._answer(seen, body, headers)
+                answer = await self._answer(turn, seen, body, headers)
             finally:
                 self._bodies.release(body)
         except ContainerError as error:
-            return seen.failed(error, replies.refusal(error, seen.request_id))
+            return seen.failed(error, self._refusal(error, seen.request_id))
         except ClientDisconnectedError:
             raise
+        except MemoryError as error:
+            full = OutOfMemoryError("the invocation needs more memory than there is")
+            return seen.failed(error, self._refusal(full, seen.request_id))
         except Exception as error:  # noqa: BLE001 - the rim: whatever a model raises is a 500
-            text = error_body(
-                "internal_error", "the invocation failed; see the log", seen.request_id
-            )
-            return seen.failed(error, Reply(500, text, replies.JSON))
+            unknown = _InternalError("the invocation failed; see the log")
+            return seen.failed(error, self._refusal(unknown, seen.request_id))
         seen.n_rows, seen.stages = answer.n_rows, answer.stages
         return seen.replied(replies.of_answer(answer))
 
-    async def _answer(self, seen: Observation, body: bytes, headers: dict[bytes, bytes]) -> Answer:
+    async def _answer(
+        self, turn: Turn, seen: Observation, body: bytes, headers: dict[bytes, bytes]
+    ) -> Answer:
+        servable = turn.begin_now()
+        if servable is None:
+            async with self._time_limit(lambda: None):
+                servable = await turn.begin(seen)
         encoding = headers.get(b"content-encoding")
-        if encoding is None and len(body) <= _INLINE_BYTES and self._servable.is_quick:
-            return self._servable.invoke(_invocation(body, headers, seen.request_id))
+        if encoding is None and len(body) <= _INLINE_BYTES and servable.is_quick:
+            return servable.invoke(_invocation(body, headers, seen.request_id))
         queued = time.perf_counter()
         has_begun = False
 
@@ -173,16 +195,21 @@ class InferenceApplication:
             has_begun = True
             seen.queue_seconds = time.perf_counter() - queued
             inflated = self._bodies.inflate(body, _text(headers, b"content-encoding").lower())
-            return self._servable.invoke(_invocation(inflated, headers, seen.request_id))
+            return servable.invoke(_invocation(inflated, headers, seen.request_id))
 
+        # A thread cannot be stopped; the process that it lives in can.
+        async with self._time_limit(lambda: self._retire() if has_begun else None):
+            return await self._capacity.run(work)
+
+    @asynccontextmanager
+    async def _time_limit(self, on_expiry: Callable[[], None]) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self._timeout_seconds) as limit:
-                return await self._capacity.run(work)
+                yield
         except TimeoutError as error:
             if not limit.expired():  # the model's own
                 raise
-            if has_begun:  # the thread cannot be stopped; the process that it lives in can
-                self._retire()
+            on_expiry()
             raise InvocationTimeoutError(
                 self._timeout_seconds, "SAGEMAKER_MODEL_SERVER_TIMEOUT"
             ) from error
@@ -205,6 +232,15 @@ class InferenceApplication:
                 self._retire()
             seen.error = error
             raise
+
+
+def _without_host(scope: Scope) -> Scope:
+    path, raw_path = scope["path"], scope["raw_path"]
+    return {
+        **scope,
+        "path": "/" + path.partition("://")[2].partition("/")[2],
+        "raw_path": b"/" + raw_path.partition(b"://")[2].partition(b"/")[2],
+    }
 
 
 def _invocation(body: bytes, headers: dict[bytes, bytes], identity: str) -> Invocation:

@@ -31,10 +31,11 @@ from gunicorn.asgi import protocol
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers.gasgi import ASGIWorker
 
-from serve.asgi import ASGIApp, InferenceApplication, Scope
+from serve.asgi import ASGIApp, InferenceApplication
 from serve.error_reply import CONTENT_TYPE, error_body, request_id
 from serve.replies import Receive, Send
 from serve.stand_in import StandIn
+from serve.turns import Scope
 
 # Out of gunicorn's graceful_timeout, what is left for closing connections and for the arbiter.
 _RESERVED_SECONDS = 2.0

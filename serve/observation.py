@@ -2,7 +2,9 @@
 
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from container import logs
 from container.errors import ContainerError, OverloadedError
@@ -24,6 +26,8 @@ class Observation:
     queue_seconds: float = 0.0
     stages: tuple[float, float, float] = (0.0, 0.0, 0.0)
     error: Exception | None = None
+    facts: dict[str, object] | None = None  # more of them for the log
+    measurements: "tuple[Measurement, ...]" = ()  # and more metrics
     started: float = field(default_factory=time.perf_counter)
 
     def replied(self, reply: Reply) -> Reply:
@@ -65,8 +69,11 @@ class Observer:
             "predict_ms": _milliseconds(predict),
             "encode_ms": _milliseconds(encode),
         }
+        if seen.facts is not None:
+            facts |= seen.facts
         if self._emf_namespace is not None:
-            facts |= _embedded_metrics(self._emf_namespace, seen, seconds)
+            measurements = (*_measurements(seen, seconds), *seen.measurements)
+            facts |= embedded_metrics(self._emf_namespace, measurements)
         if seen.error is None:
             logs.write(logger, "invocation", facts)
             return
@@ -84,25 +91,34 @@ def _milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 3)
 
 
-# Names and units of CloudWatch's own endpoint metrics (CONTRACT 4.6).
-_EMF_METRICS = [
-    {"Name": "Invocations", "Unit": "Count"},
-    {"Name": "Invocation4XXErrors", "Unit": "Count"},
-    {"Name": "Invocation5XXErrors", "Unit": "Count"},
-    {"Name": "ModelLatency", "Unit": "Microseconds"},
-]
+class Measurement(NamedTuple):
+    """A value of a CloudWatch metric, by CloudWatch's name and unit for it."""
+
+    name: str
+    unit: str
+    value: float
 
 
-def _embedded_metrics(namespace: str, seen: Observation, seconds: float) -> dict[str, object]:
+def embedded_metrics(namespace: str, measurements: Iterable[Measurement]) -> dict[str, object]:
     """What makes a log line a CloudWatch metric: a declaration, and the values beside it.
 
     Source: CloudWatch user guide, "Specification: Embedded metric format".
     """
-    declaration = {"Namespace": namespace, "Dimensions": [[]], "Metrics": _EMF_METRICS}
-    return {
-        "_aws": {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [declaration]},
-        "Invocations": 1,
-        "Invocation4XXErrors": int(400 <= seen.status < 500),
-        "Invocation5XXErrors": int(seen.status >= 500),
-        "ModelLatency": round(seconds * 1_000_000),
-    }
+    metrics = []
+    values: dict[str, object] = {}
+    for name, unit, value in measurements:
+        metrics.append({"Name": name, "Unit": unit})
+        values[name] = value
+    declaration = {"Namespace": namespace, "Dimensions": [[]], "Metrics": metrics}
+    about = {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [declaration]}
+    return {"_aws": about, **values}
+
+
+def _measurements(seen: Observation, seconds: float) -> tuple[Measurement, ...]:
+    """CloudWatch's own endpoint metrics (CONTRACT 4.6)."""
+    return (
+        Measurement("Invocations", "Count", 1),
+        Measurement("Invocation4XXErrors", "Count", int(400 <= seen.status < 500)),
+        Measurement("Invocation5XXErrors", "Count", int(seen.status >= 500)),
+        Measurement("ModelLatency", "Microseconds", round(seconds * 1_000_000)),
+    )

@@ -115,6 +115,7 @@ def _serve(
     from serve.asgi import ASGIApp, InferenceApplication
     from serve.metrics import Metrics
     from serve.observation import Observer
+    from serve.turns import OneModel
 
     n_workers = settings.workers or cgroup.cpu_count()
     metrics = Metrics(_PROCESSES_PER_WORKER * n_workers)
@@ -130,7 +131,7 @@ def _serve(
         def load(self) -> "Callable[[Callable[[], None]], InferenceApplication]":
             """Called in each worker, which then says how it is retired."""
             return lambda retire: InferenceApplication(
-                servable(),
+                OneModel(servable()),
                 cast(ASGIApp, WSGIMiddleware(cast(Any, others))),
                 limits=_limits(settings, n_workers),
                 observer=Observer(metrics, emf_namespace=settings.emf_namespace),

@@ -14,6 +14,9 @@ _STATUSES: dict[type[ContainerError], int] = {
     errors.PayloadTooLargeError: 413,
     errors.UnsupportedContentTypeError: 415,
     errors.UnsupportedContentEncodingError: 415,
+    errors.ModelNotFoundError: 404,
+    errors.ModelAlreadyLoadedError: 409,
+    errors.OutOfMemoryError: 507,
     errors.OverloadedError: 503,
     errors.InvocationTimeoutError: 503,
     errors.UserCodeError: 500,  # in name only: it brings its own

@@ -20,6 +20,7 @@ from serve.asgi import InferenceApplication, Limits
 from serve.invocation import ModelServable, Servable
 from serve.metrics import Metrics
 from serve.observation import Observer
+from serve.turns import OneModel
 from serve.user_code import ScriptServable
 
 
@@ -164,7 +165,7 @@ class Server:
         others: Any = WSGIMiddleware(create_app(Settings(), 2, self._metrics))  # type: ignore[arg-type]
         return Client(
             InferenceApplication(
-                servable or self._servable,
+                OneModel(servable or self._servable),
                 others,
                 limits=replace(LIMITS, **limits),
                 observer=Observer(self._metrics),
