@@ -49,6 +49,31 @@ def memory_kills(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup"
     return 0
 
 
+def memory_available_bytes(
+    root: Path = _ROOT,
+    membership: Path = Path("/proc/self/cgroup"),
+    host: Path = Path("/proc/meminfo"),
+) -> int:
+    """Memory that could be had now: caches that the kernel would give up count as free."""
+    available = _field(host, "MemAvailable:") * 1024 or memory_bytes(root, membership)
+    for directory in _groups(root, membership, controller="memory"):
+        for limit_file, usage_file, cache in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            limit, usage = _words(directory / limit_file), _words(directory / usage_file)
+            if limit and usage and limit[0] != "max":
+                in_use = int(usage[0]) - _field(directory / "memory.stat", cache)
+                available = min(available, max(0, int(limit[0]) - in_use))
+    return available
+
+
+def _field(file: Path, name: str) -> int:
+    """The number after `name` in a file of names and numbers; 0 where there is none."""
+    words = _words(file)
+    return int(words[words.index(name) + 1]) if name in words else 0
+
+
 def _quota(directory: Path) -> float | None:
     """CPUs granted by one group; None where it sets no limit."""
     unified = _words(directory / "cpu.max")

@@ -75,6 +75,19 @@ _YES = ("true", "1", "yes", "on")
 _NO = ("false", "0", "no", "off")
 _LEVEL_NUMBER = _integer(0, 50)
 
+
+def _patterns(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _directories(text: str) -> tuple[Path, ...]:
+    return tuple(Path(part).absolute() for part in text.split(":") if part)
+
+
+def _one_of(*words: str) -> Parser[str]:
+    return Parser(" or ".join(words), lambda text: {word: word for word in words}[text.strip()])
+
+
 _TEXT = Parser("any text", str.strip)
 _FLAG = Parser("true or false (or 1, 0, yes, no, on, off)", _truth)
 # AWS's own images ask only whether it is set.
@@ -82,6 +95,8 @@ _IS_SET = Parser("any text; false, 0, no and off mean false", lambda text: _word
 _LEVEL = Parser(f"{_LEVEL_NUMBER.accepted}, or debug, info, warning, error or critical", _level)
 _LIST = Parser("names with commas between them", _names)
 _DIRECTORY = Parser("the path of a directory", lambda text: Path(text).absolute())
+_DIRECTORIES = Parser("paths of directories with colons between them", _directories)
+_PATTERNS = Parser("patterns such as `eu-*` with commas between them", _patterns)
 
 
 def _setting(variable: str, parser: Parser[Any], default: object, meaning: str) -> Any:
@@ -202,6 +217,40 @@ class Settings:
         None,
         "What MaxRuntimeInSeconds of the training job is, which the platform does not tell: a "
         "checkpoint is made shortly before.",
+    )
+    is_multi_model: bool = _setting(
+        "SAGEMAKER_MULTI_MODEL",
+        _FLAG,
+        False,
+        "Whether models are loaded and unloaded through `/models`, as the platform says.",
+    )
+    model_roots: tuple[Path, ...] = _setting(
+        "BYOA_MODEL_ROOTS",
+        _DIRECTORIES,
+        (),
+        "Directories below which the `url` of a model must lie; by default `models` in the base "
+        "directory, where the platform puts them.",
+    )
+    model_memory_bytes: int | None = _setting(
+        "BYOA_MODEL_MEMORY_MB",
+        _mebibytes(1, 2**24),
+        None,
+        "Memory for the models of all workers together; by default 80 % of what the cgroup grants "
+        "beyond the server itself.",
+    )
+    on_full: str = _setting(
+        "BYOA_ON_FULL",
+        _one_of("evict", "refuse"),
+        "evict",
+        "What happens when a model no longer fits: `evict` unloads the one that was used least "
+        "recently, until it is invoked again; `refuse` answers 507 and leaves the choice to the "
+        "platform.",
+    )
+    pinned_models: tuple[str, ...] = _setting(
+        "BYOA_PINNED_MODELS",
+        _PATTERNS,
+        (),
+        "Models that are never evicted: their names, or patterns of them.",
     )
     algorithm: str = _setting(
         "BYOA_ALGORITHM",

@@ -12,7 +12,7 @@ and `predict` for every invocation.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -204,3 +204,14 @@ class Algorithm(Protocol):
     def select(self, model: Model, values: Floats, keys: Sequence[str]) -> dict[str, Any]:
         """The columns that `keys`, some of `output_keys`, name: arrays of `n_rows` or
         `[n_rows, k]`, NaN where a key does not apply to the model."""
+
+
+@runtime_checkable
+class Preloadable(Protocol):
+    """An algorithm whose libraries may be loaded before a process is forked, but for its models.
+
+    A server of many models then loads them once instead of once a trial.
+    """
+
+    def preload(self) -> None:
+        """Load all that `verify`, `load` and `predict` need, and start no thread."""

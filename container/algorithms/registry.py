@@ -4,15 +4,18 @@ A wheel registers one under the entry-point group `byoa.algorithms`; the entry p
 that has the members of `container.algorithms.base.Algorithm`.
 """
 
+import logging
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import cast
 
-from container.algorithms.base import Algorithm
+from container.algorithms.base import Algorithm, Preloadable
 from container.errors import HyperparameterError, ModelLoadError
 from container.manifest import ModelManifest
+
+logger = logging.getLogger(__name__)
 
 GROUP = "byoa.algorithms"
 
@@ -59,6 +62,20 @@ def for_artifact(directory: Path, manifest: ModelManifest | None) -> Algorithm:
         "the model directory holds no model that an installed algorithm knows "
         f"({_known_names()}); files found: {', '.join(found[:10]) or 'none'}"
     )
+
+
+def preload() -> None:
+    """Import what loading a model takes, in a process that is about to be forked many times.
+
+    Only of algorithms that say so by having a function `preload`: not all survive a fork.
+    """
+    for entry in _all():
+        try:
+            algorithm = _load(entry)
+            if isinstance(algorithm, Preloadable):
+                algorithm.preload()
+        except Exception:  # a wheel that is of no use to any model so far
+            logger.exception("preload_failed", extra={"algorithm": entry.name})
 
 
 def _find(name: str) -> EntryPoint | None:

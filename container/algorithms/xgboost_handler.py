@@ -91,6 +91,12 @@ class XGBoostAlgorithm:
             return XGBoostModel(files[0], best_iteration=best_iteration)
         return XGBoostEnsemble([XGBoostModel(file) for file in files])
 
+    def preload(self) -> None:
+        """See `container.algorithms.base.Preloadable`."""
+        from container.algorithms.xgboost_model import preload
+
+        preload()
+
     def select(
         self, model: "XGBoostModel | XGBoostEnsemble", values: Floats, keys: Sequence[str]
     ) -> dict[str, Any]:

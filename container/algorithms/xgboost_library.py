@@ -227,6 +227,8 @@ class Booster:
     def _call(self, name: str, *arguments: object) -> None:
         if getattr(self._library, name)(*arguments) != 0:
             message = self._library.XGBGetLastError().decode(errors="replace")
+            if "bad_alloc" in message:
+                raise MemoryError("XGBoost found no memory")
             raise XGBoostLibraryError(clean_message(message))
 
 

@@ -88,3 +88,41 @@ def test_memory_kills_are_those_of_the_own_group(
     own.write_text(membership)
 
     assert cgroup.memory_kills(root, own) == expected
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "expected"),
+    [
+        ("0::/\n", {}, 800 * 1024),
+        (
+            "0::/a\n",
+            {
+                "a/memory.max": "1000000\n",
+                "a/memory.current": "900000\n",
+                "a/memory.stat": "anon 5\ninactive_file 300000\n",
+            },
+            400_000,
+        ),
+        (
+            "4:memory:/x\n",
+            {
+                "memory/x/memory.limit_in_bytes": "500000\n",
+                "memory/x/memory.usage_in_bytes": "600000\n",
+                "memory/x/memory.stat": "inactive_file 9\ntotal_inactive_file 50000\n",
+            },
+            0,
+        ),
+        ("0::/\n", {"memory.max": "max\n", "memory.current": "5\n"}, 800 * 1024),
+    ],
+)
+def test_available_memory_is_the_least_that_any_group_leaves(
+    tmp_path: Path, membership: str, files: dict[str, str], expected: int
+) -> None:
+    """C-081: what only caches files counts as free; the host's own limit holds, too."""
+    root = _write(tmp_path / "cgroup", files)
+    own = tmp_path / "membership"
+    own.write_text(membership)
+    host = tmp_path / "meminfo"
+    host.write_text("MemTotal: 1000 kB\nMemAvailable: 800 kB\n")
+
+    assert cgroup.memory_available_bytes(root, own, host) == expected

@@ -119,3 +119,28 @@ def test_from_env_log_level_has_names_and_numbers(text: str, level: int) -> None
 def test_from_env_number_has_several_spellings(text: str) -> None:
     """C-064: what does not change its meaning does no harm."""
     assert Settings.from_env({"SAGEMAKER_BIND_TO_PORT": text}).port == 8080
+
+
+def test_settings_of_many_models() -> None:
+    """C-078, C-081: names keep their case, patterns their stars."""
+    settings = Settings.from_env(
+        {
+            "SAGEMAKER_MULTI_MODEL": "True",
+            "BYOA_MODEL_ROOTS": "/opt/ml/models:/mnt/more",
+            "BYOA_MODEL_MEMORY_MB": "512",
+            "BYOA_ON_FULL": "refuse",
+            "BYOA_PINNED_MODELS": "Vip-*, other ,",
+        }
+    )
+
+    assert settings.is_multi_model
+    assert settings.model_roots == (Path("/opt/ml/models"), Path("/mnt/more"))
+    assert settings.model_memory_bytes == 512 * 2**20
+    assert settings.on_full == "refuse"
+    assert settings.pinned_models == ("Vip-*", "other")
+
+
+def test_on_full_takes_its_two_words_only() -> None:
+    """C-081: the message names both."""
+    with pytest.raises(SettingsError, match=r"BYOA_ON_FULL.*evict or refuse"):
+        Settings.from_env({"BYOA_ON_FULL": "Evict"})
