@@ -12,7 +12,7 @@ from container.algorithms.base import Algorithm, ServingOptions
 from container.errors import ModelLoadError, SettingsError
 from container.manifest import ModelManifest
 from container.settings import Settings
-from serve import toolkit_formats, trial, user_module
+from serve import toolkit_formats, trial, user_context, user_module
 from serve.invocation import ModelServable, Servable, answer_types
 from serve.user_artifact import ScriptArtifact
 
@@ -79,9 +79,13 @@ class Artifact:
         )
 
 
-def inspect(model_dir: Path, settings: Settings) -> Loadable:
+def inspect(
+    model_dir: Path, settings: Settings, *, model_name: str = user_context.MODEL_NAME
+) -> Loadable:
     """Find out what lies in `model_dir`, which is only read: a script, or an algorithm's model.
 
+    Args:
+        model_name: What a user's code is told.
     Raises:
         ModelLoadError: there is no model or no script, or it is not what its manifest says.
         SettingsError: the algorithm does not write what the settings ask for.
@@ -102,7 +106,10 @@ def inspect(model_dir: Path, settings: Settings) -> Loadable:
             )
             logger.warning("setting_not_used", extra={"reason": reason})
         return ScriptArtifact(
-            model_dir, script, described, accept, options, is_batch=settings.is_batch
+            *(model_dir, script, described, accept, options),
+            is_batch=settings.is_batch,
+            model_name=model_name,
+            shares_process=settings.is_multi_model,
         )
     algorithm = registry.for_artifact(model_dir, described)
     for key in settings.output_keys:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 from container import content_types
@@ -15,8 +16,9 @@ from container.algorithms.base import ServingOptions
 from container.errors import ModelLoadError
 from container.manifest import ModelManifest
 from serve import default_predict, trial, user_functions, user_module
+from serve.isolated_modules import IsolatedModules
 from serve.user_code import Loaded, ScriptServable
-from serve.user_context import Context
+from serve.user_context import MODEL_NAME, Context
 from serve.user_functions import UserFunctions
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,8 @@ class ScriptArtifact:
     default_accept: str
     options: ServingOptions  # for a model that an algorithm loads
     is_batch: bool = False  # whether answers are joined byte by byte
+    model_name: str = MODEL_NAME
+    shares_process: bool = False  # with other models, whose modules are kept apart
 
     def load(self) -> ScriptServable:
         """Load the script and the model, in the process that will run them.
@@ -42,15 +46,21 @@ class ScriptArtifact:
             ModelLoadError: the user's code cannot be used, or failed; its exception is the cause.
             SettingsError: nothing writes `default_accept`.
         """
-        started = time.monotonic()
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # what the code prints is seen at once
-        name = self.script.relative_to(self.directory).as_posix()
         code_dir = user_module.code_directory(self.script, self.directory)
-        module = _run(f"{name} cannot be loaded", user_module.load, self.script, code_dir)
-        functions = user_functions.find(module, name)
+        if not self.shares_process:
+            return self._load(lambda: user_module.load(self.script, code_dir))
+        modules = IsolatedModules(user_module.search_path(self.script, code_dir))
+        with modules.loading():
+            return self._load(lambda: modules.load(self.script))
+
+    def _load(self, load_module: Callable[[], ModuleType]) -> ScriptServable:
+        started = time.monotonic()
+        name = self.script.relative_to(self.directory).as_posix()
+        functions = user_functions.find(_run(f"{name} cannot be loaded", load_module), name)
         described = self.manifest.model_dump() if self.manifest else {}
-        context = Context(self.directory, described)
+        context = Context(self.directory, described, self.model_name)
         loaded = self._load_model(functions, context, name)
         servable = ScriptServable(
             functions, loaded, context, self.default_accept, is_batch=self.is_batch
@@ -91,9 +101,12 @@ class ScriptArtifact:
         except ModelLoadError as error:
             reason = f"{name} defines no model_fn(model_dir), and {error.message}"
             raise ModelLoadError(reason) from error
-        trial.in_child(
-            lambda: trial.try_model(algorithm, self.directory, self.manifest, self.options)
-        )
+        if self.shares_process:  # loaded in a process of its own before it came here
+            algorithm.verify(self.directory, self.manifest)
+        else:
+            trial.in_child(
+                lambda: trial.try_model(algorithm, self.directory, self.manifest, self.options)
+            )
         model = algorithm.load(self.directory, self.manifest, self.options)
         return Loaded(model, default_predict.with_algorithm, algorithm.request_types[0])
 

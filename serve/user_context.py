@@ -77,8 +77,10 @@ class RequestProcessor:
 class Context:
     """See the module. What `model_fn` puts on it as attributes, later calls find there."""
 
-    def __init__(self, model_dir: Path, manifest: Mapping[str, Any]) -> None:
-        self.model_name = MODEL_NAME
+    def __init__(
+        self, model_dir: Path, manifest: Mapping[str, Any], model_name: str = MODEL_NAME
+    ) -> None:
+        self.model_name = model_name
         self.manifest = manifest
         self.system_properties: dict[str, Any] = {
             "model_dir": str(model_dir),

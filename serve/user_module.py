@@ -108,8 +108,8 @@ def load(script: Path, code_dir: Path) -> ModuleType:
     """Run the script and return its module; raises whatever it raises.
 
     One model in each process: what the script imports goes into this interpreter's `sys.modules`
-    under the name that the user gave it. For several models in one process, whose modules may have
-    equal names, this is the function to change.
+    under the name that the user gave it. Several models in one process, whose modules may have
+    equal names, are loaded by `serve/isolated_modules.py`.
     """
     sys.dont_write_bytecode = True  # the model directory is only read (C-059)
     name = module_name(script)

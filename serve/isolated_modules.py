@@ -1,0 +1,160 @@
+"""The modules of one model's own code, where several models share a process.
+
+Two models may each have a `helpers.py`. What a model's code imports from its own directories keeps
+its name but belongs to that model alone: it is in `sys.modules` only while the model is being
+loaded, or while its code imports something more. Each module of the code has an `__import__` of its
+own that sees to it, so an `import` inside a function finds the right module, too.
+
+What stays shared: installed packages and Python's own, which come first, as ever. What does not
+work after loading is to import one's own modules by other means than the statement
+(`importlib.import_module`, unpickling).
+"""
+
+import builtins
+import importlib
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import module_from_spec, resolve_name, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+# Whoever holds it has its modules in place.
+_one_at_a_time = threading.RLock()
+
+
+class IsolatedModules:
+    """See the module. What it has loaded refers to it, and is collected with it."""
+
+    def __init__(self, directories: Sequence[str]) -> None:
+        """Args:
+        directories: Where the code and the packages that it brings along lie.
+        """
+        self._directories = directories
+        self._modules: dict[str, ModuleType] = {}
+        self._found: set[str] = set()
+        self._owned: dict[str, bool] = {}  # by top-level name
+        self._depth = 0
+        self._is_loading = False
+        self._builtins = {**vars(builtins), "__import__": self._import}
+
+    def load(self, script: Path) -> ModuleType:
+        """Run the script and return its module; raises whatever it raises."""
+        sys.dont_write_bytecode = True  # the model directory is only read (C-059)
+        importlib.invalidate_caches()
+        # Its own name, unless that means something else: `import inference` finds this very module.
+        is_own = script.stem.isidentifier() and not _is_taken(script.stem)
+        name = script.stem if is_own else f"_user_{script.stem}"
+        loader = _Loader(name, str(script), self._builtins)
+        spec = cast(ModuleSpec, spec_from_file_location(loader.name, script, loader=loader))
+        with self.loading():
+            module = module_from_spec(spec)
+            self._found.add(loader.name)
+            sys.modules[loader.name] = module  # dataclasses and pickle look for it there
+            loader.exec_module(module)
+        return module
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Have this model's modules where Python looks for modules, all the time.
+
+        Threads that the model's code starts meanwhile find them, too, without waiting.
+        """
+        with self._in_place():
+            was_loading, self._is_loading = self._is_loading, True
+            try:
+                yield
+            finally:
+                self._is_loading = was_loading
+
+    @contextmanager
+    def _in_place(self) -> Iterator[None]:
+        with _one_at_a_time:
+            if self._depth == 0:
+                sys.modules.update(self._modules)
+                sys.meta_path.insert(0, cast(Any, self))
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+                if self._depth == 0:
+                    sys.meta_path.remove(cast(Any, self))
+                    self._take_back()
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """See `importlib.abc.MetaPathFinder`: called for all imports while the modules are in
+        place, and answers for those of this model's own."""
+        if path is None:
+            if not self._owns(name):
+                return None
+            path = self._directories
+        elif name.partition(".")[0] not in self._found:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None:
+            self._found.add(name)
+            if type(spec.loader) is SourceFileLoader:
+                spec.loader = _Loader(spec.loader.name, spec.loader.path, self._builtins)
+        return spec
+
+    def _import(
+        self,
+        name: str,
+        globals: Mapping[str, Any] | None = None,
+        locals: Mapping[str, Any] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        """What `import` does in the model's code."""
+        package = str((globals or {}).get("__package__") or "")
+        full_name = resolve_name("." * level + name, package) if level and package else name
+        if self._is_loading or not self._owns(full_name.partition(".")[0]):
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
+        module = self._modules.get(full_name)
+        if module is not None and fromlist and all(hasattr(module, part) for part in fromlist):
+            return module
+        if module is not None and not fromlist and not level:
+            return self._modules[full_name.partition(".")[0]]
+        with self._in_place():
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
+
+    def _owns(self, name: str) -> bool:
+        """Whether a top-level name means a module of this model's."""
+        owned = self._owned.get(name)
+        if owned is None:
+            owned = self._owned[name] = not _is_taken(name) and (
+                PathFinder.find_spec(name, self._directories) is not None
+            )
+        return owned
+
+    def _take_back(self) -> None:
+        for name in self._found:
+            module = sys.modules.pop(name, None)
+            if module is not None:
+                self._modules[name] = module
+
+
+class _Loader(SourceFileLoader):
+    """Gives a module the `__import__` of the model that it belongs to."""
+
+    def __init__(self, name: str, path: str, its_builtins: dict[str, Any]) -> None:
+        super().__init__(name, path)
+        self._builtins = its_builtins
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__dict__["__builtins__"] = self._builtins
+        super().exec_module(module)
+
+
+def _is_taken(name: str) -> bool:
+    """Whether a name means one of Python's modules, an installed one or one of ours."""
+    if name in sys.stdlib_module_names or name == "__main__":
+        return True
+    finders = [finder for finder in sys.meta_path if not isinstance(finder, IsolatedModules)]
+    return any(finder.find_spec(name, None) is not None for finder in finders)
