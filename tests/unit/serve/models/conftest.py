@@ -1,0 +1,46 @@
+"""A registry of its own for each test, and models that are only numbers."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from serve.invocation import Answer, Invocation
+from serve.models.registry import Model, Registry
+from serve.models.versions import Versions
+
+
+class Answering:
+    """Answers every invocation with its generation."""
+
+    is_quick = True
+
+    def __init__(self, generation: int, *, is_thread_safe: bool = True) -> None:
+        self.generation = generation
+        self.is_thread_safe = is_thread_safe
+
+    def invoke(self, invocation: Invocation) -> Answer:
+        return Answer(str(self.generation).encode(), "text/plain")
+
+
+@pytest.fixture
+def versions() -> Versions:
+    return Versions()
+
+
+@pytest.fixture
+def registry(tmp_path: Path, versions: Versions) -> Registry:
+    return Registry(tmp_path, versions)
+
+
+@pytest.fixture
+def add(registry: Registry) -> Callable[..., Model]:
+    """Register a model of so many bytes."""
+
+    def register(name: str, n_bytes: int = 10) -> Model:
+        registry.reserve(name, "test", lambda owner: True)
+        model = registry.add(Model(0, name, f"/models/{name}", "d", "s", "xgboost", n_bytes))
+        assert model is not None
+        return model
+
+    return register
