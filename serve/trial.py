@@ -63,7 +63,7 @@ def in_child(work: Callable[[], object], *, timeout_seconds: float = MODEL_TIMEO
     if message is None:
         os.kill(process_id, signal.SIGKILL)
     _, status = os.waitpid(process_id, 0)
-    _judge(message, status, timeout_seconds)
+    judge(message, status, timeout_seconds)
 
 
 def _work_and_exit(work: Callable[[], object], writer: int) -> None:
@@ -100,7 +100,16 @@ def _read_until_closed(reader: int, deadline: float) -> bytes | None:
         received += piece
 
 
-def _judge(message: bytes | None, status: int, timeout_seconds: float) -> None:
+def judge(message: bytes | None, status: int, timeout_seconds: float) -> None:
+    """Say what the end of a trial means.
+
+    Args:
+        message: What the child had to say, e.g. `{"problem": ...}`; None where it took too long.
+        status: Of `os.waitpid`.
+        timeout_seconds: The limit that it had.
+    Raises:
+        ModelLoadError: unless all was well.
+    """
     if message is None:
         raise ModelLoadError(
             f"the model took longer than {timeout_seconds:g} s to load and predict once"

@@ -1,0 +1,117 @@
+"""Asks the fork server for its verdict on a model, and waits; called in a thread of a worker."""
+
+import json
+import logging
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from container import cgroup
+from container.errors import ModelLoadError, OutOfMemoryError, PlatformError
+from serve import trial
+from serve.models import artifact
+from serve.models.fork_server import socket_file
+from serve.models.registry import Registry, Verdict
+from serve.trial import MODEL_TIMEOUT_SECONDS
+
+logger = logging.getLogger(__name__)
+
+_MAX_MESSAGE_BYTES = 2**16
+# The fork server itself stops a trial that takes too long; this is for one that does not answer.
+_ANSWER_SECONDS = MODEL_TIMEOUT_SECONDS + 30.0
+_N_ATTEMPTS = 3
+
+
+class Admitted(NamedTuple):
+    """Files that passed, as `serve.models.registry.Model` has them."""
+
+    digest: str
+    signature: str
+    algorithm: str
+    n_bytes: int
+
+
+class Admission:
+    """Says whether a model may be loaded into a worker; what it once said, it knows."""
+
+    def __init__(self, directory: Path, registry: Registry) -> None:
+        """Args:
+        directory: Where the fork server's socket is.
+        registry: Keeps the verdicts.
+        """
+        self._socket_file = socket_file(directory)
+        self._registry = registry
+
+    def admit(self, directory: Path) -> Admitted:
+        """Have a model tried, unless files with the same bytes were.
+
+        Raises:
+            ModelLoadError: what is wrong with it; also when its files change meanwhile.
+            OutOfMemoryError: trying it took more memory than there is.
+            PlatformError: it could not be tried.
+        """
+        signature = artifact.signature(directory)
+        digest = artifact.digest(directory)
+        verdict = self._registry.verdict(digest)
+        if verdict is None:
+            verdict = self._try(directory)
+            if artifact.signature(directory) != signature:
+                raise ModelLoadError("the files of the model changed while it was being loaded")
+            # A user's code may fail for reasons that pass, so its failures are not kept.
+            if verdict.problem is None or not (directory / "code").is_dir():
+                self._registry.remember(digest, verdict)
+        if verdict.problem is not None:
+            raise ModelLoadError(verdict.problem)
+        return Admitted(digest, signature, verdict.algorithm, verdict.n_bytes)
+
+    def _try(self, directory: Path) -> Verdict:
+        """A verdict on the model, good or bad; whoever is killed meanwhile is asked again."""
+        n_kills = cgroup.memory_kills()
+        for _ in range(_N_ATTEMPTS):
+            heard = self._ask(directory)
+            if "n_bytes" in heard:
+                return Verdict(heard["algorithm"], heard["n_bytes"])
+            status = heard.get("status")
+            was_killed = status is None or _signal_of(status) == signal.SIGKILL
+            if heard.get("is_memory") or (was_killed and cgroup.memory_kills() > n_kills):
+                raise OutOfMemoryError(
+                    "loading the model takes more memory than there is: "
+                    f"{cgroup.memory_available_bytes() >> 20} of "
+                    f"{cgroup.memory_bytes() >> 20} MiB are free"
+                )
+            if status is not None and heard.get("is_late"):
+                trial.judge(None, status, MODEL_TIMEOUT_SECONDS)
+            if status is not None and not was_killed:
+                return Verdict("", 0, _problem(heard, status))
+            logger.warning("trial_killed", extra={"directory": str(directory)})
+        raise PlatformError("the process that tries models was killed again and again; try later")
+
+    def _ask(self, directory: Path) -> dict[str, Any]:
+        """All that the child and the fork server had to say."""
+        heard: dict[str, Any] = {}
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.settimeout(_ANSWER_SECONDS)
+            try:
+                connection.connect(str(self._socket_file))
+                connection.send(os.fsencode(directory))
+                while packet := connection.recv(_MAX_MESSAGE_BYTES):
+                    heard |= json.loads(packet)
+            except ConnectionError:
+                pass  # the fork server was killed; what is missing from the answer says so
+            except TimeoutError as error:
+                raise PlatformError("the process that tries models does not answer") from error
+        return heard
+
+
+def _signal_of(status: int) -> int | None:
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+
+
+def _problem(heard: dict[str, Any], status: int) -> str:
+    try:
+        trial.judge(json.dumps(heard).encode(), status, MODEL_TIMEOUT_SECONDS)
+    except ModelLoadError as error:
+        return error.message
+    return "trying the model ended without a verdict"

@@ -1,0 +1,280 @@
+"""A process that has everything loaded but models, and tries each model in a child of its own.
+
+    worker --directory--> fork server --fork--> child: verify, load, predict once, measure
+           <--------------- verdict ------------- child
+           <-- how it ended -- fork server
+
+A model that crashes, hangs or eats memory does so in its child. The fork server has one thread and
+never runs a model, so it may fork at any time; a child starts with the libraries already there.
+Messages are JSON, one to a packet.
+"""
+
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import resource
+import select
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from container import cgroup
+from container.errors import ContainerError
+from container.settings import Settings
+from serve import loading
+from serve.invocation import ModelServable
+from serve.loading import Artifact
+from serve.models import memory
+from serve.models.registry import Verdict
+from serve.trial import MODEL_TIMEOUT_SECONDS
+
+logger = logging.getLogger(__name__)
+
+OWN_CODE = "code"  # what stands for the algorithm of a model that brings a script
+_MAX_REQUEST_BYTES = 2**16
+_MAX_PROBLEM_CHARACTERS = 4000
+_CLIENT_SECONDS = 5.0
+_LOOK_AROUND_SECONDS = 1.0
+_BACKLOG = 1024
+_DIE_WITH_PARENT, _BE_CALLED = 1, 15  # PR_SET_PDEATHSIG and PR_SET_NAME of prctl(2)
+_SIGNALS = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP),
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGTTIN, signal.SIGTTOU),
+)
+
+
+class ForkServer:
+    """The fork server as its parent, which is also that of the workers, has it in hand."""
+
+    def __init__(self, directory: Path, settings: Settings, *, n_at_once: int) -> None:
+        """Args:
+        directory: Where its socket is put; see `socket_file`.
+        n_at_once: How many models are tried at a time; further ones wait.
+        """
+        self._settings = settings
+        self._n_at_once = n_at_once
+        self.process_id = 0
+        # Open for as long as the container lives: whoever comes between two servers waits.
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(str(socket_file(directory)))
+        self._listener.listen(_BACKLOG)
+
+    def keep_running(self) -> None:
+        """Start it where it does not run."""
+        if self.process_id and _is_running(self.process_id):
+            return
+        if self.process_id:
+            logger.warning("fork_server_died", extra={"process_id": self.process_id})
+        parent = os.getpid()
+        process_id = os.fork()
+        if process_id == 0:
+            _serve_and_exit(self._listener, self._settings, self._n_at_once, parent)
+        self.process_id = process_id
+
+    def close(self) -> None:
+        """Let nobody ask any more."""
+        self._listener.close()
+
+    def stop(self) -> None:
+        """End it and whatever it is trying."""
+        if self.process_id:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process_id, signal.SIGTERM)
+
+
+def socket_file(directory: Path) -> Path:
+    """Where the fork server is asked."""
+    return directory / "fork-server.sock"
+
+
+def is_listening(directory: Path) -> bool:
+    """Whether a server has its socket there, or nobody can tell (yet)."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        try:
+            connection.connect(str(socket_file(directory)))
+        except ConnectionRefusedError:
+            return False
+        except OSError:
+            return True
+    return True
+
+
+def _is_running(process_id: int) -> bool:
+    """Whether that child of ours runs, or somebody else has seen its end (then it does not)."""
+    try:
+        return os.waitpid(process_id, os.WNOHANG) == (0, 0)
+    except ChildProcessError:
+        return False
+
+
+@dataclass(slots=True)
+class _Trial:
+    client: socket.socket
+    deadline: float
+    is_late: bool = False
+
+
+def _serve_and_exit(
+    listener: socket.socket, settings: Settings, n_at_once: int, parent: int
+) -> None:
+    """The fork server: never returns, and runs nothing of the parent's on its way out."""
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        ctypes.CDLL(None).prctl(_BE_CALLED, b"fork-server")
+        _Server(listener, settings, n_at_once).run(parent)
+    except Exception:
+        logger.exception("fork_server_failed")
+    finally:
+        os._exit(1)
+
+
+class _Server:
+    def __init__(self, listener: socket.socket, settings: Settings, n_at_once: int) -> None:
+        self._listener = listener
+        self._settings = settings
+        self._n_at_once = n_at_once
+        self._trials: dict[int, _Trial] = {}  # by the child's process id
+        self._child_ended, wake_up = socket.socketpair()
+        for end in (self._child_ended, wake_up):
+            end.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._leave)
+        signal.set_wakeup_fd(wake_up.detach(), warn_on_full_buffer=False)
+
+    def run(self, parent: int) -> None:
+        """Serve until told to leave, or until the parent is gone."""
+        while os.getppid() == parent:
+            clients = {trial.client: pid for pid, trial in self._trials.items()}
+            awaited: list[socket.socket] = [self._child_ended, *clients]
+            if len(self._trials) < self._n_at_once:
+                awaited.append(self._listener)
+            ready, _, _ = select.select(awaited, [], [], self._seconds_to_wait())
+            if self._child_ended in ready:
+                self._child_ended.recv(4096)
+            for client in set(ready) & clients.keys():  # it sends nothing more: it has gone
+                _kill(clients[client])
+            self._kill_the_late()
+            self._reap()
+            if self._listener in ready:
+                self._begin()
+        self._leave()
+
+    def _begin(self) -> None:
+        client, _ = self._listener.accept()
+        client.settimeout(_CLIENT_SECONDS)
+        try:
+            directory = client.recv(_MAX_REQUEST_BYTES).decode("utf-8", "surrogateescape")
+        except OSError:
+            directory = ""
+        if not directory:
+            client.close()
+            return
+        process_id = os.fork()
+        if process_id == 0:
+            _try_and_exit(Path(directory), self._settings, client)
+        deadline = time.monotonic() + MODEL_TIMEOUT_SECONDS
+        self._trials[process_id] = _Trial(client, deadline)
+
+    def _reap(self) -> None:
+        while self._trials:
+            process_id, status = os.waitpid(-1, os.WNOHANG)
+            if not process_id:
+                return
+            trial = self._trials.pop(process_id)
+            _kill(process_id)  # what it may have started
+            with contextlib.suppress(OSError):
+                trial.client.send(json.dumps({"status": status, "is_late": trial.is_late}).encode())
+            trial.client.close()
+
+    def _kill_the_late(self) -> None:
+        now = time.monotonic()
+        for process_id, trial in self._trials.items():
+            if trial.deadline < now:
+                trial.is_late = True
+                _kill(process_id)
+
+    def _seconds_to_wait(self) -> float:
+        first = min((trial.deadline for trial in self._trials.values()), default=float("inf"))
+        return max(0.0, min(_LOOK_AROUND_SECONDS, first - time.monotonic()))
+
+    def _leave(self, *_: object) -> None:
+        for process_id in self._trials:
+            _kill(process_id)
+        os._exit(0)
+
+
+def _kill(process_id: int) -> None:
+    """Kill a child and the group that it leads."""
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(process_id, signal.SIGKILL)
+
+
+def _try_and_exit(directory: Path, settings: Settings, client: socket.socket) -> None:
+    """The child: never returns."""
+    message: dict[str, object] = {}
+    exit_code = 1
+    try:
+        _prepare_to_die()
+        message = examine(directory, settings)._asdict()
+        exit_code = 0
+    except MemoryError:
+        message = {"problem": "out of memory", "is_memory": True}
+    except ContainerError as error:
+        message = {
+            "problem": error.message[:_MAX_PROBLEM_CHARACTERS],
+            "is_memory": isinstance(error.__cause__, MemoryError),
+        }
+    except BaseException as error:
+        logger.exception("trial_failed")
+        message = {"problem": f"{type(error).__name__}: {error}"[:_MAX_PROBLEM_CHARACTERS]}
+    finally:
+        with contextlib.suppress(OSError):
+            client.send(json.dumps(message).encode())
+        os._exit(exit_code)
+
+
+def _prepare_to_die() -> None:
+    """Let nobody else suffer: no orphan, no core file, the kernel's first choice for memory."""
+    os.setpgid(0, 0)
+    libc = ctypes.CDLL(None)
+    libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    libc.prctl(_BE_CALLED, b"model-trial")
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limit = memory.data_bytes() + cgroup.memory_available_bytes()
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    logging.disable(logging.INFO)  # that it was loaded is said where it stays loaded
+
+
+def examine(directory: Path, settings: Settings) -> Verdict:
+    """Verify, load and predict once, as no process does that must go on.
+
+    A script is loaded; what its model would predict from is known to nobody.
+
+    Raises:
+        ContainerError: what is wrong with the model.
+    """
+    artifact = loading.inspect(directory, settings)
+    if isinstance(artifact, Artifact):
+        artifact.algorithm.verify(artifact.directory, artifact.manifest)
+    before = memory.footprint()
+    servable = artifact.load()
+    algorithm = OWN_CODE
+    if isinstance(servable, ModelServable):
+        algorithm = servable.algorithm.name
+        servable.model.predict(np.zeros((1, servable.model.n_features), dtype=np.float32))
+    return Verdict(algorithm, memory.footprint().growth_since(before))

@@ -1,0 +1,298 @@
+"""The fork server and whoever asks it, with processes that really die."""
+
+import contextlib
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xgboost
+
+from container import cgroup
+from container.algorithms import registry as algorithms
+from container.errors import ModelLoadError, OutOfMemoryError, PlatformError
+from container.settings import Settings
+from serve.models import artifact
+from serve.models import fork_server as fork_server_module
+from serve.models.admission import Admission
+from serve.models.fork_server import ForkServer, is_listening
+from serve.models.registry import Registry
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    model = tmp_path / "model"
+    (model / "code").mkdir(parents=True)
+    return model
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[ForkServer]:
+    """A fork server of this process, ended and reaped afterwards."""
+    server = ForkServer(directory, Settings(is_multi_model=True), n_at_once=2)
+    server.keep_running()
+    try:
+        yield server
+    finally:
+        server.stop()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(server.process_id, 0)
+        server.close()
+
+
+@pytest.fixture
+def fork_server(tmp_path: Path) -> Iterator[ForkServer]:
+    algorithms.preload()
+    with running(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def admission(tmp_path: Path, registry: Registry, fork_server: ForkServer) -> Admission:
+    return Admission(tmp_path, registry)
+
+
+def write_script(directory: Path, text: str) -> None:
+    (directory / "code" / "inference.py").write_text(f"import os, signal, time\n{text}\n")
+
+
+def booster() -> xgboost.Booster:
+    rng = np.random.default_rng(1)
+    matrix = xgboost.DMatrix(rng.normal(size=(4000, 20)), rng.normal(size=4000))
+    return xgboost.train({"max_depth": 10, "min_child_weight": 0, "nthread": 1}, matrix, 6)
+
+
+def test_size_is_what_the_model_takes(directory: Path, admission: Admission) -> None:
+    """C-081: measured as the child's own growth, not guessed from the file."""
+    write_script(
+        directory,
+        "def model_fn(d):\n    return bytearray(50 * 2**20)\ndef predict_fn(data, model): pass",
+    )
+
+    admitted = admission.admit(directory)
+
+    assert admitted.algorithm == "code"
+    assert 50 * 2**20 <= admitted.n_bytes < 52 * 2**20
+
+
+def test_xgboost_model_takes_about_as_much_as_a_booster(
+    directory: Path, admission: Admission
+) -> None:
+    """C-081: reading and checking the file takes more for a moment, which is not counted."""
+    content = bytes(booster().save_raw("ubj"))
+    (directory / "xgboost-model").write_bytes(content)
+
+    admitted = admission.admit(directory)
+
+    assert admitted.algorithm == "xgboost"
+    assert 0.5 * len(content) < admitted.n_bytes < 3 * len(content)
+
+
+def test_verdict_is_remembered_by_digest(
+    directory: Path, admission: Admission, fork_server: ForkServer, tmp_path: Path
+) -> None:
+    """C-082: the same bytes elsewhere are not tried again; the fork server is not even asked."""
+    (directory / "xgboost-model").write_bytes(pickle.dumps(booster()))
+    other = tmp_path / "other"
+    (other / "code").mkdir(parents=True)
+    (other / "xgboost-model").write_bytes((directory / "xgboost-model").read_bytes())
+    first = admission.admit(directory)
+    fork_server.stop()
+
+    again = admission.admit(other)
+
+    assert (again.digest, again.n_bytes) == (first.digest, first.n_bytes)
+    assert again.signature != first.signature
+
+
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", r"crashed the process that tried it \(SIGSEGV\)"),
+        ("os.abort()", "SIGABRT"),
+        ("os._exit(3)", "ended with status 3"),
+        ("raise ValueError('no')", "inference.py cannot be loaded: ValueError: no"),
+        ("def model_fn(): pass", "model_fn takes 0 parameters"),
+        ("x" * 100_000, "NameError"),
+    ],
+)
+def test_bad_model_is_refused_with_the_reason(
+    directory: Path, admission: Admission, script: str, problem: str
+) -> None:
+    """C-082: whatever it does to the process that tries it."""
+    write_script(directory, script)
+
+    with pytest.raises(ModelLoadError, match=problem):
+        admission.admit(directory)
+
+
+def test_model_that_hangs_is_killed_with_all_that_it_started(
+    directory: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """C-082: and it is not held against the next try."""
+    monkeypatch.setattr(fork_server_module, "MODEL_TIMEOUT_SECONDS", 0.7)
+    note = tmp_path / "note"
+    write_script(
+        directory,
+        f"""
+child = os.fork()
+if child:
+    open({str(note)!r}, "w").write(str(child))
+time.sleep(60)
+""",
+    )
+
+    with running(tmp_path), pytest.raises(ModelLoadError, match="took longer than"):
+        Admission(tmp_path, registry).admit(directory)
+
+    assert has_ended(int(note.read_text()))
+    assert registry.verdict(artifact.digest(directory)) is None
+
+
+def has_ended(process_id: int) -> bool:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            status = Path(f"/proc/{process_id}/stat").read_text()
+        except OSError:
+            return True
+        if status.rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_trial_that_is_killed_is_repeated(directory: Path, admission: Admission) -> None:
+    """C-079: it was not the model's fault, as far as one can tell."""
+    flag = directory.parent / "flag"
+    write_script(
+        directory,
+        f"""
+if not os.path.exists({str(flag)!r}):
+    open({str(flag)!r}, "w")
+    os.kill(os.getpid(), signal.SIGKILL)
+def predict_fn(data, model): pass
+def model_fn(model_dir): pass
+""",
+    )
+
+    assert admission.admit(directory).algorithm == "code"
+
+
+def test_model_whose_trial_is_always_killed_is_not_loaded(
+    directory: Path, admission: Admission
+) -> None:
+    """C-082: nobody tries for ever."""
+    write_script(directory, "os.kill(os.getpid(), signal.SIGKILL)")
+
+    with pytest.raises(PlatformError, match="killed again and again"):
+        admission.admit(directory)
+
+
+def test_death_by_the_kernel_for_want_of_memory_is_507(
+    directory: Path, admission: Admission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-081: known by the kernel's own count of such deaths."""
+    counts = iter([3, 4])
+    monkeypatch.setattr(cgroup, "memory_kills", lambda: next(counts))
+    write_script(directory, "os.kill(os.getpid(), signal.SIGKILL)")
+
+    with pytest.raises(OutOfMemoryError, match="MiB are free"):
+        admission.admit(directory)
+
+
+def test_model_that_asks_for_more_than_there_is_is_507(
+    directory: Path, admission: Admission
+) -> None:
+    """C-081: the child meets its own limit before the kernel has to choose a victim."""
+    write_script(directory, "def model_fn(model_dir):\n    return bytearray(2**45)")
+
+    with pytest.raises(OutOfMemoryError):
+        admission.admit(directory)
+
+
+def test_files_that_change_during_the_trial_are_refused(
+    directory: Path, admission: Admission
+) -> None:
+    """C-082: half of a file that is still being copied is no model."""
+    write_script(directory, "open(__file__, 'a').write('#')\ndef model_fn(d): pass\nx = 1")
+    with pytest.raises(ModelLoadError, match=r"no predict\(data\)|changed while"):
+        admission.admit(directory)
+    write_script(
+        directory,
+        "open(__file__, 'a').write('#')\ndef model_fn(d): pass\ndef predict_fn(d, m): pass",
+    )
+
+    with pytest.raises(ModelLoadError, match="changed while it was being loaded"):
+        admission.admit(directory)
+
+
+def test_fork_server_is_started_again_and_nobody_notices(
+    directory: Path, admission: Admission, fork_server: ForkServer
+) -> None:
+    """C-079: who comes between two of them waits; a trial that died with one is repeated."""
+    (directory / "xgboost-model").write_bytes(bytes(booster().save_raw("ubj")))
+    first = fork_server.process_id
+    os.kill(first, signal.SIGKILL)
+    admitted: list[object] = []
+    asking = threading.Thread(target=lambda: admitted.append(admission.admit(directory)))
+    asking.start()
+    deadline = time.monotonic() + 5
+    while fork_server.process_id == first and time.monotonic() < deadline:
+        fork_server.keep_running()
+        time.sleep(0.01)
+    asking.join(timeout=20)
+
+    assert len(admitted) == 1
+    assert fork_server.process_id != first
+
+
+def test_fork_server_leaves_with_its_parent(tmp_path: Path) -> None:
+    """C-062: nothing stays behind when the arbiter is killed."""
+    reader, writer = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        server = ForkServer(tmp_path, Settings(is_multi_model=True), n_at_once=1)
+        server.keep_running()
+        os.write(writer, str(server.process_id).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(parent, 0)
+
+    assert has_ended(int(os.read(reader, 20)))
+    os.close(reader)
+    os.close(writer)
+
+
+def test_directory_of_a_server_that_was_killed_is_known(tmp_path: Path) -> None:
+    """C-062: what it left may be removed, what a living one has may not."""
+    assert is_listening(tmp_path)  # one that is only just starting
+    with running(tmp_path):
+        assert is_listening(tmp_path)
+
+    assert not is_listening(tmp_path)
+
+
+def test_more_models_than_at_once_wait_for_each_other(tmp_path: Path, admission: Admission) -> None:
+    """C-090: all are tried, two at a time."""
+    directories = []
+    for index in range(5):
+        directory = tmp_path / str(index)
+        (directory / "code").mkdir(parents=True)
+        write_script(
+            directory,
+            f"time.sleep(0.2)\nx = {index}\ndef model_fn(d): pass\ndef predict_fn(d, m): pass",
+        )
+        directories.append(directory)
+    started = time.monotonic()
+    with ThreadPoolExecutor(5) as pool:
+        admitted = list(pool.map(admission.admit, directories))
+
+    assert len({each.digest for each in admitted}) == 5
+    assert time.monotonic() - started > 0.55
