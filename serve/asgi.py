@@ -180,7 +180,7 @@ class InferenceApplication:
     async def _answer(
         self, turn: Turn, seen: Observation, body: bytes, headers: dict[bytes, bytes]
     ) -> Answer:
-        servable = turn.begin_now()
+        servable = turn.begin_now(seen)
         if servable is None:
             async with self._time_limit(lambda: None):
                 servable = await turn.begin(seen)

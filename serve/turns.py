@@ -12,7 +12,7 @@ Scope = MutableMapping[str, Any]
 class Turn(Protocol):
     """The use that one invocation makes of a model."""
 
-    def begin_now(self) -> Servable | None:
+    def begin_now(self, seen: Observation) -> Servable | None:
         """The model, where there is nothing to wait for."""
 
     async def begin(self, seen: Observation) -> Servable:
@@ -43,7 +43,7 @@ class OneModel:
     def turn(self, scope: Scope) -> "OneModel | None":
         return self if scope["path"] == "/invocations" else None
 
-    def begin_now(self) -> Servable:
+    def begin_now(self, seen: Observation) -> Servable:
         return self._servable
 
     async def begin(self, seen: Observation) -> Servable:
