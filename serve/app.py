@@ -7,22 +7,33 @@ Unknown paths and wrong methods get the same error body as on the hot path.
 """
 
 import re
+from typing import TYPE_CHECKING
 
 from flask import Flask, Response, current_app, jsonify, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from container.errors import ContainerError
 from container.settings import Settings
 from serve import metrics as prometheus
 from serve.error_reply import CONTENT_TYPE, error_body, request_id
 from serve.metrics import Metrics
+
+if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
 
 # The platform refuses more than this much at once: transforms times their payload (C-070).
 _MAX_TRANSFORM_MEBIBYTES = 100
 _DEFAULT_TRANSFORM_MEBIBYTES = 6
 
 
-def create_app(settings: Settings, n_workers: int, metrics: Metrics) -> Flask:
-    """The application; it holds no state of its own."""
+def create_app(
+    settings: Settings, n_workers: int, metrics: Metrics, *collectors: "Collector"
+) -> Flask:
+    """The application; it holds no state of its own.
+
+    Args:
+        collectors: More metrics for `GET /metrics`.
+    """
     app = Flask("serve", static_folder=None)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected_error)
@@ -33,7 +44,7 @@ def create_app(settings: Settings, n_workers: int, metrics: Metrics) -> Flask:
 
     @app.get("/metrics")
     def scrape() -> Response:
-        return Response(metrics.text(), content_type=prometheus.CONTENT_TYPE)
+        return Response(metrics.text(*collectors), content_type=prometheus.CONTENT_TYPE)
 
     return app
 
@@ -54,14 +65,28 @@ def transform_parameters(settings: Settings, n_workers: int) -> dict[str, int | 
     }
 
 
-def _http_error(error: HTTPException) -> Response:
-    status = error.code or 500
-    if status == 404:
+def http_error(error: HTTPException) -> ContainerError:
+    """What Flask itself refuses, as an error of ours."""
+    if error.code == 404:
         message = f"there is no {request.method} {request.path}; use GET /ping or POST /invocations"
     else:
         message = error.description or error.name
-    code = re.sub(r"\W+", "_", error.name.lower())
-    return _reply(status, code, message)
+    refused = ContainerError(message)
+    refused.code = re.sub(r"\W+", "_", error.name.lower())
+    return refused
+
+
+def allowed_methods(error: HTTPException) -> dict[str, str]:
+    """The header that says which methods a path has."""
+    methods = error.valid_methods if isinstance(error, MethodNotAllowed) else None
+    return {"Allow": ", ".join(sorted(methods))} if methods else {}
+
+
+def _http_error(error: HTTPException) -> Response:
+    refused = http_error(error)
+    response = _reply(error.code or 500, refused.code, refused.message)
+    response.headers.update(allowed_methods(error))
+    return response
 
 
 def _unexpected_error(error: Exception) -> Response:

@@ -95,7 +95,10 @@ def inspect(
             f"there is no directory {model_dir}; mount a trained model there, or train first"
         )
     described = manifest.read(model_dir)
-    script = user_module.find(model_dir, settings.program, settings.submit_directory)
+    # Of many models, some bring the script that SAGEMAKER_PROGRAM names and some bring no code.
+    needs_no_script = settings.is_multi_model and not (model_dir / "code").is_dir()
+    program = None if needs_no_script else settings.program
+    script = user_module.find(model_dir, program, settings.submit_directory)
     user_module.warn_of_what_is_not_used(model_dir, script, settings.submit_directory)
     if script is not None:
         accept = settings.default_accept or toolkit_formats.RESPONSE_TYPES[0]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
+    from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -35,14 +36,14 @@ class Metrics:
         """Args:
         n_processes: How many may count at a time; of more, some share a row and may lose a count.
         """
-        self._n_rows = n_processes
+        self.n_rows = n_processes
         self._cells = memoryview(mmap.mmap(-1, n_processes * _N_CELLS * _CELL_BYTES)).cast("d")
         self._free_rows = list(range(n_processes - 1, -1, -1))
         self._row = self._cells[:_N_CELLS]
 
     def take_row(self) -> int:
         """Say that the next process to be forked counts into this row; called by its parent."""
-        row = self._free_rows.pop() if self._free_rows else self._n_rows - 1
+        row = self._free_rows.pop() if self._free_rows else self.n_rows - 1
         self._row = self._cells[row * _N_CELLS : (row + 1) * _N_CELLS]
         return row
 
@@ -59,16 +60,18 @@ class Metrics:
         row[_SECONDS] += seconds
         row[_RECORDS] += n_records
 
-    def text(self) -> bytes:
-        """The metrics of all processes, dead ones included."""
+    def text(self, *collectors: "Collector") -> bytes:
+        """The metrics of all processes, dead ones included, and what `collectors` add."""
         from prometheus_client import CollectorRegistry, generate_latest
 
         registry = CollectorRegistry(auto_describe=False)
+        for collector in collectors:
+            registry.register(collector)
         registry.register(_Collector(self._totals()))
         return generate_latest(registry)
 
     def _totals(self) -> list[float]:
-        rows = [self._cells[row * _N_CELLS : (row + 1) * _N_CELLS] for row in range(self._n_rows)]
+        rows = [self._cells[row * _N_CELLS : (row + 1) * _N_CELLS] for row in range(self.n_rows)]
         return [sum(column) for column in zip(*rows, strict=True)]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from container import logs
-from container.errors import ContainerError, OverloadedError
+from container.errors import ContainerError, OutOfMemoryError, OverloadedError
 from serve.metrics import Metrics
 from serve.replies import Reply
 
@@ -79,7 +79,7 @@ class Observer:
             return
         if isinstance(seen.error, ContainerError):
             facts |= {"code": seen.error.code, "reason": seen.error.message}
-        if seen.status < 500 or isinstance(seen.error, OverloadedError):
+        if seen.status < 500 or isinstance(seen.error, OverloadedError | OutOfMemoryError):
             logs.write(logger, "invocation", facts)
         else:
             logger.error("invocation", extra=facts, exc_info=seen.error)

@@ -19,6 +19,9 @@ from container.errors import AlgorithmError, ContainerError, PlatformError, Sett
 from container.settings import Settings
 
 if TYPE_CHECKING:
+    from gunicorn.app.base import BaseApplication
+
+    from serve.arbiter import InferenceArbiter
     from serve.asgi import InferenceApplication, Limits
     from serve.invocation import Servable
     from serve.loading import Loadable
@@ -62,19 +65,71 @@ def main(environ: Mapping[str, str]) -> int:
 
 
 def _run(settings: Settings) -> None:
-    from serve import loading, trial
     from serve.stand_in import StandIn
 
     listener = _open_port(settings.port)
     with StandIn() as stand_in:
         stand_in.start(listener)
-        artifact = loading.inspect(settings.base_dir / "model", settings)
-        trial.in_child(artifact.try_out)
-        # What cannot be forked is loaded once in each worker; nor can OpenMP's threads be.
-        can_share = artifact.is_fork_safe and os.environ["OMP_NUM_THREADS"] == "1"
-        shared = artifact.load() if can_share else None
-        stand_in.is_for_every_gap = shared is None
-        _serve(settings, listener, stand_in, lambda: shared or _load_in_worker(artifact))
+        run = _run_many_models if settings.is_multi_model else _run_one_model
+        run(settings, listener, stand_in)
+
+
+def _run_one_model(settings: Settings, listener: socket.socket, stand_in: "StandIn") -> None:
+    from a2wsgi import WSGIMiddleware
+
+    from serve import loading, trial
+    from serve.app import create_app
+    from serve.arbiter import InferenceArbiter
+    from serve.asgi import ASGIApp, InferenceApplication
+    from serve.gunicorn_worker import InferenceWorker
+    from serve.observation import Observer
+    from serve.turns import OneModel
+
+    artifact = loading.inspect(settings.base_dir / "model", settings)
+    trial.in_child(artifact.try_out)
+    # What cannot be forked is loaded once in each worker; nor can OpenMP's threads be.
+    can_share = artifact.is_fork_safe and os.environ["OMP_NUM_THREADS"] == "1"
+    shared = artifact.load() if can_share else None
+    stand_in.is_for_every_gap = shared is None
+    n_workers, metrics = _workers(settings)
+    others = create_app(settings, n_workers, metrics)
+
+    def application(retire: "Callable[[], None]") -> InferenceApplication:
+        return InferenceApplication(
+            OneModel(shared or _load_in_worker(artifact)),
+            cast(ASGIApp, WSGIMiddleware(cast(Any, others))),
+            limits=_limits(settings, n_workers),
+            observer=Observer(metrics, emf_namespace=settings.emf_namespace),
+            retire=retire,
+        )
+
+    options = _gunicorn_options(settings, n_workers, metrics, listener)
+    options["worker_class"] = InferenceWorker
+    _serve(options, application, lambda server: InferenceArbiter(server, stand_in))
+
+
+def _run_many_models(settings: Settings, listener: socket.socket, stand_in: "StandIn") -> None:
+    from serve.models.processes import ModelArbiter, ModelWorker
+    from serve.models.server import ModelServer
+
+    n_workers, metrics = _workers(settings)
+    limits = _limits(settings, n_workers)
+    options = _gunicorn_options(settings, n_workers, metrics, listener)
+    options["worker_class"] = ModelWorker
+    with ModelServer(settings, n_workers, metrics) as models:
+        _serve(
+            options,
+            partial(models.application, limits),
+            lambda server: ModelArbiter(server, stand_in, models),
+        )
+
+
+def _workers(settings: Settings) -> "tuple[int, Metrics]":
+    """How many there are, and what they count into."""
+    from serve.metrics import Metrics
+
+    n_workers = settings.workers or cgroup.cpu_count()
+    return n_workers, Metrics(_PROCESSES_PER_WORKER * n_workers)
 
 
 def _open_port(port: int) -> socket.socket:
@@ -102,26 +157,17 @@ def _load_in_worker(artifact: "Loadable") -> "Servable":
 
 
 def _serve(
-    settings: Settings,
-    listener: socket.socket,
-    stand_in: "StandIn",
-    servable: "Callable[[], Servable]",
+    options: dict[str, object],
+    application: "Callable[[Callable[[], None]], InferenceApplication]",
+    arbiter: "Callable[[BaseApplication], InferenceArbiter]",
 ) -> None:
-    from a2wsgi import WSGIMiddleware
+    """Run gunicorn until it is told to stop.
+
+    Args:
+        application: Called in each worker, with what makes it leave.
+        arbiter: Makes the parent of the workers.
+    """
     from gunicorn.app.base import BaseApplication
-
-    from serve.app import create_app
-    from serve.arbiter import InferenceArbiter
-    from serve.asgi import ASGIApp, InferenceApplication
-    from serve.metrics import Metrics
-    from serve.observation import Observer
-    from serve.turns import OneModel
-
-    n_workers = settings.workers or cgroup.cpu_count()
-    metrics = Metrics(_PROCESSES_PER_WORKER * n_workers)
-    others = create_app(settings, n_workers, metrics)
-    options = _gunicorn_options(settings, n_workers, metrics)
-    options["bind"] = f"fd://{listener.detach()}"
 
     class Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no type information
         def load_config(self) -> None:
@@ -129,19 +175,12 @@ def _serve(
                 self.cfg.set(name, value)
 
         def load(self) -> "Callable[[Callable[[], None]], InferenceApplication]":
-            """Called in each worker, which then says how it is retired."""
-            return lambda retire: InferenceApplication(
-                OneModel(servable()),
-                cast(ASGIApp, WSGIMiddleware(cast(Any, others))),
-                limits=_limits(settings, n_workers),
-                observer=Observer(metrics, emf_namespace=settings.emf_namespace),
-                retire=retire,
-            )
+            return application
 
         def run(self) -> None:
-            InferenceArbiter(self, stand_in).run()
+            arbiter(self).run()
 
-    logger.info("server_starting", extra={"port": settings.port, "workers": n_workers})
+    logger.info("server_starting", extra={"workers": options["workers"], "bind": options["bind"]})
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, what the workers share
     Server().run()
@@ -161,13 +200,14 @@ def _limits(settings: Settings, n_workers: int) -> "Limits":
     )
 
 
-def _gunicorn_options(settings: Settings, n_workers: int, metrics: "Metrics") -> dict[str, object]:
+def _gunicorn_options(
+    settings: Settings, n_workers: int, metrics: "Metrics", listener: socket.socket
+) -> dict[str, object]:
     from serve.arbiter import JsonLogger
-    from serve.gunicorn_worker import InferenceWorker
 
     return {
+        "bind": f"fd://{listener.detach()}",
         "workers": n_workers,
-        "worker_class": InferenceWorker,
         "asgi_loop": "asyncio",
         "http_parser": "python",
         "keepalive": _KEEP_ALIVE_SECONDS,

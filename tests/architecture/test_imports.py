@@ -110,8 +110,8 @@ def test_frameworks_are_imported_by_their_own_handler_only(module: str, path: Pa
 @pytest.mark.parametrize(
     ("library", "places"),
     [
-        ("flask", ("serve.app",)),
-        ("gunicorn", ("serve.server", "serve.arbiter", "serve.gunicorn_worker")),
+        ("flask", ("serve.app", "serve.models.api")),
+        ("gunicorn", ("serve.server", "serve.arbiter", "serve.gunicorn_worker", "serve.models.")),
         ("pydantic", ("container.hyperparameters", "container.manifest", "container.algorithms.")),
     ],
 )

@@ -1,0 +1,129 @@
+"""The management of models over HTTP, in Flask.
+
+    POST   /models          {"model_name": N, "url": P}   load
+    GET    /models          ?limit=&next_page_token=      list
+    GET    /models/N                                      describe
+    DELETE /models/N                                      unload
+
+What clients send is in snake_case, what they get in camelCase.
+
+Source: SageMaker developer guide, "Custom Containers Contract for Multi-Model Endpoints".
+"""
+
+import logging
+import re
+
+import orjson
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import HTTPException
+
+from container.errors import ContainerError, InvalidRequestError, ModelNotFoundError
+from serve.app import allowed_methods, http_error
+from serve.error_reply import CONTENT_TYPE, request_id
+from serve.models import names, replies
+from serve.models.catalogue import Catalogue
+
+logger = logging.getLogger(__name__)
+
+_MAX_PAGE = 100
+
+
+def create_blueprint(catalogue: Catalogue) -> Blueprint:
+    """The routes; they hold no state of their own."""
+    routes = Blueprint("models", __name__)
+    routes.register_error_handler(ContainerError, _refused)
+    routes.app_errorhandler(HTTPException)(_http_error)
+
+    @routes.post("/models")
+    def load() -> Response:
+        given = _parameters()
+        name = names.check(given.get("model_name"))
+        url = given.get("url")
+        if not isinstance(url, str) or not url:
+            raise InvalidRequestError("Parameter url is required.")
+        catalogue.load(name, url)
+        return _json({"status": replies.REGISTERED})
+
+    @routes.get("/models")
+    def page() -> Response:
+        token = request.args.get("next_page_token", "")
+        models, has_more = catalogue.page(names.after(token), _limit())
+        answer: dict[str, object] = {"models": [replies.listed(model) for model in models]}
+        if has_more:
+            answer["nextPageToken"] = names.page_token(models[-1].name)
+        return _json(answer)
+
+    @routes.get("/models/<path:_>")
+    def describe(_: str) -> Response:
+        return _json(replies.described(catalogue.describe(_name())))
+
+    @routes.delete("/models/<path:_>")
+    def unload(_: str) -> Response:
+        name = _name()
+        catalogue.unload(name)
+        return _json({"status": f'Model "{name}" unregistered'})
+
+    @routes.post("/invocations")
+    def invocations() -> Response:
+        raise ModelNotFoundError("name a model: POST /models/NAME/invoke")
+
+    return routes
+
+
+def _parameters() -> dict[str, object]:
+    """Those of the JSON body, or, as multi-model-server takes them, of the query."""
+    body = request.get_data()
+    if not body:
+        return dict(request.args)
+    try:
+        given = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequestError(f"the body is not JSON: {error.msg}") from error
+    if not isinstance(given, dict):
+        raise InvalidRequestError("the body must be a JSON object with model_name and url")
+    return given
+
+
+def _limit() -> int:
+    text = request.args.get("limit", str(_MAX_PAGE))
+    if not re.fullmatch(r"0*[1-9]\d{0,8}", text, re.ASCII):
+        raise InvalidRequestError("limit is not a positive number")
+    return min(int(text), _MAX_PAGE)
+
+
+def _name() -> str:
+    """The model's name, from the path as it was sent: a decoded one cannot be told apart."""
+    name = names.in_path(request.environ["asgi.scope"]["raw_path"])
+    if name is None:
+        raise ModelNotFoundError("the path is not /models/NAME with NAME percent-encoded")
+    return name
+
+
+def _refused(error: ContainerError) -> Response:
+    status = replies.status_of_refused_load(error)
+    identity = request_id(request.headers.get("X-Amzn-SageMaker-Inference-Id", ""))
+    logger.log(
+        logging.ERROR if status >= 500 and status != 507 else logging.INFO,
+        "model_request_refused",
+        extra={
+            "method": request.method,
+            "status": status,
+            "code": error.code,
+            "reason": error.message,
+            "request_id": identity,
+        },
+        exc_info=error if status >= 500 and status != 507 else None,
+    )
+    return Response(replies.error_body(error, status, identity), status, content_type=CONTENT_TYPE)
+
+
+def _http_error(error: HTTPException) -> Response:
+    """What Flask itself refuses: unknown paths, wrong methods, bodies that are too large."""
+    status = error.code or 500
+    body = replies.error_body(http_error(error), status, request_id(""))
+    headers = allowed_methods(error)
+    return Response(body, status, headers=headers, content_type=CONTENT_TYPE)
+
+
+def _json(answer: object) -> Response:
+    return Response(orjson.dumps(answer), content_type=CONTENT_TYPE)

@@ -1,0 +1,150 @@
+"""Loading and unloading models for all workers; called in threads of a worker."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from container.errors import ContainerError, ModelNotFoundError, OutOfMemoryError
+from container.settings import Settings
+from serve.models import artifact
+from serve.models.admission import Admission
+from serve.models.peers import Peers
+from serve.models.registry import Model, Registry
+from serve.models.residency import Residency
+
+logger = logging.getLogger(__name__)
+
+# An invocation that takes longer than its own limit ends with its process.
+_DRAIN_SLACK_SECONDS = 10.0
+
+
+class Catalogue:
+    """One object in each worker; the registry behind it is shared."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        admission: Admission,
+        residency: Residency,
+        peers: Peers,
+        *,
+        max_bytes: int,
+    ) -> None:
+        """Args:
+        max_bytes: What the models of one worker may take together.
+        """
+        self._settings = settings
+        self._registry = registry
+        self._admission = admission
+        self._residency = residency
+        self._peers = peers
+        self._max_bytes = max_bytes
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def start(self) -> None:
+        """Called on the worker's event loop, before it takes a request."""
+        self._loop = asyncio.get_running_loop()
+        self._listening = await self._peers.listen(self._residency.forget)
+
+    def load(self, name: str, url: str) -> Model:
+        """Load a model; when this returns, every worker can invoke it.
+
+        Raises:
+            InvalidRequestError, ModelNotFoundError: the url is not one of a model directory.
+            ModelAlreadyLoadedError: there is a model of that name.
+            ModelLoadError: the model cannot be used.
+            OutOfMemoryError: it does not fit.
+        """
+        started = time.perf_counter()
+        directory = artifact.directory_of(url, roots(self._settings))
+        self._registry.reserve(name, self._peers.own_name, self._peers.is_alive)
+        try:
+            model = self._add(name, url, directory)
+        except BaseException:
+            self._registry.give_up(name, self._peers.own_name)
+            raise
+        try:
+            self._on_loop(self._make_resident(name))
+        except BaseException:
+            self._registry.remove(name, model.generation)
+            self._forget(model)
+            raise
+        facts = {"model_name": name, "url": url, "n_bytes": model.n_bytes}
+        logger.info("model_registered", extra=facts | {"duration_seconds": _since(started)})
+        return model
+
+    def unload(self, name: str) -> None:
+        """Delete a model; when this returns, no worker has it in memory.
+
+        Raises:
+            ModelNotFoundError
+        """
+        started = time.perf_counter()
+        model = self._registry.remove(name)
+        if model is None:
+            raise _not_found(name)
+        self._forget(model)
+        facts = {"model_name": name, "duration_seconds": _since(started)}
+        logger.info("model_unregistered", extra=facts)
+
+    def describe(self, name: str) -> Model:
+        """The model of that name; raises `ModelNotFoundError`."""
+        model = self._registry.find(name)
+        if model is None:
+            raise _not_found(name)
+        return model
+
+    def page(self, after: str, limit: int) -> tuple[list[Model], bool]:
+        """The next `limit` models in the order of their names, and whether there are more."""
+        models = self._registry.page(after, limit + 1)
+        return models[:limit], len(models) > limit
+
+    def _add(self, name: str, url: str, directory: Path) -> Model:
+        admitted = self._admission.admit(directory)
+        if admitted.n_bytes > self._max_bytes:
+            raise OutOfMemoryError(
+                f"the model takes {admitted.n_bytes / 2**20:.1f} MiB; all models of a worker may "
+                f"take {self._max_bytes / 2**20:.1f} (BYOA_MODEL_MEMORY_MB)"
+            )
+        # Where nothing is evicted, every worker must be able to hold every model.
+        limit = self._max_bytes if self._settings.on_full == "refuse" else None
+        model = self._registry.add(Model(0, name, url, *admitted), max_bytes=limit)
+        if model is None:
+            n_models, n_bytes = self._registry.totals()
+            raise OutOfMemoryError(
+                f"the model takes {admitted.n_bytes / 2**20:.1f} MiB; {n_bytes / 2**20:.1f} of "
+                f"{self._max_bytes / 2**20:.1f} MiB (BYOA_MODEL_MEMORY_MB) are taken by "
+                f"{n_models} models, and BYOA_ON_FULL=refuse evicts none"
+            )
+        return model
+
+    async def _make_resident(self, name: str) -> None:
+        resident, _ = await self._residency.lease(name)
+        self._residency.release(resident)
+
+    def _forget(self, model: Model) -> None:
+        limit = self._settings.timeout_seconds + _DRAIN_SLACK_SECONDS
+        if not self._peers.tell_all(model.name, model.generation, timeout_seconds=limit):
+            logger.warning("model_still_in_use", extra={"model_name": model.name})
+
+    def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._loop is None:
+            raise ContainerError("the worker has not started")
+        asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+def roots(settings: Settings) -> tuple[Path, ...]:
+    """The directories below which models may lie."""
+    return settings.model_roots or (settings.base_dir / "models",)
+
+
+def _not_found(name: str) -> ModelNotFoundError:
+    return ModelNotFoundError(f"Model not found: {name}")
+
+
+def _since(started: float) -> float:
+    return round(time.perf_counter() - started, 4)

@@ -1,0 +1,285 @@
+"""Multi-model endpoints from outside: processes are killed, and nothing acknowledged is lost.
+
+Clients load, invoke, replace and unload models of their own, while a schedule that a seed makes
+kills workers, the fork server, or the child that tries a model.
+"""
+
+import contextlib
+import http.client
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from local_test.backends import ProcessBackend
+from local_test.invoke import Response, ping
+from tests.blackbox.multi_model.conftest import Fleet, StartFleet, in_parallel, retried
+
+N_CLIENTS = 4
+SECONDS = 6.0
+
+
+class Client(threading.Thread):
+    """Works on models that are its own, and knows what the server has acknowledged of them."""
+
+    def __init__(self, fleet: Fleet, number: int, deadline: float) -> None:
+        super().__init__()
+        self._fleet = fleet
+        self._chance = random.Random(number)  # noqa: S311 - a schedule that can be repeated
+        self._deadline = deadline
+        self._names = [f"model-{number}-{index}" for index in range(3)]
+        self.acknowledged: dict[str, float | None] = dict.fromkeys(self._names)
+        self.problems: list[str] = []
+        self.n_done = 0
+
+    def run(self) -> None:
+        while time.monotonic() < self._deadline:
+            name = self._chance.choice(self._names)
+            value = self.acknowledged[name]
+            if value is None:
+                self._load(name, float(self._chance.randint(1, 4)))
+            elif self._chance.random() < 0.2:
+                self._unload(name)
+            else:
+                self._invoke(name, value)
+            self.n_done += 1
+
+    def _load(self, name: str, value: float) -> None:
+        """Try until it is acknowledged: 409 means that the lost answer was a good one."""
+        self._fleet.write_constant(name, value)
+        answer = self._insisting("POST", name)
+        if answer.status not in (200, 409):
+            self.problems.append(f"load of {name}: {answer.status} {answer.text}")
+        self.acknowledged[name] = value
+
+    def _unload(self, name: str) -> None:
+        answer = self._insisting("DELETE", name)
+        if answer.status not in (200, 404):
+            self.problems.append(f"unload of {name}: {answer.status} {answer.text}")
+        self.acknowledged[name] = None
+        self._expect(name, self._answer(name), None)
+
+    def _invoke(self, name: str, value: float) -> None:
+        self._expect(name, self._answer(name), value)
+
+    def _answer(self, name: str) -> Response | None:
+        """None where the connection broke, as it may when a worker is killed."""
+        with contextlib.suppress(ConnectionError, http.client.HTTPException):
+            return self._fleet.invoke(name)
+        return None
+
+    def _expect(self, name: str, answer: Response | None, value: float | None) -> None:
+        if answer is None:
+            return
+        seen = float(answer.body) if answer.status == 200 else answer.status
+        if seen != (404 if value is None else value):
+            self.problems.append(f"{name}: {seen}, not {value}: {answer.text}")
+
+    def _insisting(self, method: str, name: str) -> Response:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with contextlib.suppress(ConnectionError, http.client.HTTPException):
+                fleet = self._fleet
+                answer = fleet.load(name) if method == "POST" else fleet.unload(name)
+                # "being registered": by a worker that is loading it for the lost request
+                if answer.status not in (500, 503) and "already being" not in answer.text:
+                    return answer
+            time.sleep(0.02)
+        raise AssertionError(f"{method} {name} was never answered")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_nothing_acknowledged_is_lost_when_processes_are_killed(
+    start_fleet: StartFleet, seed: int
+) -> None:
+    """C-079, C-085, C-089, C-090: every acknowledged model answers, no deleted one does."""
+    chance = random.Random(seed)  # noqa: S311
+    with start_fleet() as fleet:
+        fleet.timeout_seconds = 20
+        deadline = time.monotonic() + SECONDS
+        clients = [Client(fleet, 10 * seed + index, deadline) for index in range(N_CLIENTS)]
+        for client in clients:
+            client.start()
+        while time.monotonic() < deadline:
+            time.sleep(chance.uniform(0.05, 0.4))
+            kill_one(fleet, chance)
+        for client in clients:
+            client.join()
+
+        problems = [problem for client in clients for problem in client.problems]
+        expected = {
+            name: value for client in clients for name, value in client.acknowledged.items()
+        }
+        loaded = {name: value for name, value in expected.items() if value is not None}
+        assert problems == []
+        assert sum(client.n_done for client in clients) > 100
+        assert sorted(retried(fleet.names)) == sorted(loaded)
+        for name, value in expected.items():
+            for _ in range(6):  # either worker
+                answer = fleet.invoke(name)
+                assert answer.status == (404 if value is None else 200), (name, answer.text)
+                assert value is None or float(answer.body) == value
+        assert ping(fleet.server.url).status == 200
+
+
+def kill_one(fleet: Fleet, chance: random.Random) -> None:
+    role = chance.choice(["worker", "worker", "fork-server", "model-trial"])
+    processes = fleet.processes(role)
+    if processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(chance.choice(processes), signal.SIGKILL)
+
+
+SLOW = """
+    import time
+
+    time.sleep(1.5)
+
+    def model_fn(model_dir):
+        return None
+
+    def transform_fn(model, body, content_type, accept):
+        return body
+"""
+
+
+@pytest.mark.parametrize("role", ["model-trial", "fork-server"])
+def test_load_survives_the_death_of_its_trial(start_fleet: StartFleet, role: str) -> None:
+    """C-079: the trial is simply repeated."""
+    with start_fleet() as fleet:
+        fleet.write("slow", {"code/inference.py": SLOW})
+        answers: list[Response] = []
+        loading = threading.Thread(target=lambda: answers.append(fleet.load("slow")))
+        loading.start()
+        while not fleet.processes("model-trial"):
+            time.sleep(0.01)
+
+        fleet.kill(role)
+        loading.join(timeout=20)
+
+        assert [answer.status for answer in answers] == [200]
+        assert fleet.invoke("slow", b"x").text == "x"
+
+
+def test_load_that_died_with_its_worker_leaves_nothing_behind(start_fleet: StartFleet) -> None:
+    """C-082, C-090: the name is free at once, for another worker to load."""
+    with start_fleet() as fleet:
+        fleet.write("slow", {"code/inference.py": SLOW})
+        broken: list[BaseException] = []
+
+        def load() -> None:
+            try:
+                fleet.load("slow")
+            except (ConnectionError, http.client.HTTPException) as error:
+                broken.append(error)
+
+        loading = threading.Thread(target=load)
+        loading.start()
+        while not fleet.processes("model-trial"):
+            time.sleep(0.01)
+        fleet.kill("worker")
+        loading.join()
+
+        assert len(broken) == 1
+        assert retried(lambda: fleet.request("GET", "/models")).text == '{"models":[]}'
+        assert retried(lambda: fleet.load("slow")).status == 200
+        assert fleet.processes("model-trial") == []
+
+
+def test_unload_does_not_wait_for_the_dead(start_fleet: StartFleet) -> None:
+    """C-085: a worker that dies in the middle of an invocation does not hold it up."""
+    script = SLOW.replace("time.sleep(1.5)", "pass").replace(
+        "return body", "time.sleep(20); return body"
+    )
+    with start_fleet() as fleet:
+        fleet.write("m", {"code/inference.py": script})
+        fleet.load("m")
+
+        def invoke() -> None:
+            with contextlib.suppress(ConnectionError, http.client.HTTPException):
+                fleet.invoke("m", b"x")
+
+        threads = [threading.Thread(target=invoke) for _ in range(8)]
+        unloading = threading.Thread(target=lambda: retried(lambda: fleet.unload("m")))
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        unloading.start()
+        time.sleep(0.5)
+        assert unloading.is_alive()  # it waits for what runs
+        fleet.kill("worker")
+        unloading.join(timeout=10)
+
+        assert not unloading.is_alive()
+        assert retried(lambda: fleet.invoke("m", b"x")).status == 404
+        for thread in threads:
+            thread.join()
+
+
+def test_every_worker_serves_what_any_worker_loaded_after_all_died(
+    start_fleet: StartFleet,
+) -> None:
+    """C-079: the registry outlives the workers."""
+    with start_fleet() as fleet:
+        for value in range(1, 21):
+            fleet.write_constant(f"m{value}", float(value))
+            assert fleet.load(f"m{value}").status == 200
+
+        fleet.kill("worker")
+
+        assert retried(lambda: fleet.invoke("m1")).status == 200
+        answers = in_parallel(20, lambda index: retried(lambda: fleet.invoke(f"m{index + 1}")))
+        assert [float(answer.body) for answer in answers] == list(range(1, 21))
+
+
+def test_files_of_a_server_that_was_killed_are_removed_by_the_next_one(
+    start_fleet: StartFleet,
+) -> None:
+    """C-062: in process mode, where they outlive it."""
+    with start_fleet() as fleet:
+        before = set(Path("/dev/shm").glob("byoa-models-*"))
+        for process_id in fleet.server.process_ids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process_id, signal.SIGKILL)
+    left = {path for path in before if path.exists() and is_dead(path)}
+    assert left or not isinstance(fleet.backend, ProcessBackend)
+
+    with start_fleet():
+        assert not any(path.exists() for path in left)
+
+
+def is_dead(directory: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        try:
+            connection.connect(str(directory / "fork-server.sock"))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False
+
+
+def test_sigterm_ends_all_processes(start_fleet: StartFleet) -> None:
+    """C-062: the fork server and what it tries go, too, and no file is left."""
+    with start_fleet() as fleet:
+        fleet.write("slow", {"code/inference.py": SLOW})
+
+        def load() -> None:
+            with contextlib.suppress(ConnectionError, http.client.HTTPException):
+                fleet.load("slow")
+
+        loading = threading.Thread(target=load)
+        loading.start()
+        while not fleet.processes("model-trial"):
+            time.sleep(0.01)
+
+        stopped = fleet.server.stop()
+
+        assert stopped.exit_code == 0
+        loading.join()

@@ -1,0 +1,217 @@
+"""Multi-model endpoints from outside: what fits into memory, what is evicted, and what is 507."""
+
+import json
+import threading
+import time
+
+import pytest
+
+from tests.blackbox.multi_model.conftest import Fleet, StartFleet, error_of, in_parallel
+
+ONE_WORKER = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
+# Takes as many MiB as `size` says, and answers with what the body says after so many seconds.
+HEAVY = """
+    import time
+    from pathlib import Path
+
+    def model_fn(model_dir):
+        return bytearray(int((Path(model_dir) / "size").read_text()) * 2**20)
+
+    def input_fn(body, content_type):
+        return float(body)
+
+    def predict_fn(seconds, model):
+        time.sleep(seconds)
+        return seconds
+"""
+
+
+def write_heavy(fleet: Fleet, place: str, mebibytes: int) -> None:
+    fleet.write(place, {"code/inference.py": HEAVY, "size": str(mebibytes)})
+
+
+def test_model_that_does_not_fit_is_507_with_the_numbers(start_fleet: StartFleet) -> None:
+    """C-081: what is there goes on answering, in the same processes."""
+    with start_fleet(BYOA_MODEL_MEMORY_MB="60") as fleet:
+        fleet.write_constant("small", 1.0)
+        write_heavy(fleet, "large", 40)
+        fleet.load("small")
+        before = fleet.server.process_ids()
+
+        refused = fleet.load("large")
+
+        assert error_of(refused) == (507, "InsufficientStorageException", "out_of_memory")
+        message = json.loads(refused.body)["message"]
+        assert "takes 40." in message
+        assert "may take 30.0 (BYOA_MODEL_MEMORY_MB)" in message
+        assert fleet.names() == ["small"]
+        assert float(fleet.invoke("small").body) == 1.0
+        assert fleet.server.process_ids() == before
+
+
+def test_full_server_evicts_what_was_used_least_recently(start_fleet: StartFleet) -> None:
+    """C-081: an evicted model is still loaded as far as the contract goes, and comes back."""
+    with start_fleet(BYOA_MODEL_MEMORY_MB="50", **ONE_WORKER) as fleet:
+        for name in ("a", "b", "c"):
+            write_heavy(fleet, name, 20)
+        fleet.load("a")
+        fleet.load("b")
+        fleet.invoke("a", b"0")  # now b is the least recent
+
+        assert fleet.load("c").status == 200
+
+        assert fleet.names() == ["a", "b", "c"]
+        metrics = fleet.metrics()
+        assert metrics["byoa_resident_models"] == 2
+        assert metrics["LoadedModelCount"] == 3
+        assert [hit(fleet, name) for name in ("a", "c", "b")] == [1, 1, 0]
+        assert fleet.metrics()["byoa_resident_models"] == 2
+
+
+def hit(fleet: Fleet, name: str) -> float:
+    """Invoke and say whether the model was resident."""
+    before = fleet.metrics()["ModelCacheHit_sum"]
+    assert fleet.invoke(name, b"0").status == 200
+    return fleet.metrics()["ModelCacheHit_sum"] - before
+
+
+def test_full_server_may_refuse_instead(start_fleet: StartFleet) -> None:
+    """C-081: BYOA_ON_FULL=refuse leaves the choice to the platform, which unloads one."""
+    with start_fleet(BYOA_MODEL_MEMORY_MB="100", BYOA_ON_FULL="refuse") as fleet:
+        for name in ("a", "b", "c"):
+            write_heavy(fleet, name, 20)
+        assert fleet.load("a").status == fleet.load("b").status == 200
+
+        refused = fleet.load("c")
+
+        assert refused.status == 507
+        assert (
+            "of 50.0 MiB (BYOA_MODEL_MEMORY_MB) are taken by 2 models"
+            in json.loads(refused.body)["message"]
+        )
+        assert fleet.names() == ["a", "b"]
+        fleet.unload("a")
+        assert fleet.load("c").status == 200
+        assert {fleet.invoke(name, b"0").status for name in ("b", "c")} == {200}
+
+
+def test_model_in_use_is_never_evicted(start_fleet: StartFleet) -> None:
+    """C-081: where everything is in use it is 507, and true; a moment later there is room."""
+    with start_fleet(BYOA_MODEL_MEMORY_MB="50", **ONE_WORKER) as fleet:
+        for name in ("a", "b", "c"):
+            write_heavy(fleet, name, 20)
+        fleet.load("a")
+        fleet.load("b")
+        busy = [threading.Thread(target=fleet.invoke, args=(name, b"3")) for name in ("a", "b")]
+        for thread in busy:
+            thread.start()
+        time.sleep(0.5)
+
+        refused = fleet.load("c")
+        for thread in busy:
+            thread.join()
+
+        assert refused.status == 507
+        assert "in use or pinned" in json.loads(refused.body)["message"]
+        assert fleet.names() == ["a", "b"]
+        assert fleet.load("c").status == 200
+
+
+def test_pinned_model_is_never_evicted(start_fleet: StartFleet) -> None:
+    """C-081: by a pattern of its name, whatever else comes and goes."""
+    environment = {"BYOA_MODEL_MEMORY_MB": "50", "BYOA_PINNED_MODELS": "vip-*, Other"}
+    with start_fleet(**environment, **ONE_WORKER) as fleet:
+        for name in ("vip-1", "a", "b", "Other", "c"):
+            write_heavy(fleet, name, 20)
+        for name in ("vip-1", "a", "b"):
+            assert fleet.load(name).status == 200
+
+        assert hit(fleet, "vip-1") == 1
+
+        assert fleet.load("Other").status == 200
+        refused = fleet.load("c")
+        assert refused.status == 507
+        assert "in use or pinned" in json.loads(refused.body)["message"]
+        assert [hit(fleet, name) for name in ("vip-1", "Other")] == [1, 1]
+        assert fleet.invoke("a", b"0").status == 507  # it is loaded, and there is no room
+
+
+def test_many_waiting_requests_share_one_load(start_fleet: StartFleet) -> None:
+    """C-090: 50 invocations of an evicted model at once load it once."""
+    with start_fleet(BYOA_MODEL_MEMORY_MB="50", **ONE_WORKER) as fleet:
+        write_heavy(fleet, "a", 40)
+        write_heavy(fleet, "b", 40)
+        fleet.load("a")
+        fleet.load("b")
+        before = fleet.metrics()
+
+        answers = in_parallel(50, lambda _: fleet.invoke("a", b"0"))
+
+        after = fleet.metrics()
+        assert {answer.status for answer in answers} == {200}
+        assert after["byoa_model_loads_total"] - before["byoa_model_loads_total"] == 1
+        assert after["ModelCacheHit_count"] - before["ModelCacheHit_count"] == 50
+
+
+def test_unload_waits_for_what_runs(start_fleet: StartFleet) -> None:
+    """C-085: invocations finish, then the memory is free, then the answer comes."""
+    with start_fleet(**ONE_WORKER) as fleet:
+        write_heavy(fleet, "a", 20)
+        fleet.load("a")
+        answers = []
+        busy = threading.Thread(target=lambda: answers.append(fleet.invoke("a", b"1.5")))
+        busy.start()
+        time.sleep(0.5)
+        started = time.monotonic()
+
+        unloaded = fleet.unload("a")
+
+        assert unloaded.status == 200
+        assert time.monotonic() - started > 0.5
+        busy.join()
+        assert [answer.status for answer in answers] == [200]
+        assert fleet.metrics()["byoa_resident_models"] == 0
+
+
+def test_memory_that_runs_out_in_an_invocation_is_507(start_fleet: StartFleet) -> None:
+    """C-091: the process lives, and so do all models."""
+    greedy = """
+        def model_fn(model_dir):
+            return None
+
+        def transform_fn(model, body, content_type, accept):
+            return str(len(bytearray(int(body) * 2**40)))
+    """
+    with start_fleet() as fleet:
+        fleet.write("m", {"code/inference.py": greedy})
+        fleet.load("m")
+        before = fleet.processes("worker")
+
+        refused = fleet.invoke("m", b"1000000")
+
+        assert error_of(refused) == (507, "InsufficientStorageException", "out_of_memory")
+        assert fleet.invoke("m", b"0").text == "0"
+        assert fleet.processes("worker") == before
+
+
+@pytest.mark.slow
+def test_memory_of_unloaded_models_comes_back(start_fleet: StartFleet) -> None:
+    """C-085: after each of 40 loads and unloads of 20 MB the workers are as large as before."""
+    with start_fleet() as fleet:
+        write_heavy(fleet, "a", 20)
+        sizes = []
+        for _ in range(40):
+            assert fleet.load("a").status == 200
+            in_parallel(4, lambda _: fleet.invoke("a", b"0"))
+            assert fleet.unload("a").status == 200
+            sizes.append(resident_kilobytes(fleet))
+
+        assert max(sizes[20:]) - min(sizes[10:20]) < 4000
+
+
+def resident_kilobytes(fleet: Fleet) -> int:
+    total = 0
+    for process_id in fleet.processes("worker"):
+        with open(f"/proc/{process_id}/smaps_rollup") as file:
+            total += next(int(line.split()[1]) for line in file if line.startswith("Rss:"))
+    return total
