@@ -19,6 +19,7 @@ _STATUSES: dict[type[ContainerError], int] = {
     errors.OutOfMemoryError: 507,
     errors.OverloadedError: 503,
     errors.InvocationTimeoutError: 503,
+    errors.PredictionError: 500,
     errors.UserCodeError: 500,  # in name only: it brings its own
     # The families, for what reaches a client only if something is badly wrong.
     errors.UserError: 400,

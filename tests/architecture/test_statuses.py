@@ -1,4 +1,5 @@
 import inspect
+import re
 
 import pytest
 
@@ -11,7 +12,7 @@ CLASSES = [
     for _, kind in inspect.getmembers(errors, inspect.isclass)
     if issubclass(kind, ContainerError)
 ]
-# Raised while training or at start-up, where there is no HTTP.
+# Raised while training or while a server starts, where there is no HTTP.
 WITHOUT_A_CLIENT = {
     errors.SettingsError,
     errors.JobConfigError,
@@ -19,7 +20,6 @@ WITHOUT_A_CLIENT = {
     errors.ChannelError,
     errors.TrainingError,
     errors.ModelLoadError,
-    errors.PredictionError,
     errors.HostError,
 }
 
@@ -46,6 +46,15 @@ def test_every_error_has_its_own_code() -> None:
 
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:
-    """A newcomer reads the docstring first."""
-    for kind in CLASSES:
-        assert kind.__name__ in (errors.__doc__ or "")
+    """A newcomer reads the docstring first: each class once, under its base, none that is gone."""
+    drawn: dict[str, str] = {}
+    branch: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        found = re.match(r"    ([│├└─ ]*)(\w+Error)\b", line)
+        if found:
+            depth = len(found[1]) // 3
+            branch[depth:] = [found[2]]
+            assert found[2] not in drawn
+            drawn[found[2]] = branch[depth - 1] if depth else "Exception"
+
+    assert drawn == {kind.__name__: kind.__base__.__name__ for kind in CLASSES if kind.__base__}

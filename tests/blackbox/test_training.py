@@ -1,9 +1,13 @@
 """`train` from outside, by the rules of the platform."""
 
+import hashlib
 import json
+import os
 import re
+import signal
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +20,7 @@ from local_test.backends import Backend, DockerBackend, ProcessBackend
 from local_test.datasets import TabularDataset
 from local_test.ml_tree import MlTree
 from local_test.outcomes import FinishedRun
+from local_test.programs import RunningProgram
 from tests.blackbox.conftest import Trained
 
 Train = Callable[..., FinishedRun]
@@ -282,6 +287,51 @@ def test_failed_job_keeps_the_earlier_model(train: Train, ml: MlTree) -> None:
 
     assert {name: (ml.model_dir / name).read_bytes() for name in ml.model_files()} == before
     assert ml.failure_reason() is not None
+
+
+def test_job_killed_while_it_writes_leaves_whole_files(backend: Backend, ml: MlTree) -> None:
+    """C-030: the old model or the new one under each name, whenever SIGKILL comes; and the next job
+    is not disturbed by what the killed one left."""
+    n_rounds = 400
+    ml.write_hyperparameters(CLASSIFIER)
+    assert backend.run_training(ml).exit_code == 0
+    old = (ml.model_dir / "xgboost-model").read_bytes()
+    ml.write_hyperparameters(CLASSIFIER | {"num_round": str(n_rounds), "max_depth": "12"})
+
+    for milliseconds in (0, 2, 8):
+        with backend.start_training(ml) as job:
+            _wait_for_writing(job, ml)
+            time.sleep(milliseconds / 1000)
+            job.send_signal(signal.SIGKILL)
+            job.close()
+        model = (ml.model_dir / "xgboost-model").read_bytes()
+        if model != old:
+            booster = xgboost.Booster(model_file=bytearray(model))
+            assert booster.num_boosted_rounds() == n_rounds
+        manifest = ml.model_dir / "byoa-manifest.json"
+        if manifest.exists():
+            (record,) = json.loads(manifest.read_text())["files"].values()
+            assert record["sha256"] == hashlib.sha256(model).hexdigest()
+
+    assert backend.run_training(ml).exit_code == 0
+    assert sorted(path.name for path in ml.model_dir.iterdir()) == [
+        "byoa-manifest.json",
+        "xgboost-model",
+    ]
+
+
+def _wait_for_writing(job: RunningProgram, ml: MlTree) -> None:
+    """Return when anything in the model directory is not as it was."""
+    before = _seen(ml)
+    deadline = time.monotonic() + 60
+    while _seen(ml) == before and time.monotonic() < deadline and job.is_running():
+        pass
+    assert _seen(ml) != before
+
+
+def _seen(ml: MlTree) -> list[tuple[str, int]]:
+    with os.scandir(ml.model_dir) as entries:
+        return sorted((entry.name, entry.inode()) for entry in entries)
 
 
 def test_success_removes_the_failure_of_an_earlier_run(train: Train, ml: MlTree) -> None:
