@@ -432,3 +432,87 @@ def test_model_that_takes_longer_to_load_than_an_invocation_may_take(
         server.stop()
 
     assert "WORKER TIMEOUT" not in server.output()
+
+
+def test_default_functions_of_a_scikit_learn_model(backend: Backend, tmp_path: Path) -> None:
+    """C-053, C-057, C-073: the client's mistakes are 400, with nothing of its records."""
+    script = """
+        from pathlib import Path
+
+        class Linear:
+            n_features_in_ = 3
+
+            def predict(self, rows):
+                if rows.dtype.kind not in "if" or (rows != rows).any():
+                    raise ValueError(f"secret of the records: {rows}")
+                return rows.sum(axis=1)
+
+        def model_fn(model_dir, scale=1):
+            assert scale == 1
+            return Linear()
+    """
+    ml = _model(tmp_path, {"code/inference.py": script})
+    environment = ONE_WORKER | {"SAGEMAKER_BATCH": "yes", "SAGEMAKER_CONTAINER_LOG_LEVEL": "INFO"}
+    with backend.start_server(ml, environment=environment) as server:
+
+        def send(body: bytes) -> Response:
+            return invoke(server.url, body, content_type="application/json")
+
+        one, two = send(b"[1, 2, 3]"), send(b"[[1, 2, 3], [4, 5, 6]]")
+        bodies = [b"[1, 2]", b"[[1, 2]]", b'["a"]', b'[["a", "b", "c"]]', b"[[1, null, 3]]"]
+        refused = [send(body) for body in bodies]
+
+    assert (one.body, two.body) == (b"[6]\n", b"[6,15]\n")
+    for response in refused:
+        assert response.status == 400
+        assert _error(response)["code"] == "malformed_payload"
+        assert "secret" not in response.text
+    assert "secret" not in server.output()
+
+
+def test_code_that_was_submitted_in_another_directory(backend: Backend, tmp_path: Path) -> None:
+    """SAGEMAKER_SUBMIT_DIRECTORY and SAGEMAKER_PROGRAM as the SDK and people write them."""
+    script = """
+        import beside
+        import serving
+
+        def model_fn(model_dir):
+            return serving.__name__
+
+        def transform_fn(model, data, content_type, accept):
+            return f"{model} {beside.value}"
+    """
+    ml = _model(tmp_path, {"src/deep/serving.py": script, "src/deep/beside.py": "value = 7"})
+    for environment in (
+        {"SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/src", "SAGEMAKER_PROGRAM": "deep/serving.py"},
+        {"SAGEMAKER_PROGRAM": "/opt/ml/model/src/deep/serving.py"},
+    ):
+        with backend.start_server(ml, environment=environment | ONE_WORKER) as server:
+            assert invoke(server.url, b"x", content_type="text/plain").text == "serving 7"
+
+
+def test_status_without_a_body_keeps_the_connection_in_step(
+    backend: Backend, tmp_path: Path
+) -> None:
+    """Bytes after a 204 would be read as the beginning of the next answer."""
+    script = """
+        def model_fn(model_dir):
+            return None
+
+        def transform_fn(model, data, content_type, accept, context):
+            context.set_response_status(204)
+            return data
+    """
+    ml = _model(tmp_path, {"code/inference.py": script})
+    with (
+        backend.start_server(ml, environment=ONE_WORKER) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=20) as client,
+    ):
+        head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nBODY"
+        client.sendall(head + b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        received = b"".join(iter(lambda: client.recv(65536), b""))
+
+    assert received.startswith(b"HTTP/1.1 500 ")
+    assert received.count(b"HTTP/1.1 200 ") == 1
+    assert b"BODY" not in received
+    assert "4 bytes were returned with status 204" in server.output()
