@@ -77,8 +77,10 @@ def _as_table(data: Any, width: int) -> Any:
         raise MalformedPayloadError(
             f"the data have the shape {shape}; the model takes [n_rows, {width}]"
         )
-    is_sparse = hasattr(data, "tocsr")
-    if shape[1] > width or (shape[1] < width and not is_sparse):
+    if shape[1] < width and hasattr(data, "tocsr"):
+        rows = data.tocsr()  # no record of this request has a cell in the last columns
+        return type(rows)((rows.data, rows.indices, rows.indptr), shape=(shape[0], width))
+    if shape[1] != width:
         raise MalformedPayloadError(
             f"the records have {shape[1]} features; the model takes {width}"
         )
