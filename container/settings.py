@@ -252,6 +252,13 @@ class Settings:
         (),
         "Models that are never evicted: their names, or patterns of them.",
     )
+    multi_model_engine: str = _setting(
+        "BYOA_MULTI_MODEL_ENGINE",
+        _one_of("gunicorn", "mms"),
+        "gunicorn",
+        "What serves many models: `gunicorn`, many models in each process, or `mms`, "
+        "multi-model-server, a process for each model.",
+    )
     algorithm: str = _setting(
         "BYOA_ALGORITHM",
         _TEXT,

@@ -44,9 +44,9 @@ class Observation:
 class Observer:
     """Writes down every invocation of one worker."""
 
-    def __init__(self, metrics: Metrics, *, emf_namespace: str | None = None) -> None:
+    def __init__(self, metrics: Metrics | None, *, emf_namespace: str | None = None) -> None:
         """Args:
-        metrics: Counted into.
+        metrics: Counted into, where there are any.
         emf_namespace: Where set, every line is also in CloudWatch's Embedded Metric Format.
         """
         self._metrics = metrics
@@ -55,7 +55,8 @@ class Observer:
     def record(self, seen: Observation) -> None:
         """Log the invocation, with its traceback where it is our fault, and count it."""
         seconds = time.perf_counter() - seen.started
-        self._metrics.count(seen.status, seconds, seen.n_rows)
+        if self._metrics is not None:
+            self._metrics.count(seen.status, seconds, seen.n_rows)
         decode, predict, encode = seen.stages
         facts: dict[str, object] = {
             "request_id": seen.request_id,

@@ -65,6 +65,15 @@ def main(environ: Mapping[str, str]) -> int:
 
 
 def _run(settings: Settings) -> None:
+    if settings.is_multi_model and settings.multi_model_engine == "mms":
+        from serve.mms import launcher
+
+        launcher.run(settings)
+    else:
+        _run_gunicorn(settings)
+
+
+def _run_gunicorn(settings: Settings) -> None:
     from serve.stand_in import StandIn
 
     listener = _open_port(settings.port)

@@ -1,0 +1,109 @@
+"""The function that multi-model-server calls in each of its workers.
+
+It is called once without data, to load the model; what is raised then fails the load: `MemoryError`
+with status 507, everything else with 500. A handler that is a class would not do: what its
+`initialize` raises is swallowed, and the load succeeds.
+"""
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Protocol
+
+from container import logs
+from container.errors import ContainerError
+from container.settings import Settings
+from serve.mms import unregister
+from serve.mms.in_flight import InFlight
+from serve.mms.worker import Request, Worker
+from serve.replies import Reply
+
+logger = logging.getLogger(__name__)
+
+
+class Context(Protocol):
+    """What is used of multi-model-server's own context."""
+
+    model_name: str
+    system_properties: Mapping[str, Any]
+
+    def get_request_id(self, idx: int = 0) -> str: ...
+    def get_all_request_header(self, idx: int) -> Mapping[str, Any]: ...
+    def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None: ...
+    def set_response_header(self, idx: int, key: str, value: str) -> None: ...
+
+
+class _Process:
+    """What this process holds once its model is loaded."""
+
+    worker: Worker
+    in_flight: InFlight
+
+
+def handle(data: Sequence[Mapping[str, Any]] | None, context: Context) -> list[bytes]:
+    """Load the model, or answer a batch of requests, each for itself.
+
+    Args:
+        data: For each request its body, as `body`, or the fields of a form; None means to load.
+        context: Names the model, has the headers, takes statuses and headers.
+    """
+    if data is None:
+        _load(context)
+        return []
+    with _Process.in_flight.answering():
+        return [_answer(fields, context, index) for index, fields in enumerate(data)]
+
+
+def _load(context: Context) -> None:
+    settings = Settings.from_env(os.environ)
+    logs.configure(settings.log_level)
+    logging.getLogger("mms").setLevel(logging.WARNING)  # two lines of metrics an invocation
+    model_dir = Path(context.system_properties["model_dir"])
+    # It has put the directory before the standard library: a `json.py` in a model would be ours.
+    sys.path[:] = [path for path in sys.path if not Path(path).is_relative_to(model_dir)]
+    try:
+        _Process.worker = Worker.load(model_dir, settings)
+    except MemoryError:
+        unregister.when_refused(context.model_name, settings.port)
+        raise
+    except ContainerError as error:
+        facts = {"model_name": context.model_name, "code": error.code, "reason": error.message}
+        logger.exception("model_load_failed", exc_info=error.__cause__, extra=facts)
+        raise
+    _Process.in_flight = InFlight(Path(tempfile.gettempdir()))
+
+
+def _answer(fields: Mapping[str, Any], context: Context, index: int) -> bytes:
+    headers = {
+        name.lower(): value
+        for name, value in context.get_all_request_header(index).items()
+        if isinstance(value, str)  # the others are of the parts of a form
+    }
+    body = fields.get("body")
+    is_whole = isinstance(body, bytes | bytearray) and not _is_form(headers)
+    request = Request(
+        bytes(body or b"") if is_whole else None, headers, context.get_request_id(index)
+    )
+    reply = _Process.worker.reply(request)
+    _set(reply, context, index)
+    return reply.body
+
+
+def _is_form(headers: Mapping[str, str]) -> bool:
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return content_type in ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+def _set(reply: Reply, context: Context, index: int) -> None:
+    context.set_response_status(reply.status, _phrase(reply.status), index)
+    for name, value in reply.headers:
+        if name != b"connection":  # the server's own
+            context.set_response_header(index, name.decode("latin-1"), value.decode("latin-1"))
+
+
+def _phrase(status: int) -> str:
+    return HTTPStatus(status).phrase if status in set(HTTPStatus) else ""

@@ -1,0 +1,119 @@
+"""One model in one worker process of multi-model-server: loaded once, then invoked."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from container.errors import ContainerError, ModelLoadError, UnsupportedContentTypeError
+from container.settings import Settings
+from serve import loading, replies, trial
+from serve.error_reply import error_body, request_id
+from serve.invocation import Answer, Invocation, Servable
+from serve.observation import Observation, Observer
+from serve.replies import Reply
+from serve.request_body import RequestBodies
+
+logger = logging.getLogger(__name__)
+
+
+class Request(NamedTuple):
+    """One request as multi-model-server hands it over; names of headers are in lower case.
+
+    `body` is None where it has read the body as a form, of which no bytes are left.
+    """
+
+    body: bytes | None
+    headers: Mapping[str, str]
+    id: str
+
+
+class Worker:
+    """Answers for one model, one request at a time."""
+
+    def __init__(self, servable: Servable, settings: Settings) -> None:
+        self._servable = servable
+        self._observer = Observer(None, emf_namespace=settings.emf_namespace)
+        self._bodies = RequestBodies(
+            max_bytes=settings.max_payload_bytes,
+            max_held_bytes=0,
+            timeout_seconds=settings.timeout_seconds,
+        )
+
+    @classmethod
+    def load(cls, model_dir: Path, settings: Settings) -> "Worker":
+        """Load the model, which is tried in a child first: then the reason is known if it crashes.
+
+        Raises:
+            ContainerError: the model cannot be used.
+            MemoryError: there is not enough memory for it.
+        """
+        directory = _below(settings.model_roots or (settings.base_dir / "models",), model_dir)
+        artifact = loading.inspect(directory, settings)
+        trial.in_child(artifact.try_out)
+        return cls(artifact.load(), settings)
+
+    def reply(self, request: Request) -> Reply:
+        """Answer one request; whatever goes wrong is a reply, too."""
+        seen = Observation(
+            _identity(request), request.headers.get("content-type", ""), n_bytes=_size(request)
+        )
+        try:
+            return self._reply(seen, request)
+        finally:
+            self._observer.record(seen)
+
+    def _reply(self, seen: Observation, request: Request) -> Reply:
+        try:
+            answer = self._answer(seen, request)
+        except ContainerError as error:
+            return seen.failed(error, replies.refusal(error, seen.request_id))
+        except MemoryError as error:
+            message = "there is not enough memory to answer the invocation"
+            text = error_body("out_of_memory", message, seen.request_id)
+            return seen.failed(error, Reply(507, text, replies.JSON))
+        except Exception as error:  # noqa: BLE001 - the rim: whatever a model raises is a 500
+            message = "the invocation failed; see the log"
+            text = error_body("internal_error", message, seen.request_id)
+            return seen.failed(error, Reply(500, text, replies.JSON))
+        seen.n_rows, seen.stages = answer.n_rows, answer.stages
+        return seen.replied(replies.of_answer(answer))
+
+    def _answer(self, seen: Observation, request: Request) -> Answer:
+        if request.body is None:
+            accepted = ("what the model takes; multi-model-server reads this one as a form",)
+            raise UnsupportedContentTypeError(seen.content_type, accepted)
+        headers = request.headers
+        body = self._bodies.inflate(request.body, headers.get("content-encoding", "").lower())
+        answer = self._servable.invoke(
+            Invocation(
+                body,
+                headers.get("content-type", ""),
+                headers.get("accept", ""),
+                {
+                    name.encode("latin-1", "replace"): value.encode("latin-1", "replace")
+                    for name, value in headers.items()
+                },
+                seen.request_id,
+            )
+        )
+        if isinstance(answer.body, bytes):
+            return answer
+        return answer._replace(body=b"".join(answer.body))  # it has no way to stream
+
+
+def _below(roots: tuple[Path, ...], model_dir: Path) -> Path:
+    """The directory behind all links, which must not lead out of the roots."""
+    directory = model_dir.resolve()
+    if not any(directory.is_relative_to(root.resolve()) for root in roots):
+        raise ModelLoadError("the model directory is a link that leads out of BYOA_MODEL_ROOTS")
+    return directory
+
+
+def _identity(request: Request) -> str:
+    """The client's id, or the one that multi-model-server gives back as `x-request-id`."""
+    return request_id(request.headers.get("x-amzn-sagemaker-inference-id", "") or request.id)
+
+
+def _size(request: Request) -> int:
+    return len(request.body or b"")

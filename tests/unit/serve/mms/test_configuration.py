@@ -1,0 +1,156 @@
+"""What multi-model-server is told."""
+
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from container.errors import PlatformError, SettingsError
+from container.settings import Settings
+from serve.mms import configuration
+
+MIB = 2**20
+
+
+@pytest.fixture
+def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """An environment with a `java` on PATH and a package `mms`, neither of which can run."""
+    (tmp_path / "bin").mkdir()
+    java = tmp_path / "bin" / "java"
+    java.write_text("#!/bin/false\n")
+    java.chmod(0o755)
+    (tmp_path / "packages" / "mms").mkdir(parents=True)
+    (tmp_path / "packages" / "mms" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path / "packages"))
+    monkeypatch.delitem(sys.modules, "mms", raising=False)
+    return {"PATH": str(tmp_path / "bin")}
+
+
+def test_properties_are_the_settings_in_other_words() -> None:
+    """C-042, C-050: port, sizes, times, workers and the queue are settings of ours."""
+    settings = Settings(
+        port=9000, workers=3, timeout_seconds=7, max_waiting=5, max_payload_bytes=2 * MIB
+    )
+
+    found = configuration.properties(settings, Path("/store"))
+
+    assert found["inference_address"] == "http://0.0.0.0:9000"
+    assert found["management_address"] == "http://0.0.0.0:9000"
+    assert found["default_workers_per_model"] == 3
+    assert found["default_response_timeout_seconds"] == 7
+    assert found["job_queue_size"] == 5
+    assert found["max_request_size"] == 2 * MIB
+    assert found["default_service_handler"] == "serve.mms.handler:handle"
+
+
+def test_properties_by_default_give_each_model_one_worker() -> None:
+    """A worker is two processes and 40 MB; and 0 as limit of a body means the largest integer."""
+    found = configuration.properties(Settings(max_payload_bytes=0, max_waiting=0), Path("/store"))
+
+    assert found["default_workers_per_model"] == 1
+    assert found["max_request_size"] == 2**31 - 1
+    assert found["job_queue_size"] == 1
+
+
+@pytest.mark.parametrize(
+    ("max_payload_mebibytes", "memory_mebibytes", "heap_mebibytes"),
+    [(100, 16384, 400), (6, 16384, 128), (100, 1024, 256), (100, 256, 128), (0, 16384, 128)],
+)
+def test_heap_holds_some_bodies_within_a_quarter_of_the_memory(
+    max_payload_mebibytes: int, memory_mebibytes: int, heap_mebibytes: int
+) -> None:
+    """The models are in other processes: what is left of the memory is theirs."""
+    found = configuration.heap_bytes(max_payload_mebibytes * MIB, memory_mebibytes * MIB)
+
+    assert found == heap_mebibytes * MIB
+
+
+def test_port_that_multi_model_server_refuses_is_refused_with_the_reason() -> None:
+    """It would print a stack trace and `Invalid port number`."""
+    configuration.check(Settings(port=32766))
+
+    with pytest.raises(SettingsError, match="a port up to 32766"):
+        configuration.check(Settings(port=32767))
+
+
+def test_command_runs_java_with_the_files_that_were_written(
+    tmp_path: Path, stand_ins: dict[str, str]
+) -> None:
+    """Nothing of the caller's environment is lost, and the workers import the product."""
+    work_dir = tmp_path / "work"
+    work_dir.mkdir()
+    settings = Settings(base_dir=tmp_path / "ml", port=9000, log_level=30)
+
+    command = configuration.prepare(
+        settings, work_dir, "/usr/bin/python3", {**stand_ins, "PYTHONPATH": "/mine", "A": "b"}
+    )
+
+    root = str(Path(configuration.__file__).parents[2])
+    assert command.program == f"{stand_ins['PATH']}/java"
+    assert command.arguments[-4:-2] == ("--python", "/usr/bin/python3")
+    assert f"-Dmodel_server_home={tmp_path}/packages" in command.arguments
+    assert command.environment["PYTHONPATH"] == f"{root}:/mine"
+    assert command.environment["A"] == "b"
+    assert command.environment["TMPDIR"] == str(work_dir)
+    lines = (work_dir / "config.properties").read_text().splitlines()
+    assert f"model_store={work_dir}/store" in lines
+    log = ElementTree.parse(work_dir / "log4j2.xml")  # noqa: S314 -- written by ourselves
+    assert log.find("./Loggers/Root").attrib == {"level": "warn"}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("missing", "problem"),
+    [("java", "needs Java, and there is none in PATH"), ("mms", "the package multi-model-server")],
+)
+def test_what_is_missing_is_named_with_a_remedy(
+    tmp_path: Path, stand_ins: dict[str, str], missing: str, problem: str
+) -> None:
+    """The slim image has neither."""
+    for file in (tmp_path / "bin" / "java", tmp_path / "packages" / "mms" / "__init__.py"):
+        if missing in str(file.relative_to(tmp_path)):
+            file.unlink()
+            (tmp_path / "packages" / "mms").rmdir() if missing == "mms" else None
+
+    sys.path_importer_cache.clear()
+    with pytest.raises(PlatformError, match=f"{problem}.*run the full image"):
+        configuration.prepare(Settings(), tmp_path, "python", {**stand_ins})
+
+
+def test_java_home_goes_before_path(tmp_path: Path, stand_ins: dict[str, str]) -> None:
+    """As for multi-model-server's own command."""
+    with pytest.raises(PlatformError, match=f"there is none in JAVA_HOME={tmp_path}/jdk"):
+        configuration.prepare(
+            Settings(), tmp_path, "python", {**stand_ins, "JAVA_HOME": f"{tmp_path}/jdk"}
+        )
+
+
+def test_store_shows_the_roots_under_their_own_paths_and_nothing_else(tmp_path: Path) -> None:
+    """`/etc` is no directory of the store, so it cannot be loaded as a model."""
+    (tmp_path / "ml/models/a").mkdir(parents=True)
+    (tmp_path / "more").mkdir()
+    store = tmp_path / "store"
+
+    configuration.link_roots(
+        store, (tmp_path / "ml/models/a", tmp_path / "more", tmp_path / "ml/models")
+    )
+
+    seen = store / str(tmp_path)[1:]
+    assert (seen / "ml/models/a").is_dir()
+    assert sorted(path.name for path in seen.iterdir()) == ["ml", "more"]
+    assert not (store / "etc").exists()
+
+
+def test_store_has_a_root_that_does_not_exist_yet(tmp_path: Path) -> None:
+    """The platform makes `/opt/ml/models` when it has the first model."""
+    configuration.link_roots(tmp_path / "store", (tmp_path / "models",))
+    (tmp_path / "models" / "a").mkdir(parents=True)
+
+    assert (tmp_path / "store" / str(tmp_path)[1:] / "models" / "a").is_dir()
+
+
+def test_store_of_the_whole_file_system(tmp_path: Path) -> None:
+    """BYOA_MODEL_ROOTS=/ is what AWS's images have."""
+    configuration.link_roots(tmp_path / "store", (Path("/"), tmp_path))
+
+    assert (tmp_path / "store" / str(tmp_path)[1:]).is_dir()
