@@ -6,6 +6,7 @@ here, waits until nothing is being answered, ends the server, and then what is l
 group.
 """
 
+import ctypes
 import logging
 import os
 import signal
@@ -30,6 +31,7 @@ _QUIET_SECONDS = 1.0
 # The platform kills 30 s after SIGTERM (C-062).
 _DRAIN_SECONDS = 22.0
 _EXIT_SECONDS = 2.0
+_PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 
 
 def run(settings: Settings) -> None:
@@ -58,6 +60,8 @@ def supervise(command: Command, in_flight: InFlight) -> int | None:
     Returns:
         The exit status if it ended unasked, 128 + N for signal N, or None.
     """
+    # What loses its parent becomes a child of this process, as it would of PID 1.
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     awaited = {*_STOP_SIGNALS, signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     try:

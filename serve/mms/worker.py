@@ -51,7 +51,12 @@ class Worker:
         directory = _below(settings.model_roots or (settings.base_dir / "models",), model_dir)
         artifact = loading.inspect(directory, settings)
         trial.in_child(artifact.try_out)
-        return cls(artifact.load(), settings)
+        try:
+            return cls(artifact.load(), settings)
+        except ModelLoadError as error:
+            if isinstance(error.__cause__, MemoryError):  # which the model's own code raised
+                raise error.__cause__ from error
+            raise
 
     def reply(self, request: Request) -> Reply:
         """Answer one request; whatever goes wrong is a reply, too."""

@@ -72,14 +72,24 @@ def test_model_is_unregistered_once_the_refusal_is_through(api: tuple[type[Api],
     assert stand_in.asked == [("GET", route)] * 3 + [("DELETE", route)]
 
 
-def test_model_that_is_gone_is_left_alone(api: tuple[type[Api], int]) -> None:
-    """Then there is nothing to do but to end."""
+def test_model_that_is_gone_and_comes_back_is_unregistered(api: tuple[type[Api], int]) -> None:
+    """multi-model-server takes a name off its list before it finds that it cannot."""
     stand_in, port = api
-    stand_in.described = [{"minWorkers": 1}, None]
+    stand_in.described = [None, None, {"minWorkers": 0}]
 
     assert _run_worker("m", port) == 1
 
-    assert stand_in.asked == [("GET", "/models/m")] * 2
+    assert stand_in.asked[-2:] == [("GET", "/models/m"), ("DELETE", "/models/m")]
+
+
+def test_model_that_stays_away_is_left_alone(api: tuple[type[Api], int]) -> None:
+    """Then there is nothing to do but to end."""
+    stand_in, port = api
+    stand_in.described = [None]
+
+    assert _run_worker("m", port) == 1
+
+    assert set(stand_in.asked) == {("GET", "/models/m")}
 
 
 def test_worker_ends_when_nobody_answers() -> None:

@@ -1,0 +1,536 @@
+"""Many models in multi-model-server, from outside, by the rules of the platform.
+
+What it does otherwise is in `test_multi_model_server_deviations.py`.
+"""
+
+import gzip
+import http.server
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from local_test.backends import Backend, DockerBackend
+from local_test.docker_engine import docker
+from local_test.invoke import ping, send
+from local_test.ml_tree import MlTree
+from local_test.outcomes import ServerStartError
+from tests.blackbox.processes import listening_ports
+from tests.blackbox.multi_model import CSV, Models, predicted, score
+from tests.blackbox.multi_model_server import Start, start_engine
+
+pytestmark = pytest.mark.slow
+
+SLEEPS = """
+    import time
+
+    def model_fn(model_dir):
+        return None
+
+    def transform_fn(model, data, content_type, accept):
+        time.sleep(float(data))
+        return "slept"
+"""
+RAISES = "def model_fn(model_dir):\n    raise RuntimeError('broken')\n"
+# More than any machine has: Python raises MemoryError at once, and nothing is touched.
+TOO_LARGE = "def model_fn(model_dir):\n    return bytearray(2**60)\n"
+NEEDS_TOO_MUCH = """
+    def model_fn(model_dir):
+        return None
+
+    def transform_fn(model, data, content_type, accept):
+        return bytes(2**60)
+"""
+DIES = """
+    import os
+
+    def model_fn(model_dir):
+        return None
+
+    def transform_fn(model, data, content_type, accept):
+        os._exit(3)
+"""
+
+
+@pytest.fixture(scope="module")
+def start(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Start:
+    return start_engine(backend, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def models(start: Start) -> Iterator[Models]:
+    """A server that the tests share, each with models of its own names."""
+    models = start()
+    with models.server:
+        yield models
+        assert models.server.is_running(), models.server.output()[-5000:]
+
+
+def _wait_for(condition: Callable[[], bool], timeout_seconds: float = 10) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_it_starts_without_any_model(start: Start) -> None:
+    """C-078: the ping is 200 and the list is empty."""
+    with (models := start()).server:
+        assert ping(models.server.url).status == 200
+        assert models.page().status == 200
+        assert json.loads(models.page().body) == {"models": []}
+
+
+def test_loaded_model_answers_as_xgboost_does(models: Models) -> None:
+    """C-079, C-086: 200 means that it can be invoked, with content types as on /invocations."""
+    models.write_tree("loaded", 2)
+
+    assert models.load("loaded").status == 200
+
+    answer = models.invoke("loaded", b"6,7\n")
+    assert score(answer) == pytest.approx(predicted(2, [6, 7]), abs=1e-6)
+    assert answer.headers["Content-Type"] == "text/csv"
+    answer = models.invoke("loaded", b"6,7\n", headers={**CSV, "Accept": "application/json"})
+    assert answer.headers["Content-Type"] == "application/json"
+    assert list(json.loads(answer.body)["predictions"][0]) == ["score"]
+
+
+def test_second_load_of_a_name_is_409_and_the_model_goes_on(models: Models) -> None:
+    """C-080."""
+    models.write_tree("twice", 3)
+    models.load("twice")
+
+    assert models.load("twice").status == 409
+
+    assert score(models.invoke("twice", b"4,5\n")) == pytest.approx(predicted(3, [4, 5]))
+
+
+def test_model_that_does_not_fit_is_507_and_not_on_the_list(models: Models) -> None:
+    """C-081, C-082: multi-model-server would keep its name, and answer 409 to the next try."""
+    models.write("too-large", TOO_LARGE)
+    models.write_tree("unharmed", 1)
+    models.load("unharmed")
+    process_ids = models.server.process_ids()
+
+    assert models.load("too-large").status == 507
+
+    _wait_for(lambda: "too-large" not in models.names())
+    _wait_for(lambda: models.server.process_ids() == process_ids)
+    assert score(models.invoke("unharmed", b"2,3\n")) == pytest.approx(predicted(1, [2, 3]))
+    models.write("too-large", SLEEPS)  # what room there is now suffices
+    assert models.load("too-large").status == 200
+    assert models.invoke("too-large", b"0").text == "slept"
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "broken", "code"])
+def test_load_that_fails_is_an_error_and_leaves_no_name(models: Models, kind: str) -> None:
+    """C-082: no directory, nothing in it, a damaged file, and code that raises."""
+    name = f"fails-{kind}"
+    directory = models.directory(name)
+    if kind == "code":
+        models.write(name, RAISES)
+    elif kind != "missing":
+        directory.mkdir(parents=True)
+    if kind == "broken":
+        (directory / "xgboost-model").write_bytes(b"{L\x00\x00" * 50)
+
+    status = models.load(name).status
+
+    assert status == (404 if kind == "missing" else 500)
+    assert name not in models.names()
+    assert models.describe(name).status == 404
+    if kind != "missing":
+        assert '"model_load_failed"' in models.server.output()
+
+
+@pytest.mark.parametrize("url", ["/etc", "/proc/self", "/opt/ml/models/../../../etc", "models"])
+def test_url_outside_of_the_models_is_no_model(models: Models, url: str) -> None:
+    """C-082: nothing of the machine can be loaded but what the platform has put there."""
+    assert models.post({"model_name": "outside", "url": url}).status == 404
+    assert "outside" not in models.names()
+
+
+def test_url_of_another_server_is_not_fetched(models: Models) -> None:
+    """C-007: multi-model-server would download an archive and run the code in it."""
+    if isinstance(models.backend, DockerBackend):
+        pytest.skip("the container's loopback interface is not this machine's")
+    asked: list[str] = []
+
+    class Archive(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Archive) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/model.mar"
+        status = models.post({"model_name": "remote", "url": url}).status
+        server.shutdown()
+
+    assert status == 400
+    assert asked == []
+
+
+@pytest.mark.parametrize("missing", ["model_name", "url"])
+def test_load_without_name_or_url_is_400(models: Models, missing: str) -> None:
+    """C-082."""
+    content = {"model_name": "half", "url": models.url(models.write_tree("half", 1))}
+    del content[missing]
+
+    assert models.post(content).status == 400
+
+
+def test_list_has_names_and_urls_in_pages(models: Models) -> None:
+    """C-083: all names come, in pages of any size, each once."""
+    for index in range(3):
+        models.write_tree(f"page-{index}", 1)
+        models.load(f"page-{index}")
+    items = {}
+    query = "?limit=2"
+    while True:
+        page = json.loads(models.page(query).body)
+        assert len(page["models"]) <= 2
+        items |= {item["modelName"]: item["modelUrl"] for item in page["models"]}
+        if not page.get("nextPageToken"):
+            break
+        query = f"?limit=2&next_page_token={page['nextPageToken']}"
+
+    for index in range(3):
+        assert items[f"page-{index}"] == models.url(models.directory(f"page-{index}"))
+        models.unload(f"page-{index}")
+
+
+def test_description_is_of_a_loaded_model_only(models: Models) -> None:
+    """C-084."""
+    models.write_tree("described", 1)
+    assert models.describe("described").status == 404
+
+    models.load("described")
+
+    answer = models.describe("described")
+    assert answer.status == 200
+    described = json.loads(answer.body)
+    assert described["modelName"] == "described"
+    assert described["modelUrl"] == models.url(models.directory("described"))
+
+
+def test_unloaded_model_is_gone_with_its_processes(models: Models) -> None:
+    """C-085, C-086: the memory is free when the answer comes; then the name is unknown."""
+    models.write_tree("unloaded", 1)
+    before = models.server.process_ids()
+    models.load("unloaded")
+    assert len(models.server.process_ids()) == len(before) + 2
+
+    assert models.unload("unloaded").status == 200
+
+    _wait_for(lambda: models.server.process_ids() == before, timeout_seconds=2)
+    assert models.invoke("unloaded").status == 404
+    assert models.unload("unloaded").status == 404
+
+
+@pytest.mark.parametrize(
+    "name", ["0f" * 32, "a b+c%2e", "naïve-模型", "..", "-", "n" * 500, "eu.v1:2@x"]
+)
+def test_name_is_opaque(models: Models, name: str) -> None:
+    """C-087: percent-encoded in the path, and not the Target-Model that a client asks for."""
+    directory = models.write_tree("opaque", 5)
+
+    assert models.load(name, directory).status == 200
+
+    try:
+        assert json.loads(models.describe(name).body)["modelName"] == name
+        headers = {**CSV, "X-Amzn-SageMaker-Target-Model": "other/model.tar.gz"}
+        assert models.invoke(name, headers=headers).status == 200
+    finally:
+        assert models.unload(name).status == 200
+
+
+def test_model_that_is_loaded_again_is_what_its_files_now_hold(models: Models) -> None:
+    """C-088: also from the same directory."""
+    models.write_tree("updated", 2)
+    models.load("updated")
+    assert score(models.invoke("updated", b"8,9\n")) == pytest.approx(predicted(2, [8, 9]))
+
+    models.write_tree("updated", 7)
+    models.unload("updated")
+    models.load("updated")
+
+    assert score(models.invoke("updated", b"8,9\n")) == pytest.approx(predicted(7, [8, 9]))
+
+
+def test_models_of_equal_module_names_do_not_mix(models: Models) -> None:
+    """C-089: each has its own process."""
+    script = """
+        import features
+
+        def model_fn(model_dir):
+            return features.NAME
+
+        def transform_fn(model, data, content_type, accept):
+            return model
+    """
+    for name in ("left", "right"):
+        models.write(name, script, features=f"NAME = {name!r}")
+        models.load(name)
+
+    assert models.invoke("left").text == "left"
+    assert models.invoke("right").text == "right"
+
+
+def test_model_that_dies_takes_nothing_with_it_and_comes_back(models: Models) -> None:
+    """C-089: its request is lost; the others go on, and it is started again."""
+    models.write("dies", DIES)
+    models.write_tree("lives", 4)
+    for name in ("dies", "lives"):
+        assert models.load(name).status == 200
+
+    assert models.invoke("dies").status == 500
+
+    assert score(models.invoke("lives", b"6,1\n")) == pytest.approx(predicted(4, [6, 1]))
+    assert ping(models.server.url).status == 200
+    models.write("dies", SLEEPS)
+    _wait_for(lambda: models.invoke("dies", b"0").status == 200)
+
+
+def test_of_two_loads_of_one_name_one_is_409(models: Models) -> None:
+    """C-090: while loads, unloads and invocations of others go on."""
+    models.write_tree("contended", 1)
+
+    with ThreadPoolExecutor(4) as pool:
+        statuses = [r.status for r in pool.map(lambda _: models.load("contended"), range(4))]
+
+    assert sorted(statuses) == [200, 409, 409, 409]
+    assert models.invoke("contended").status == 200
+
+
+def test_invocation_without_memory_is_507_and_the_worker_lives(models: Models) -> None:
+    """C-091."""
+    models.write("needs-too-much", NEEDS_TOO_MUCH)
+    models.load("needs-too-much")
+    process_ids = models.server.process_ids()
+
+    answer = models.invoke("needs-too-much")
+
+    assert answer.status == 507
+    assert json.loads(answer.body)["error"]["code"] == "out_of_memory"
+    assert models.server.process_ids() == process_ids
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "code"),
+    [
+        (b"1,2,3\n", CSV, 400, "malformed_payload"),
+        (b"[" * 100_000, {"Content-Type": "application/json"}, 400, "malformed_payload"),
+        (b"1", {"Content-Type": "text/xml"}, 415, "unsupported_content_type"),
+        (b"a=1", {"Content-Type": "application/x-www-form-urlencoded"}, 415, None),
+        (b"1,2", {**CSV, "Accept": "image/png"}, 406, "unsupported_accept"),
+    ],
+)
+def test_bad_request_is_4xx_and_the_worker_lives(
+    models: Models, body: bytes, headers: dict[str, str], status: int, code: str | None
+) -> None:
+    """C-054, C-057: with the same error body as everywhere."""
+    models.write_tree("strict", 1)
+    models.load("strict")
+    process_ids = models.server.process_ids()
+
+    answer = models.invoke("strict", body, headers=headers)
+
+    assert answer.status == status
+    error = json.loads(answer.body)["error"]
+    assert error["code"] == (code or "unsupported_content_type")
+    assert "Traceback" not in answer.text
+    assert models.invoke("strict").status == 200
+    assert models.server.process_ids() == process_ids
+
+
+def test_empty_body_is_204(models: Models) -> None:
+    """C-058."""
+    models.write_tree("empty", 1)
+    models.load("empty")
+
+    assert models.invoke("empty", b"").status == 204
+
+
+def test_ping_is_answered_while_models_are_busy(models: Models) -> None:
+    """C-045."""
+    models.write("busy", SLEEPS)
+    models.load("busy")
+
+    with ThreadPoolExecutor(2) as pool:
+        slow = [pool.submit(models.invoke, "busy", b"1.5") for _ in range(2)]
+        time.sleep(0.3)
+        asked_at = time.monotonic()
+        assert ping(models.server.url).status == 200
+        assert time.monotonic() - asked_at < 1
+        assert [call.result().status for call in slow] == [200, 200]
+
+
+def test_large_body_is_answered(models: Models) -> None:
+    """C-050: 25 MB, every record of it."""
+    models.write_tree("large", 1)
+    models.load("large")
+    n_rows = 25 * 10**6 // 4
+
+    answer = models.invoke("large", b"1,2\n" * n_rows)
+
+    assert answer.status == 200
+    assert answer.body.count(b"\n") == n_rows
+
+
+def test_body_beyond_the_limit_is_413(start: Start) -> None:
+    """C-050: the limit is a setting, also for what is compressed."""
+    with (models := start(SAGEMAKER_MAX_PAYLOAD_IN_MB="1")).server:
+        models.write_tree("m", 1)
+        models.load("m")
+        body = b"1,2\n" * 2**18 + b"1,2\n"
+        assert models.invoke("m", body).status == 413
+        packed = models.invoke(
+            "m", gzip.compress(body), headers={**CSV, "Content-Encoding": "gzip"}
+        )
+        assert packed.status == 413
+        assert models.invoke("m").status == 200
+
+
+def test_model_directory_is_only_read(models: Models) -> None:
+    """C-059: files, times and names are as before."""
+    directory = models.write("read-only", SLEEPS)
+
+    def content() -> dict[Path, tuple[bytes, int]]:
+        files = (path for path in directory.rglob("*") if path.is_file())
+        return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+    before = content()
+    models.load("read-only")
+    models.invoke("read-only", b"0")
+    models.unload("read-only")
+
+    assert content() == before
+
+
+def test_only_the_one_port_is_open(models: Models) -> None:
+    """C-042, C-043: workers are spoken to through sockets of the file system."""
+    models.write_tree("port", 1)
+    models.load("port")
+
+    in_docker = isinstance(models.backend, DockerBackend)
+    assert listening_ports(models.server) == {8080 if in_docker else models.server.port}
+
+
+def test_sigterm_finishes_what_is_in_flight(start: Start) -> None:
+    """C-062: multi-model-server alone would cut it off, and leave its workers behind."""
+    with (models := start()).server, ThreadPoolExecutor(1) as pool:
+        models.write("m", SLEEPS)
+        models.load("m")
+        process_ids = models.server.process_ids()
+        call = pool.submit(models.invoke, "m", b"3")
+        time.sleep(0.5)
+
+        stopped = models.server.stop()
+
+        assert call.result().text == "slept"
+    assert (stopped.exit_code, stopped.ended_by) == (0, "SIGTERM")
+    assert 2 < stopped.duration_seconds < 10
+    assert len(process_ids) == 4  # the launcher, the JVM, two of the model
+    assert not any(Path(f"/proc/{process_id}").exists() for process_id in process_ids)
+
+
+def test_sigterm_ends_a_model_that_does_not_come_to_an_end(start: Start) -> None:
+    """C-062: within the 30 s that the platform waits."""
+    with (models := start()).server, ThreadPoolExecutor(1) as pool:
+        models.write("m", SLEEPS)
+        models.load("m")
+        call = pool.submit(models.invoke, "m", b"50")
+        time.sleep(0.5)
+
+        stopped = models.server.stop()
+
+        assert call.exception() is not None
+    assert (stopped.exit_code, stopped.ended_by) == (0, "SIGTERM")
+    assert stopped.duration_seconds < 30
+
+
+def test_end_of_the_server_ends_the_container(start: Start) -> None:
+    """C-063: without multi-model-server there is nothing to serve with."""
+    with (models := start()).server:
+        _kill_java(models)
+
+        assert models.server.wait(15) == 1
+
+    assert "multi-model-server ended with status 137" in models.server.output()
+
+
+# A container's processes may belong to another user: they are killed from inside.
+KILL_JAVA = """
+import os, pathlib
+for name in pathlib.Path("/proc").glob("[0-9]*/comm"):
+    if name.read_text() == "java\\n":
+        os.kill(int(name.parent.name), 9)
+"""
+
+
+def _kill_java(models: Models) -> None:
+    if isinstance(models.backend, DockerBackend):
+        docker("exec", models.server.name, "python", "-c", KILL_JAVA)
+        return
+    for process_id in models.server.process_ids():
+        if Path(f"/proc/{process_id}/comm").read_text() == "java\n":
+            os.kill(process_id, signal.SIGKILL)
+
+
+def test_two_servers_do_not_collide(start: Start) -> None:
+    """C-092: neither in ports nor in files."""
+    with (one := start()).server, (other := start()).server:
+        for models, slope in ((one, 1), (other, 2)):
+            models.write_tree("m", slope)
+            assert models.load("m").status == 200
+        assert score(one.invoke("m", b"8,1\n")) == pytest.approx(predicted(1, [8, 1]))
+        assert score(other.invoke("m", b"8,1\n")) == pytest.approx(predicted(2, [8, 1]))
+
+
+def test_port_that_it_cannot_have_is_a_clear_end(start: Start) -> None:
+    """C-042: multi-model-server refuses ports above 32766."""
+    with pytest.raises(ServerStartError) as failure:
+        start(SAGEMAKER_BIND_TO_PORT="40000")
+
+    assert failure.value.exit_code == 1
+    assert "a port up to 32766" in failure.value.output
+
+
+def test_temporary_files_are_gone_with_the_server(start: Start, tmp_path: Path) -> None:
+    """C-040: sockets, configuration, and what the models have written there."""
+    with (models := start()).server:
+        if isinstance(models.backend, DockerBackend):
+            pytest.skip("the container's file system goes with it")
+        environment = Path(f"/proc/{models.server.process_ids()[1]}/environ").read_bytes()
+        work_dir = Path(environment.partition(b"TMPDIR=")[2].partition(b"\0")[0].decode())
+        assert work_dir.name.startswith("byoa-mms-")
+        assert work_dir.is_dir()
+
+    assert not work_dir.exists()
+
+
+def test_any_user_and_a_read_only_root_will_do(image: str, tmp_path: Path) -> None:
+    """C-005, C-068: with nothing writable but /tmp."""
+    options = ("--read-only", "--tmpfs", "/tmp", "--user", "12345:0")
+    backend = DockerBackend(image, options)
+    ml = MlTree(tmp_path / "ml").create()
+    (tmp_path / "ml").chmod(0o755)
+    environment = {"SAGEMAKER_MULTI_MODEL": "true", "BYOA_MULTI_MODEL_ENGINE": "mms"}
+    with backend.start_server(ml, environment=environment) as server:
+        models = Models(server, backend, ml)
+        models.write_tree("m", 1)
+        assert models.load("m").status == 200
+        assert models.invoke("m").status == 200
+
+
+def test_routes_that_are_not_there_are_404_and_405(models: Models) -> None:
+    """C-047."""
+    assert send(models.server.url, "GET", "/nothing").status == 404
+    assert send(models.server.url, "DELETE", "/models").status == 405
