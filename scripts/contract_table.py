@@ -1,7 +1,8 @@
 """Write docs/contract.md: every rule of the platform, its status, and the tests that show it.
 
 The rules are in docs/contract_rules.toml; which tests show a rule is said nowhere but in their own
-docstrings, by its number.
+docstrings, by its number. Tests in files called `test_*_deviations.py` show where
+multi-model-server does otherwise.
 """
 
 import ast
@@ -24,6 +25,7 @@ COMMAND = ".venv/bin/python -m scripts.contract_table"
 STRENGTHS = ("MUST", "SHOULD", "CHOICE")
 MAX_TEXT_CHARACTERS = 110
 # Two digits or four are a slip of the pen and reported; one is a heading of PITFALLS ("C-1").
+_DEVIATIONS = "_deviations.py::"
 _CITATION = re.compile(r"\bC-\d{2,}\b")
 
 _HEAD = f"""\
@@ -39,6 +41,15 @@ open by the platform, and made here so that it can be tested.
 The tests beside a rule name it in their docstrings. Those in `tests/blackbox` look from outside, at
 plain processes and at containers of the built image.
 """
+
+_DEVIATIONS_HEAD = """\
+## Where multi-model-server does otherwise
+
+With `BYOA_MULTI_MODEL_ENGINE=mms` many models are served by multi-model-server 1.1.11, which keeps
+the rules above but for these.
+
+| Rule | Strength | What it does | Shown by |
+|---|---|---|---|"""
 
 
 class ContractTableError(PageError):
@@ -74,10 +85,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """The rules in the order of their file, and what each plan brings."""
+    """The rules in the order of their file, what each plan brings, and the deviations by rule."""
 
     plans: Mapping[str, str]
     rules: Sequence[Rule]
+    deviations: Mapping[str, str]
 
 
 def read_contract(file: Path) -> Contract:
@@ -102,7 +114,7 @@ def read_contract(file: Path) -> Contract:
                     f"accepted: {accepted}"
                 )
             rules.append(Rule(section=section, id=rule_id, **entry))
-    return Contract(plans=content["plans"], rules=rules)
+    return Contract(content["plans"], rules, content.get("deviations", {}))
 
 
 def read_citations(root: Path) -> dict[str, list[str]]:
@@ -134,6 +146,7 @@ def problems(contract: Contract, citations: Mapping[str, Sequence[str]]) -> list
     """List what keeps the table from being true, naming the rule or the test; empty if nothing."""
     found = []
     count = Counter(rule.id for rule in contract.rules)
+    citations, deviations = _apart(citations)
     found += [f"{rule_id}: is there {n} times" for rule_id, n in count.items() if n > 1]
     for rule in contract.rules:
         found += [f"{rule.id}: {problem}" for problem in _rule_problems(rule, contract, citations)]
@@ -141,7 +154,24 @@ def problems(contract: Contract, citations: Mapping[str, Sequence[str]]) -> list
     found += [f"plan {plan!r}: no rule waits for it; delete it" for plan in sorted(unused)]
     for rule_id in sorted(citations.keys() - count.keys()):
         found += [f"{test}: cites {rule_id}, which is no rule" for test in citations[rule_id]]
+    for rule_id in sorted(deviations.keys() - contract.deviations.keys()):
+        found += [f"{test}: {rule_id} has no deviation" for test in deviations[rule_id]]
+    for rule_id in sorted(contract.deviations.keys() - (deviations.keys() & count.keys())):
+        found += [f"deviation {rule_id}: no test shows it, or it is no rule"]
     return found
+
+
+def _apart(
+    citations: Mapping[str, Sequence[str]],
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Part the tests that show that a rule is kept from those that show a deviation."""
+    kept: dict[str, list[str]] = {}
+    deviations: dict[str, list[str]] = {}
+    for rule_id, tests in citations.items():
+        for test in tests:
+            found = deviations if _DEVIATIONS in test else kept
+            found.setdefault(rule_id, []).append(test)
+    return kept, deviations
 
 
 def _rule_problems(
@@ -169,11 +199,18 @@ def render(contract: Contract, citations: Mapping[str, Sequence[str]]) -> str:
     """
     if found := problems(contract, citations):
         raise ContractTableError("\n".join(found))
+    citations, deviations = _apart(citations)
     parts = [_HEAD, _summary(contract, citations)]
     for section, rules in groupby(contract.rules, key=lambda rule: rule.section):
         parts += [f"## {section}", "", "| Rule | Strength | What it asks | Status | Shown by |"]
         parts += ["|---|---|---|---|---|"]
         parts += [_row(rule, citations.get(rule.id, ())) for rule in rules] + [""]
+    if contract.deviations:
+        parts += [_DEVIATIONS_HEAD]
+        for rule in contract.rules:
+            if text := contract.deviations.get(rule.id):
+                parts += [_cells(rule.id, rule.strength, text, _links(deviations[rule.id]))]
+        parts += [""]
     return "\n".join(parts)
 
 
@@ -192,14 +229,16 @@ def _summary(contract: Contract, citations: Mapping[str, Sequence[str]]) -> str:
 
 
 def _row(rule: Rule, tests: Sequence[str]) -> str:
-    cells = (
-        rule.id,
-        rule.strength,
-        rule.text.replace("|", "\\|"),
-        "".join(rule.status(is_cited=bool(tests))),
-        "<br>".join(f"[`{test}`](../{test.partition('::')[0]})" for test in tests),
-    )
-    return f"| {' | '.join(cells)} |"
+    status = "".join(rule.status(is_cited=bool(tests)))
+    return _cells(rule.id, rule.strength, rule.text, status, _links(tests))
+
+
+def _cells(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _links(tests: Sequence[str]) -> str:
+    return "<br>".join(f"[`{test}`](../{test.partition('::')[0]})" for test in tests)
 
 
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:

@@ -17,7 +17,14 @@ C-002 = { strength = "SHOULD", text = "shown a little", planned = "later" }
 [rules."Second"]
 C-003 = { strength = "CHOICE", text = "a | b", planned = "later" }
 C-004 = { strength = "MUST", text = "odd", not_applicable = "not ours" }
+
+[deviations]
+C-001 = "hidden"
 """
+DEVIATIONS = '''
+def test_three():
+    """C-001."""
+'''
 TESTS = '''
 """C-003: a module shows nothing."""
 
@@ -45,6 +52,7 @@ def project(tmp_path: Path) -> Path:
         (tmp_path / directory).mkdir(parents=True)
     (tmp_path / contract_table.RULES_FILE).write_text(RULES)
     (tmp_path / "tests/unit/test_it.py").write_text(TESTS)
+    (tmp_path / "tests/unit/test_it_deviations.py").write_text(DEVIATIONS)
     (tmp_path / "tests/unit/helpers.py").write_text("def test_x():\n    '''C-003.'''\n")
     return tmp_path
 
@@ -76,13 +84,16 @@ def test_row_has_status_and_tests_by_what_their_docstrings_say(project: Path) ->
         f"[`tests/unit/test_it.py::{name}`](../tests/unit/test_it.py)"
         for name in ("test_one", "TestGroup::test_two")
     )
+    three = "[`tests/unit/test_it_deviations.py::test_three`](../tests/unit/test_it_deviations.py)"
     assert [line for line in table if line.startswith("| C-")] == [
         f"| C-001 | MUST | shown | implemented | {two}<br>{one} |",
         f"| C-002 | SHOULD | shown a little | partly: planned with later | {one} |",
         "| C-003 | CHOICE | a \\| b | planned with later |  |",
         "| C-004 | MUST | odd | does not apply: not ours |  |",
+        f"| C-001 | MUST | hidden | {three} |",
     ]
-    assert [line for line in table if line.startswith("## ")] == ["## First", "## Second"]
+    headings = [line for line in table if line.startswith("## ")]
+    assert headings == ["## First", "## Second", "## Where multi-model-server does otherwise"]
     assert "Of 4 rules, 1 are implemented and 1 partly; planned: 1; not applicable: 1." in table
 
 
@@ -112,6 +123,9 @@ def test_check_shows_what_is_stale_and_writes_nothing(
     ("file", "old", "new", "problem"),
     [
         ("tests/unit/test_it.py", "C-001", "C-002", "C-001: no test cites it"),
+        ("tests/unit/test_it_deviations.py", "C-001", "none", "deviation C-001: no test shows it"),
+        ("tests/unit/test_it_deviations.py", "C-001", "C-003", "::test_three: C-003 has no devi"),
+        ("docs/contract_rules.toml", 'C-001 = "', 'C-005 = "', "deviation C-005: no test shows it"),
         ("tests/unit/test_it.py", "C-002", "C-005", "test_it.py::test_one: cites C-005"),
         ("tests/unit/test_it.py", "C-002", "C-02", "test_it.py::test_one: cites C-02,"),
         ("tests/unit/test_it.py", "C-002", "C-0022", "test_it.py::test_one: cites C-0022,"),

@@ -2,7 +2,8 @@
 
 import json
 import textwrap
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -17,6 +18,17 @@ from local_test.programs import RunningServer
 
 JSON = {"Content-Type": "application/json"}
 CSV = {"Content-Type": "text/csv"}
+# Answers after as many seconds as the body says.
+SLEEPS = """
+    import time
+
+    def model_fn(model_dir):
+        return None
+
+    def transform_fn(model, data, content_type, accept):
+        time.sleep(float(data))
+        return "slept"
+"""
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,14 @@ class Models:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "xgboost-model").write_bytes(tree(slope).save_raw("ubj"))
         return directory
+
+
+def wait_for(condition: Callable[[], bool], timeout_seconds: float = 10) -> None:
+    """Wait until it is so; fail when it is not in time."""
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def tree(slope: float) -> xgboost.Booster:

@@ -1,42 +1,28 @@
-"""Many models in multi-model-server, from outside, by the rules of the platform.
+"""The `/models` API from outside, by the rules of the platform, with every engine.
 
-What it does otherwise is in `test_multi_model_server_deviations.py`.
+What multi-model-server does otherwise is in `test_multi_model_server_deviations.py`.
 """
 
-import gzip
-import http.server
 import json
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from local_test.backends import Backend, DockerBackend
-from local_test.docker_engine import docker
 from local_test.invoke import ping, send
-from local_test.ml_tree import MlTree
-from local_test.outcomes import ServerStartError
-from tests.blackbox.processes import listening_ports
-from tests.blackbox.multi_model import CSV, Models, predicted, score
-from tests.blackbox.multi_model_server import Start, start_engine
+from tests.blackbox.models_api.conftest import Start
+from tests.blackbox.models_api.models import CSV, SLEEPS, Models, predicted, score, wait_for
 
 pytestmark = pytest.mark.slow
 
-SLEEPS = """
-    import time
 
-    def model_fn(model_dir):
-        return None
+@pytest.fixture(scope="session", params=["mms"])
+def engine(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
-    def transform_fn(model, data, content_type, accept):
-        time.sleep(float(data))
-        return "slept"
-"""
+
 RAISES = "def model_fn(model_dir):\n    raise RuntimeError('broken')\n"
 # More than any machine has: Python raises MemoryError at once, and nothing is touched.
 TOO_LARGE = "def model_fn(model_dir):\n    return bytearray(2**60)\n"
@@ -56,27 +42,6 @@ DIES = """
     def transform_fn(model, data, content_type, accept):
         os._exit(3)
 """
-
-
-@pytest.fixture(scope="module")
-def start(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Start:
-    return start_engine(backend, tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def models(start: Start) -> Iterator[Models]:
-    """A server that the tests share, each with models of its own names."""
-    models = start()
-    with models.server:
-        yield models
-        assert models.server.is_running(), models.server.output()[-5000:]
-
-
-def _wait_for(condition: Callable[[], bool], timeout_seconds: float = 10) -> None:
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_it_starts_without_any_model(start: Start) -> None:
@@ -120,8 +85,8 @@ def test_model_that_does_not_fit_is_507_and_not_on_the_list(models: Models) -> N
 
     assert models.load("too-large").status == 507
 
-    _wait_for(lambda: "too-large" not in models.names())
-    _wait_for(lambda: models.server.process_ids() == process_ids)
+    wait_for(lambda: "too-large" not in models.names())
+    wait_for(lambda: models.server.process_ids() == process_ids)
     assert score(models.invoke("unharmed", b"2,3\n")) == pytest.approx(predicted(1, [2, 3]))
     models.write("too-large", SLEEPS)  # what room there is now suffices
     assert models.load("too-large").status == 200
@@ -154,27 +119,6 @@ def test_url_outside_of_the_models_is_no_model(models: Models, url: str) -> None
     """C-082: nothing of the machine can be loaded but what the platform has put there."""
     assert models.post({"model_name": "outside", "url": url}).status == 404
     assert "outside" not in models.names()
-
-
-def test_url_of_another_server_is_not_fetched(models: Models) -> None:
-    """C-007: multi-model-server would download an archive and run the code in it."""
-    if isinstance(models.backend, DockerBackend):
-        pytest.skip("the container's loopback interface is not this machine's")
-    asked: list[str] = []
-
-    class Archive(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_error(404)
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Archive) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/model.mar"
-        status = models.post({"model_name": "remote", "url": url}).status
-        server.shutdown()
-
-    assert status == 400
-    assert asked == []
 
 
 @pytest.mark.parametrize("missing", ["model_name", "url"])
@@ -229,7 +173,7 @@ def test_unloaded_model_is_gone_with_its_processes(models: Models) -> None:
 
     assert models.unload("unloaded").status == 200
 
-    _wait_for(lambda: models.server.process_ids() == before, timeout_seconds=2)
+    wait_for(lambda: models.server.process_ids() == before, timeout_seconds=2)
     assert models.invoke("unloaded").status == 404
     assert models.unload("unloaded").status == 404
 
@@ -295,7 +239,7 @@ def test_model_that_dies_takes_nothing_with_it_and_comes_back(models: Models) ->
     assert score(models.invoke("lives", b"6,1\n")) == pytest.approx(predicted(4, [6, 1]))
     assert ping(models.server.url).status == 200
     models.write("dies", SLEEPS)
-    _wait_for(lambda: models.invoke("dies", b"0").status == 200)
+    wait_for(lambda: models.invoke("dies", b"0").status == 200)
 
 
 def test_of_two_loads_of_one_name_one_is_409(models: Models) -> None:
@@ -384,20 +328,6 @@ def test_large_body_is_answered(models: Models) -> None:
     assert answer.body.count(b"\n") == n_rows
 
 
-def test_body_beyond_the_limit_is_413(start: Start) -> None:
-    """C-050: the limit is a setting, also for what is compressed."""
-    with (models := start(SAGEMAKER_MAX_PAYLOAD_IN_MB="1")).server:
-        models.write_tree("m", 1)
-        models.load("m")
-        body = b"1,2\n" * 2**18 + b"1,2\n"
-        assert models.invoke("m", body).status == 413
-        packed = models.invoke(
-            "m", gzip.compress(body), headers={**CSV, "Content-Encoding": "gzip"}
-        )
-        assert packed.status == 413
-        assert models.invoke("m").status == 200
-
-
 def test_model_directory_is_only_read(models: Models) -> None:
     """C-059: files, times and names are as before."""
     directory = models.write("read-only", SLEEPS)
@@ -412,122 +342,6 @@ def test_model_directory_is_only_read(models: Models) -> None:
     models.unload("read-only")
 
     assert content() == before
-
-
-def test_only_the_one_port_is_open(models: Models) -> None:
-    """C-042, C-043: workers are spoken to through sockets of the file system."""
-    models.write_tree("port", 1)
-    models.load("port")
-
-    in_docker = isinstance(models.backend, DockerBackend)
-    assert listening_ports(models.server) == {8080 if in_docker else models.server.port}
-
-
-def test_sigterm_finishes_what_is_in_flight(start: Start) -> None:
-    """C-062: multi-model-server alone would cut it off, and leave its workers behind."""
-    with (models := start()).server, ThreadPoolExecutor(1) as pool:
-        models.write("m", SLEEPS)
-        models.load("m")
-        process_ids = models.server.process_ids()
-        call = pool.submit(models.invoke, "m", b"3")
-        time.sleep(0.5)
-
-        stopped = models.server.stop()
-
-        assert call.result().text == "slept"
-    assert (stopped.exit_code, stopped.ended_by) == (0, "SIGTERM")
-    assert 2 < stopped.duration_seconds < 10
-    assert len(process_ids) == 4  # the launcher, the JVM, two of the model
-    assert not any(Path(f"/proc/{process_id}").exists() for process_id in process_ids)
-
-
-def test_sigterm_ends_a_model_that_does_not_come_to_an_end(start: Start) -> None:
-    """C-062: within the 30 s that the platform waits."""
-    with (models := start()).server, ThreadPoolExecutor(1) as pool:
-        models.write("m", SLEEPS)
-        models.load("m")
-        call = pool.submit(models.invoke, "m", b"50")
-        time.sleep(0.5)
-
-        stopped = models.server.stop()
-
-        assert call.exception() is not None
-    assert (stopped.exit_code, stopped.ended_by) == (0, "SIGTERM")
-    assert stopped.duration_seconds < 30
-
-
-def test_end_of_the_server_ends_the_container(start: Start) -> None:
-    """C-063: without multi-model-server there is nothing to serve with."""
-    with (models := start()).server:
-        _kill_java(models)
-
-        assert models.server.wait(15) == 1
-
-    assert "multi-model-server ended with status 137" in models.server.output()
-
-
-# A container's processes may belong to another user: they are killed from inside.
-KILL_JAVA = """
-import os, pathlib
-for name in pathlib.Path("/proc").glob("[0-9]*/comm"):
-    if name.read_text() == "java\\n":
-        os.kill(int(name.parent.name), 9)
-"""
-
-
-def _kill_java(models: Models) -> None:
-    if isinstance(models.backend, DockerBackend):
-        docker("exec", models.server.name, "python", "-c", KILL_JAVA)
-        return
-    for process_id in models.server.process_ids():
-        if Path(f"/proc/{process_id}/comm").read_text() == "java\n":
-            os.kill(process_id, signal.SIGKILL)
-
-
-def test_two_servers_do_not_collide(start: Start) -> None:
-    """C-092: neither in ports nor in files."""
-    with (one := start()).server, (other := start()).server:
-        for models, slope in ((one, 1), (other, 2)):
-            models.write_tree("m", slope)
-            assert models.load("m").status == 200
-        assert score(one.invoke("m", b"8,1\n")) == pytest.approx(predicted(1, [8, 1]))
-        assert score(other.invoke("m", b"8,1\n")) == pytest.approx(predicted(2, [8, 1]))
-
-
-def test_port_that_it_cannot_have_is_a_clear_end(start: Start) -> None:
-    """C-042: multi-model-server refuses ports above 32766."""
-    with pytest.raises(ServerStartError) as failure:
-        start(SAGEMAKER_BIND_TO_PORT="40000")
-
-    assert failure.value.exit_code == 1
-    assert "a port up to 32766" in failure.value.output
-
-
-def test_temporary_files_are_gone_with_the_server(start: Start, tmp_path: Path) -> None:
-    """C-040: sockets, configuration, and what the models have written there."""
-    with (models := start()).server:
-        if isinstance(models.backend, DockerBackend):
-            pytest.skip("the container's file system goes with it")
-        environment = Path(f"/proc/{models.server.process_ids()[1]}/environ").read_bytes()
-        work_dir = Path(environment.partition(b"TMPDIR=")[2].partition(b"\0")[0].decode())
-        assert work_dir.name.startswith("byoa-mms-")
-        assert work_dir.is_dir()
-
-    assert not work_dir.exists()
-
-
-def test_any_user_and_a_read_only_root_will_do(image: str, tmp_path: Path) -> None:
-    """C-005, C-068: with nothing writable but /tmp."""
-    options = ("--read-only", "--tmpfs", "/tmp", "--user", "12345:0")
-    backend = DockerBackend(image, options)
-    ml = MlTree(tmp_path / "ml").create()
-    (tmp_path / "ml").chmod(0o755)
-    environment = {"SAGEMAKER_MULTI_MODEL": "true", "BYOA_MULTI_MODEL_ENGINE": "mms"}
-    with backend.start_server(ml, environment=environment) as server:
-        models = Models(server, backend, ml)
-        models.write_tree("m", 1)
-        assert models.load("m").status == 200
-        assert models.invoke("m").status == 200
 
 
 def test_routes_that_are_not_there_are_404_and_405(models: Models) -> None:
