@@ -31,6 +31,9 @@ bench: venv ## measure this server beside its peers (QUICK=1: in 3 minutes; BENC
 bench-train: venv ## measure CSV to a trained model beside pandas and AWS's way (BENCH=--help: more)
 	@.venv/bin/python -m benchmarks.training $(BENCH)
 
+bench-mme: venv ## measure many models in one server (QUICK=1; ENGINE=mms; BENCH=--help: more)
+	@.venv/bin/python -m benchmarks.multi_model $(if $(QUICK),--quick) $(if $(filter mms,$(ENGINE)),--engine mms) $(BENCH)
+
 contract: venv ## regenerate docs/contract.md and docs/settings.md from code, rules and tests
 	@.venv/bin/python -m scripts.contract_table
 	@.venv/bin/python -m scripts.settings_table
@@ -38,4 +41,4 @@ contract: venv ## regenerate docs/contract.md and docs/settings.md from code, ru
 lock: venv ## regenerate requirements/*.txt from requirements/*.in
 	@scripts/lock.sh
 
-.PHONY: help venv demo test image lint bench bench-train contract lock
+.PHONY: help venv demo test image lint bench bench-train bench-mme contract lock

@@ -49,7 +49,7 @@ def _compare(given: argparse.Namespace) -> int:
         results.sharing = _sharing(servers, given.output)
     results.write(given.output / "results.json")
     (given.output / "report.md").write_text(report.render(results))
-    _draw("plot", given.output, "results.json", "plot.png")
+    draw("plot", given.output, "results.json", "plot.png")
     _print_targets(results)
     print(f"bench: report.md, results.json and plot.png are in {given.output}")
     return 1 if any(s.problem for s in results.subjects if s.role == Role.OURS) else 0
@@ -82,13 +82,14 @@ def _soak(output_dir: Path, minutes: float) -> int:
         found = soak.run(started, questions, seconds=minutes * 60)
         started.check(questions)
     found.write(output_dir)
-    _draw("plot_soak", output_dir, "soak.json", "soak.png")
+    draw("plot_soak", output_dir, "soak.json", "soak.png")
     print(soak.render(found))
     print(f"bench: soak.md, soak.json and soak.png are in {output_dir}")
     return 0
 
 
-def _draw(module: str, output_dir: Path, data_file: str, image_file: str) -> None:
+def draw(module: str, output_dir: Path, data_file: str, image_file: str) -> None:
+    """Run a module of plots on files of the directory, in the environment that has matplotlib."""
     environment_dir = output_dir / "envs" / "harness"
     environments.make(environment_dir, HARNESS_REQUIREMENTS)
     files = [str(output_dir / data_file), str(output_dir / image_file)]

@@ -94,6 +94,25 @@ def running(
     Raises:
         ServerError: it ended, or gave no right answer in time; with the end of its output.
     """
+    with launched(server, environment_dir=environment_dir, model_dir=model_dir) as found:
+        _wait_for_right_answer(server, found.program, found.url, questions)
+        start_seconds = time.monotonic() - found.started_at
+        yield Running(server, found.process, found.url, start_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A server whose process has just been started; it may not listen yet."""
+
+    process: HostProcess
+    program: RunningProgram
+    url: str
+    started_at: float
+
+
+@contextlib.contextmanager
+def launched(server: Server, *, environment_dir: Path, model_dir: Path) -> Iterator[Launched]:
+    """Start a server's process, and stop it with all that it has started at the end."""
     with contextlib.ExitStack() as stack:
         work_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         work_dir.chmod(0o755)  # nginx reads it as another user
@@ -109,9 +128,7 @@ def running(
         process = HostProcess(how.command, environment=how.environment, working_dir=work_dir)
         program = RunningProgram(process)
         stack.callback(_stop, program)
-        url = f"http://{LOOPBACK}:{ports[0]}"
-        _wait_for_right_answer(server, program, url, questions)
-        yield Running(server, process, url, time.monotonic() - started_at)
+        yield Launched(process, program, f"http://{LOOPBACK}:{ports[0]}", started_at)
 
 
 def _reserve_ports(count: int, stack: contextlib.ExitStack) -> list[int]:

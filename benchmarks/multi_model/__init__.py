@@ -1,0 +1,1 @@
+"""Measures many models in one server; `python -m benchmarks.multi_model --help`."""

@@ -1,0 +1,135 @@
+"""``python -m benchmarks.multi_model``: measures many models in one server."""
+
+import argparse
+import datetime
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks import environments, machine
+from benchmarks.__main__ import OUTPUT_DIR, draw
+from benchmarks.environments import SetupError
+from benchmarks.load import LoadError
+from benchmarks.multi_model import article, cycles, models, report, scale, warm
+from benchmarks.multi_model.results import Results
+from benchmarks.running import ServerError
+
+PARTS = ("article", "resident", "crowded", "warm", "cycles")
+ENGINES = ("gunicorn", "mms")
+_ONLY_GUNICORN = ("crowded",)  # multi-model-server unloads nothing by itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How much is measured."""
+
+    models: int
+    copies: int
+    invocations: int
+    cycles: int
+    repetitions: int
+    seconds: int
+
+
+FULL = Options(models=10_000, copies=200, invocations=50_000, cycles=500, repetitions=7, seconds=3)
+QUICK = Options(models=500, copies=40, invocations=4000, cycles=110, repetitions=1, seconds=1)
+_MMS_MODELS = 20  # 40 MB and half a second each
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command line and return the exit code."""
+    given = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    given.output.mkdir(parents=True, exist_ok=True)
+    try:
+        environments.install_programs(["wrk"])
+        results = _measure(given)
+    except (SetupError, ServerError, LoadError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nbench: interrupted; every server was stopped", file=sys.stderr)
+        return 130
+    stem = f"multi_model_{given.engine}"
+    results.write(given.output / f"{stem}.json")
+    (given.output / f"{stem}.md").write_text(report.render(results))
+    draw("multi_model.plot", given.output, f"{stem}.json", f"{stem}.png")
+    print(f"bench: {stem}.md, {stem}.json and {stem}.png are in {given.output}")
+    return 0
+
+
+def _measure(given: argparse.Namespace) -> Results:
+    began = time.monotonic()
+    options = _options(given)
+    engine = given.engine
+    results = Results(
+        began=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        engine=engine,
+        machine=dict(machine.facts()),
+    )
+    models_dir = given.output / "models"
+    models_dir.mkdir(exist_ok=True)
+    steps: dict[str, Callable[[], object]] = {
+        "article": lambda: article.measure(models.copies(models_dir, options.copies), engine),
+        "resident": lambda: scale.measure_resident(
+            models.small_models(models_dir, options.models), engine
+        ),
+        "crowded": lambda: scale.measure_crowded(
+            models.small_models(models_dir, options.models), invocations=options.invocations
+        ),
+        "warm": lambda: warm.measure(
+            models_dir, engine, repetitions=options.repetitions, seconds=options.seconds
+        ),
+        "cycles": lambda: cycles.measure(
+            models.medium_model(models_dir), engine, count=options.cycles
+        ),
+    }
+    for part in given.parts or PARTS:
+        if engine == "gunicorn" or part not in _ONLY_GUNICORN:
+            print(f"bench: {part} ...", flush=True)
+            setattr(results, part, steps[part]())
+    results.duration_seconds = time.monotonic() - began
+    for subject, target, measured, is_met in report.lines(results):
+        print(f"bench: {subject}: {measured}; target {target}: {report.VERDICTS[is_met]}")
+    return results
+
+
+def _options(given: argparse.Namespace) -> Options:
+    options = QUICK if given.quick else FULL
+    if given.engine == "mms":
+        options = replace(options, models=_MMS_MODELS, copies=_MMS_MODELS)
+    return replace(options, models=given.models or options.models)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.multi_model",
+        description="Measure many models in one server, over HTTP and from /proc. The first run"
+        " makes the models; a full one takes about half an hour on two CPUs.",
+    )
+    add = parser.add_argument
+    add("--quick", action="store_true", help="a twentieth of the models; a few minutes")
+    add("--engine", choices=ENGINES, default="gunicorn", help="(gunicorn)")
+    add("--parts", type=_parts, metavar="A,B", help=f"of: {', '.join(PARTS)}")
+    add("--models", type=int, metavar="N", help="small models (10,000; mms: 20)")
+    add("--output", type=_directory, default=OUTPUT_DIR, metavar="DIR", help="(build/bench)")
+    return parser
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    unknown = set(names) - set(PARTS)
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no such part: {', '.join(sorted(unknown))}")
+    return names
+
+
+def _directory(text: str) -> Path:
+    return Path(text).absolute()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,29 @@
+"""One model loaded, invoked and unloaded again and again: does the server grow?"""
+
+from benchmarks.multi_model.models import Models
+from benchmarks.multi_model.results import Cycles
+from benchmarks.multi_model.starting import started
+from benchmarks.soak import slope
+
+SETTLING_CYCLES = 50  # pools, caches and the allocator fill
+_ONE_WORKER = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
+
+
+def measure(models: Models, engine: str, *, count: int) -> Cycles:
+    """Run so many cycles and weigh the server after each."""
+    (name,) = models.names
+    directory = models.directory(name)
+    rss = []
+    with started(models.root, engine, **_ONE_WORKER) as server:
+        for _ in range(count):
+            server.api.load_well(name, directory)
+            server.api.invoke(models, name)
+            server.api.unload(name)
+            rss.append(server.running.footprint().rss)
+    return Cycles((directory / "xgboost-model").stat().st_size, rss)
+
+
+def growth_per_cycle(cycles: Cycles) -> float | None:
+    """Bytes a cycle after the first ones; None where there are too few to say."""
+    settled = list(enumerate(cycles.rss))[SETTLING_CYCLES:]
+    return slope(settled) if len(settled) >= SETTLING_CYCLES else None

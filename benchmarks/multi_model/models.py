@@ -1,0 +1,99 @@
+"""The models on disk, made once for each version of XGBoost and each number of them."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from benchmarks.environments import SetupError
+from benchmarks.formats import FORMATS, TOLERANCE
+from benchmarks.servers import ROOT
+
+CSV = FORMATS["csv"]
+
+
+@dataclass(frozen=True)
+class Models:
+    """Directories below ``root/models``, and what each model predicts for one row."""
+
+    root: Path
+
+    @cached_property
+    def _content(self) -> Any:
+        return json.loads((self.root / "expected.json").read_text())
+
+    @cached_property
+    def expected(self) -> Mapping[str, float]:
+        """What XGBoost itself predicts, by name."""
+        expected: Mapping[str, float] = self._content["expected"]
+        return expected
+
+    @cached_property
+    def names(self) -> Sequence[str]:
+        return list(self.expected)
+
+    @cached_property
+    def body(self) -> bytes:
+        """The row as the body of a request."""
+        return CSV.encode([self._content["row"]])
+
+    def directory(self, name: str) -> Path:
+        return self.root / "models" / name / "model"
+
+    def is_right(self, name: str, answer: bytes) -> bool:
+        """Say whether the answer is what XGBoost itself predicts."""
+        return abs(float(answer) - self.expected[name]) <= TOLERANCE
+
+
+def small_models(models_dir: Path, count: int) -> Models:
+    """Return so many models of 35 kB, no two alike; trained when they are missing.
+
+    Raises:
+        SetupError: they cannot be made.
+    """
+    return _made(models_dir, f"small-{count}", "small", str(count))
+
+
+def medium_model(models_dir: Path) -> Models:
+    """Return one model of about 27 MB, as for the small ones."""
+    return _made(models_dir, "medium", "medium")
+
+
+def copies(models_dir: Path, count: int) -> Models:
+    """Return one model of half a megabyte under so many names, as for the small ones."""
+    original = _made(models_dir, "article", "article")
+    root = models_dir / f"copies-{count}-of-{original.root.name}"
+    if not root.exists():
+        unfinished = root.with_name(f"{root.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        source = original.names[0]
+        names = [f"copy-{number:03}" for number in range(1, count + 1)]
+        for name in names:
+            shutil.copytree(original.directory(source), Models(unfinished).directory(name))
+        content = json.loads((original.root / "expected.json").read_text())
+        content["expected"] = dict.fromkeys(names, original.expected[source])
+        (unfinished / "expected.json").write_text(json.dumps(content))
+        unfinished.rename(root)
+    return Models(root)
+
+
+def _made(models_dir: Path, name: str, *arguments: str) -> Models:
+    root = models_dir / f"{name}-xgboost-{metadata.version('xgboost-cpu')}"
+    if not root.exists():
+        print(f"bench: making {name} (minutes for thousands) ...", flush=True)
+        unfinished = root.with_name(f"{root.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        module = "benchmarks.multi_model.make_models"
+        command = [sys.executable, "-W", "error", "-m", module, *arguments, str(unfinished)]
+        try:
+            subprocess.run(command, cwd=ROOT, check=True)
+        except subprocess.CalledProcessError as error:
+            raise SetupError(f"the models '{name}' could not be made; see above") from error
+        unfinished.rename(root)
+    return Models(root)
