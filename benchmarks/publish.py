@@ -8,30 +8,37 @@ from benchmarks.results import Results
 from benchmarks.servers import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN = "<!-- results: made by `python -m benchmarks.publish`, do not edit -->"
-END = "<!-- end of results -->"
 
 
-def insert(page: str, text: str) -> str:
-    """Replace what stands between the two marks.
+def insert(page: str, text: str, section: str = "results") -> str:
+    """Replace what stands between the two marks of a section.
 
     Raises:
         ValueError: the page has not both marks, in order.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    first_mark = f"<!-- {section}: made by `python -m benchmarks.publish`, do not edit -->"
+    last_mark = f"<!-- end of {section} -->"
+    before, begin, rest = page.partition(first_mark)
+    _, end, after = rest.partition(last_mark)
     if not (begin and end):
-        raise ValueError(f"the page has no section between {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n\n{text.strip()}\n\n{END}{after}"
+        raise ValueError(f"the page has no section between {first_mark!r} and {last_mark!r}")
+    return f"{before}{first_mark}\n\n{text.strip()}\n\n{last_mark}{after}"
 
 
 def main(directory: Path) -> None:
-    """Insert the report, and the soak where there is one."""
-    parts = [report.render(Results.read(directory / "results.json"))]
-    soak_file = directory / "soak.md"
-    if soak_file.exists():
-        parts.append("### Under full load for a long time\n\n" + soak_file.read_text())
-    PAGE.write_text(insert(PAGE.read_text(), "\n\n".join(parts)))
+    """Insert the reports that there are."""
+    page = PAGE.read_text()
+    results_file = directory / "results.json"
+    if results_file.exists():
+        parts = [report.render(Results.read(results_file))]
+        soak_file = directory / "soak.md"
+        if soak_file.exists():
+            parts.append("### Under full load for a long time\n\n" + soak_file.read_text())
+        page = insert(page, "\n\n".join(parts))
+    many_files = sorted(directory.glob("multi_model_*.md"))
+    if many_files:
+        page = insert(page, "\n\n".join(f.read_text() for f in many_files), "many models")
+    PAGE.write_text(page)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def measure(models: Models, engine: str) -> Article:
         ServerError: an answer is wrong.
     """
     names = models.names
-    model_bytes = _measured_bytes(models, engine)
+    base, model_bytes = _weigh(models, engine)
     budget_mebibytes = max(1, round(model_bytes * FITTING_SHARE * len(names) / 2**20))
     variables = {
         **_ONE_WORKER,
@@ -72,7 +72,6 @@ def measure(models: Models, engine: str) -> Article:
         "BYOA_ON_FULL": "refuse",
     }
     with started(models.root, engine, **variables) as server:
-        base = server.pss_bytes()
         platform = Platform(server.api, models)
         steps = list(_steps(server, platform, names))
     most_loaded = max(step.loaded for step in steps)
@@ -87,12 +86,16 @@ def _steps(server: MultiModel, platform: Platform, names: Sequence[str]) -> Iter
         yield Step(index, is_hit, platform.n_loaded, server.pss_bytes())
 
 
-def _measured_bytes(models: Models, engine: str) -> int:
-    """What the server itself measures for one copy; what it grows by where it measures nothing."""
+def _weigh(models: Models, engine: str) -> tuple[int, int]:
+    """What the server takes without any copy, its libraries loaded, and what one copy takes.
+
+    The latter is the server's own measurement, or its growth where it measures nothing.
+    """
     name = models.names[0]
     with started(models.root, engine, **_ONE_WORKER) as server:
         before = server.pss_bytes()
         server.api.load_well(name, models.directory(name))
         server.api.invoke(models, name)
-        described = server.api.describe(name)
-        return int(described.get("memoryBytes") or server.pss_bytes() - before)
+        after = server.pss_bytes()
+        model_bytes = int(server.api.describe(name).get("memoryBytes") or after - before)
+        return after - model_bytes, model_bytes

@@ -23,7 +23,7 @@ def main(results_file: Path, image_file: Path) -> None:
     figure, axes = plt.subplots(len(panels), 1, figsize=(10, 3 * len(panels)), squeeze=False)
     for axis, draw in zip(axes.flat, panels, strict=True):
         draw(axis)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
     figure.tight_layout()
     figure.savefig(image_file, dpi=120)
 

@@ -31,7 +31,7 @@ def render(results: Results) -> str:
     """Write the report."""
     machine = results.machine
     head = (
-        f"{results.began}, {results.duration_seconds / 60:.0f} minutes, engine `{results.engine}`;"
+        f"{results.began}, {results.duration_seconds / 60:.0f} minutes;"
         f" {machine['cpus']} CPUs ({machine['cpu']}), {machine['memory_bytes'] / 1e9:.0f} GB,"
         f" kernel {machine['kernel']}, Python {machine['python']}."
     )
@@ -42,7 +42,8 @@ def render(results: Results) -> str:
             for subject, target, found, is_met in lines(results)
         ),
     )
-    parts = [head, "### Targets", targets, _article(results), _traffic(results)]
+    title = f"### Engine `{results.engine}`"
+    parts = [title, head, targets, _article(results), _traffic(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -113,8 +114,8 @@ def _article(results: Results) -> str:
     passes = (article.steps[:half], article.steps[half : 2 * half], article.steps[2 * half :])
     hits = [statistics.mean(step.is_hit for step in steps) for steps in passes]
     return (
-        f"### {article.models} copies of one model\n\n"
-        f"The platform loads what is invoked: the first {half}, again the first {half}, then all."
+        f"**{article.models} copies of one model.** The platform loads what is invoked: the first"
+        f" {half}, again the first {half}, then all."
         f" At most {article.most_loaded} were loaded at once; {hits[0]:.0%}, {hits[1]:.0%} and"
         f" {hits[2]:.0%} of the invocations of the three passes found their model loaded. A copy is"
         f" measured at {article.model_bytes / 1e6:.2f} MB."
@@ -127,8 +128,8 @@ def _traffic(results: Results) -> str:
         return ""
     first, last = crowded.stretches[0], crowded.stretches[-1]
     return (
-        f"### {crowded.models:,} models, memory for half of them\n\n"
-        f"With {crowded.budget_mebibytes} MiB, invocations by Zipf's law (exponent 1.1):"
+        f"**{crowded.models:,} models, memory for half of them.** With {crowded.budget_mebibytes}"
+        f" MiB, invocations by Zipf's law (exponent 1.1):"
         f" {first.hit_share:.1%} found their model resident in the first"
         f" {first.invocations:,}, {last.hit_share:.1%} in the last; {last.resident:,} models were"
         f" resident. One connection, p50 {last.latency.p50_ms:.2f} ms, p99"

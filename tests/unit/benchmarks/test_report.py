@@ -61,14 +61,17 @@ def test_results_survive_being_written_and_read(results: Results, tmp_path: Path
     assert Results.read(file) == results
 
 
-def test_insert_replaces_what_stands_between_the_marks() -> None:
+@pytest.mark.parametrize("section", ["results", "many models"])
+def test_insert_replaces_what_stands_between_the_marks(section: str) -> None:
     """And nothing else."""
-    page = f"before\n{publish.BEGIN}\nold\n{publish.END}\nafter\n"
+    begin = f"<!-- {section}: made by `python -m benchmarks.publish`, do not edit -->"
+    end = f"<!-- end of {section} -->"
+    page = f"before\n{begin}\nold\n{end}\nafter\n"
 
-    once = publish.insert(page, "new\n")
+    once = publish.insert(page, "new\n", section)
 
-    assert once == f"before\n{publish.BEGIN}\n\nnew\n\n{publish.END}\nafter\n"
-    assert publish.insert(once, "new") == once
+    assert once == f"before\n{begin}\n\nnew\n\n{end}\nafter\n"
+    assert publish.insert(once, "new", section) == once
 
 
 def test_insert_without_marks_is_an_error() -> None:
@@ -77,6 +80,7 @@ def test_insert_without_marks_is_an_error() -> None:
         publish.insert("a page", "new")
 
 
-def test_the_page_has_a_place_for_results() -> None:
+@pytest.mark.parametrize("section", ["results", "many models"])
+def test_the_page_has_a_place_for_results(section: str) -> None:
     """The real one."""
-    publish.insert(publish.PAGE.read_text(), "new")
+    publish.insert(publish.PAGE.read_text(), "new", section)
