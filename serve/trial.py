@@ -48,7 +48,8 @@ def in_child(work: Callable[[], object], *, timeout_seconds: float = MODEL_TIMEO
     """Do `work` in a child of this process, which must have no threads.
 
     Raises:
-        ModelLoadError: the work raised it or another error, crashed, or took too long.
+        ModelLoadError: the work raised it or another error, crashed, or took too long; its detail
+            `is_memory` says whether that was for want of memory.
     """
     reader, writer = os.pipe()
     process_id = os.fork()
@@ -68,7 +69,7 @@ def in_child(work: Callable[[], object], *, timeout_seconds: float = MODEL_TIMEO
 
 def _work_and_exit(work: Callable[[], object], writer: int) -> None:
     """The child: never returns, and runs nothing of the parent's on its way out."""
-    message: dict[str, str] = {}
+    message: dict[str, str | bool] = {}
     exit_code = 1
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -78,7 +79,7 @@ def _work_and_exit(work: Callable[[], object], writer: int) -> None:
     except ContainerError as error:
         message = {"problem": error.message}
     except MemoryError:
-        message = {"problem": "it needs more memory than there is"}
+        message = {"problem": "it needs more memory than there is", "is_memory": True}
     except Exception as error:
         logger.exception("trial_failed")
         message = {"problem": f"{type(error).__name__}: {error}"}
@@ -121,8 +122,10 @@ def judge(message: bytes | None, status: int, timeout_seconds: float) -> None:
             if name == "SIGKILL"
             else "its file is damaged, or made to do so"
         )
-        raise ModelLoadError(f"the model crashed the process that tried it ({name}); {hint}")
+        problem = f"the model crashed the process that tried it ({name}); {hint}"
+        raise ModelLoadError(problem, is_memory=name == "SIGKILL")
     exit_code = os.WEXITSTATUS(status)
     if exit_code != 0:
-        problem = json.loads(message).get("problem") if message else None
-        raise ModelLoadError(problem or f"trying the model ended with status {exit_code}")
+        heard = json.loads(message) if message else {}
+        problem = heard.get("problem") or f"trying the model ended with status {exit_code}"
+        raise ModelLoadError(problem, is_memory=heard.get("is_memory", False))

@@ -49,13 +49,13 @@ class Worker:
             MemoryError: there is not enough memory for it.
         """
         directory = _below(settings.model_roots or (settings.base_dir / "models",), model_dir)
-        artifact = loading.inspect(directory, settings)
-        trial.in_child(artifact.try_out)
         try:
+            artifact = loading.inspect(directory, settings)
+            trial.in_child(artifact.try_out)
             return cls(artifact.load(), settings)
         except ModelLoadError as error:
-            if isinstance(error.__cause__, MemoryError):  # which the model's own code raised
-                raise error.__cause__ from error
+            if _is_for_memory(error):
+                raise MemoryError(error.message) from error
             raise
 
     def reply(self, request: Request) -> Reply:
@@ -105,6 +105,11 @@ class Worker:
         if isinstance(answer.body, bytes):
             return answer
         return answer._replace(body=b"".join(answer.body))  # it has no way to stream
+
+
+def _is_for_memory(error: ModelLoadError) -> bool:
+    """Whether a trial ran out of memory, or the model's own code did."""
+    return bool(error.details.get("is_memory")) or isinstance(error.__cause__, MemoryError)
 
 
 def _below(roots: tuple[Path, ...], model_dir: Path) -> Path:

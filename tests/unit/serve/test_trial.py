@@ -64,6 +64,18 @@ def test_work_that_does_not_is_a_load_error_with_the_reason(work: object, messag
         trial.in_child(work, timeout_seconds=10)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("work", "is_memory"),
+    [(_run_out_of_memory, True), (lambda: os.kill(os.getpid(), 9), True), (_crash, False)],
+)
+def test_want_of_memory_is_told_from_other_reasons(work: object, is_memory: bool) -> None:
+    """C-081: of a model that does not fit the platform hears 507, of a broken one it does not."""
+    with pytest.raises(ModelLoadError) as failure:
+        trial.in_child(work, timeout_seconds=10)  # type: ignore[arg-type]
+
+    assert failure.value.details["is_memory"] is is_memory
+
+
 def test_work_that_hangs_is_killed() -> None:
     """A model that never comes to an end does not hold up the start for ever."""
     started = time.monotonic()
