@@ -62,16 +62,17 @@ def _load(context: Context) -> None:
     settings = Settings.from_env(os.environ)
     logs.configure(settings.log_level)
     logging.getLogger("mms").setLevel(logging.WARNING)  # two lines of metrics an invocation
-    model_dir = Path(context.system_properties["model_dir"])
+    name, model_dir = context.model_name, Path(context.system_properties["model_dir"])
     # It has put the directory before the standard library: a `json.py` in a model would be ours.
     sys.path[:] = [path for path in sys.path if not Path(path).is_relative_to(model_dir)]
     try:
         _Process.worker = Worker.load(model_dir, settings)
-    except MemoryError:
-        unregister.when_refused(context.model_name, settings.port)
+    except MemoryError as error:
+        logger.warning("model_refused", extra={"model_name": name, "reason": str(error)})
+        unregister.when_refused(name, settings.port)
         raise
     except ContainerError as error:
-        facts = {"model_name": context.model_name, "code": error.code, "reason": error.message}
+        facts = {"model_name": name, "code": error.code, "reason": error.message}
         logger.exception("model_load_failed", exc_info=error.__cause__, extra=facts)
         raise
     _Process.in_flight = InFlight(Path(tempfile.gettempdir()))

@@ -87,7 +87,7 @@ def _watch(server: int, in_flight: InFlight, awaited: set[signal.Signals]) -> in
         received = signal.sigtimedwait(awaited, _POLL_SECONDS if stopped_at else 3600.0)
         status = _reap(server)
         if status is not None:
-            return status
+            return None if stopped_at else status
         now = time.monotonic()
         if not stopped_at:
             if received is None or received.si_signo not in _STOP_SIGNALS:

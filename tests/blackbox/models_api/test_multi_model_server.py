@@ -171,3 +171,16 @@ def test_any_user_and_a_read_only_root_will_do(image: str, tmp_path: Path) -> No
         models.write_tree("m", 1)
         assert models.load("m").status == 200
         assert models.invoke("m").status == 200
+
+
+def test_slim_image_says_what_it_lacks(slim_image: str, tmp_path: Path) -> None:
+    """C-061: at start, not at the first load."""
+    backend = DockerBackend(slim_image)
+    environment = {"SAGEMAKER_MULTI_MODEL": "true", "BYOA_MULTI_MODEL_ENGINE": "mms"}
+
+    with pytest.raises(ServerStartError) as failure:
+        backend.start_server(MlTree(tmp_path / "ml").create(), environment=environment)
+
+    assert failure.value.exit_code == 1
+    assert "needs Java" in failure.value.output
+    assert "run the full image" in failure.value.output
