@@ -16,7 +16,7 @@ from local_test.docker_engine import docker
 from local_test.ml_tree import MlTree
 from local_test.outcomes import ServerStartError
 from tests.blackbox.models_api.conftest import Start
-from tests.blackbox.models_api.models import CSV, SLEEPS, Models, predicted, score
+from tests.blackbox.models_api.models import CSV, SLEEPS, Models, predicted, score, wait_for
 from tests.blackbox.processes import listening_ports
 
 pytestmark = pytest.mark.slow
@@ -41,6 +41,28 @@ def test_url_of_another_server_is_not_fetched(models: Models) -> None:
 
     assert status == 400
     assert asked == []
+
+
+def test_unloaded_model_is_gone_with_its_processes(models: Models) -> None:
+    """C-085: all that it had is free with them."""
+    models.write_tree("unloaded", 1)
+    before = models.server.process_ids()
+    models.load("unloaded")
+    assert len(models.server.process_ids()) == len(before) + 2
+
+    assert models.unload("unloaded").status == 200
+
+    wait_for(lambda: models.server.process_ids() == before, timeout_seconds=2)
+
+
+def test_reason_of_a_load_that_failed_is_in_the_log(models: Models) -> None:
+    """C-082: the answer cannot have it."""
+    models.directory("empty-directory").mkdir(parents=True)
+
+    assert models.load("empty-directory").status == 500
+
+    models.server.wait_for_output('"model_name": "empty-directory"')
+    assert '"model_load_failed"' in models.server.output()
 
 
 def test_body_beyond_the_limit_is_413(start: Start) -> None:
