@@ -112,7 +112,7 @@ def inspect(
             *(model_dir, script, described, accept, options),
             is_batch=settings.is_batch,
             model_name=model_name,
-            shares_process=settings.is_multi_model,
+            shares_process=settings.is_multi_model and settings.multi_model_engine == "gunicorn",
         )
     algorithm = registry.for_artifact(model_dir, described)
     for key in settings.output_keys:

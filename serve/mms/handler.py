@@ -66,7 +66,7 @@ def _load(context: Context) -> None:
     # It has put the directory before the standard library: a `json.py` in a model would be ours.
     sys.path[:] = [path for path in sys.path if not Path(path).is_relative_to(model_dir)]
     try:
-        _Process.worker = Worker.load(model_dir, settings)
+        _Process.worker = Worker.load(model_dir, name, settings)
     except MemoryError as error:
         logger.warning("model_refused", extra={"model_name": name, "reason": str(error)})
         unregister.when_refused(name, settings.port)

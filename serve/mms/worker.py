@@ -5,7 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from container.errors import ContainerError, ModelLoadError, UnsupportedContentTypeError
+from container.errors import (
+    ContainerError,
+    ModelLoadError,
+    OutOfMemoryError,
+    UnsupportedContentTypeError,
+)
 from container.settings import Settings
 from serve import loading, replies, trial
 from serve.error_reply import error_body, request_id
@@ -31,8 +36,9 @@ class Request(NamedTuple):
 class Worker:
     """Answers for one model, one request at a time."""
 
-    def __init__(self, servable: Servable, settings: Settings) -> None:
+    def __init__(self, servable: Servable, model_name: str, settings: Settings) -> None:
         self._servable = servable
+        self._model_name = model_name
         self._observer = Observer(None, emf_namespace=settings.emf_namespace)
         self._bodies = RequestBodies(
             max_bytes=settings.max_payload_bytes,
@@ -41,7 +47,7 @@ class Worker:
         )
 
     @classmethod
-    def load(cls, model_dir: Path, settings: Settings) -> "Worker":
+    def load(cls, model_dir: Path, model_name: str, settings: Settings) -> "Worker":
         """Load the model, which is tried in a child first: then the reason is known if it crashes.
 
         Raises:
@@ -50,9 +56,9 @@ class Worker:
         """
         directory = _below(settings.model_roots or (settings.base_dir / "models",), model_dir)
         try:
-            artifact = loading.inspect(directory, settings)
+            artifact = loading.inspect(directory, settings, model_name=model_name)
             trial.in_child(artifact.try_out)
-            return cls(artifact.load(), settings)
+            return cls(artifact.load(), model_name, settings)
         except ModelLoadError as error:
             if _is_for_memory(error):
                 raise MemoryError(error.message) from error
@@ -60,9 +66,13 @@ class Worker:
 
     def reply(self, request: Request) -> Reply:
         """Answer one request; whatever goes wrong is a reply, too."""
+        headers = request.headers
         seen = Observation(
-            _identity(request), request.headers.get("content-type", ""), n_bytes=_size(request)
+            _identity(request), headers.get("content-type", ""), n_bytes=len(request.body or b"")
         )
+        seen.facts = {"model_name": self._model_name}
+        if target_model := headers.get("x-amzn-sagemaker-target-model"):
+            seen.facts["target_model"] = target_model
         try:
             return self._reply(seen, request)
         finally:
@@ -74,9 +84,8 @@ class Worker:
         except ContainerError as error:
             return seen.failed(error, replies.refusal(error, seen.request_id))
         except MemoryError as error:
-            message = "there is not enough memory to answer the invocation"
-            text = error_body("out_of_memory", message, seen.request_id)
-            return seen.failed(error, Reply(507, text, replies.JSON))
+            full = OutOfMemoryError("the invocation needs more memory than there is")
+            return seen.failed(error, replies.refusal(full, seen.request_id))
         except Exception as error:  # noqa: BLE001 - the rim: whatever a model raises is a 500
             message = "the invocation failed; see the log"
             text = error_body("internal_error", message, seen.request_id)
@@ -123,7 +132,3 @@ def _below(roots: tuple[Path, ...], model_dir: Path) -> Path:
 def _identity(request: Request) -> str:
     """The client's id, or the one that multi-model-server gives back as `x-request-id`."""
     return request_id(request.headers.get("x-amzn-sagemaker-inference-id", "") or request.id)
-
-
-def _size(request: Request) -> int:
-    return len(request.body or b"")
