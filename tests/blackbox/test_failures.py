@@ -4,7 +4,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -123,12 +124,19 @@ def test_gpu_that_is_not_there_is_asked_for_in_vain(train: Train, ml: MlTree) ->
     assert "'gpu_hist' needs a GPU" in (ml.failure_reason() or "")
 
 
+@pytest.fixture
+def short_directory() -> Iterator[Path]:
+    """As short as /tmp: sockets lie in it, whose paths may have 107 characters."""
+    with tempfile.TemporaryDirectory(prefix="byoa-", dir="/tmp") as directory:
+        yield Path(directory)
+
+
 @pytest.mark.parametrize("end", ["success", "failure", "SIGTERM"])
-def test_job_leaves_nothing_behind_outside_its_tree(ml: MlTree, tmp_path: Path, end: str) -> None:
+def test_job_leaves_nothing_behind_outside_its_tree(
+    ml: MlTree, short_directory: Path, end: str
+) -> None:
     """C-040: on a warm host the next job finds what this one found."""
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    environment = {"TMPDIR": str(temporary), "HOME": str(temporary)}
+    environment = {"TMPDIR": str(short_directory), "HOME": str(short_directory)}
     ml.write_hyperparameters(
         {"num_round": {"success": "3", "failure": "x"}.get(end, "1000000"), "nthread": "1"}
     )
@@ -140,7 +148,7 @@ def test_job_leaves_nothing_behind_outside_its_tree(ml: MlTree, tmp_path: Path, 
         exit_code = job.wait(60)
 
     assert exit_code == {"success": 0, "failure": 1, "SIGTERM": 143}[end]
-    assert list(temporary.iterdir()) == []
+    assert list(short_directory.iterdir()) == []
 
 
 def test_failed_job_leaves_nothing_but_its_reason(train: Train, ml: MlTree) -> None:
