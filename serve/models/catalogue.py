@@ -3,9 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
 from container.errors import ContainerError, ModelNotFoundError, OutOfMemoryError
 from container.settings import Settings
@@ -68,7 +66,7 @@ class Catalogue:
             self._registry.give_up(name, self._peers.own_name)
             raise
         try:
-            self._on_loop(self._make_resident(name))
+            self._load_here(name)
         except BaseException:
             self._registry.remove(name, model.generation)
             self._forget(model)
@@ -122,19 +120,21 @@ class Catalogue:
             )
         return model
 
-    async def _make_resident(self, name: str) -> None:
-        resident, _ = await self._residency.lease(name)
-        self._residency.release(resident)
+    def _load_here(self, name: str) -> None:
+        """Load a registered model into this worker."""
+
+        async def make_resident() -> None:
+            resident, _ = await self._residency.lease(name)
+            self._residency.release(resident)
+
+        if self._loop is None:
+            raise ContainerError("the worker has not started")
+        asyncio.run_coroutine_threadsafe(make_resident(), self._loop).result()
 
     def _forget(self, model: Model) -> None:
         limit = self._settings.timeout_seconds + _DRAIN_SLACK_SECONDS
         if not self._peers.tell_all(model.name, model.generation, timeout_seconds=limit):
             logger.warning("model_still_in_use", extra={"model_name": model.name})
-
-    def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
-        if self._loop is None:
-            raise ContainerError("the worker has not started")
-        asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
 def roots(settings: Settings) -> tuple[Path, ...]:

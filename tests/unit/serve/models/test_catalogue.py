@@ -1,0 +1,190 @@
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from container.errors import ContainerError, ModelLoadError, ModelNotFoundError, OutOfMemoryError
+from container.settings import Settings
+from serve.models import loader
+from serve.models.admission import Admitted
+from serve.models.catalogue import Catalogue
+from serve.models.metrics import ModelMetrics
+from serve.models.peers import Peers
+from serve.models.registry import Model, Registry
+from serve.models.residency import Residency
+from serve.models.versions import Versions
+from tests.unit.serve.models.conftest import Answering
+
+
+class Trials:
+    """Admits everything as so many bytes, or raises."""
+
+    n_bytes = 10
+    error: Exception | None = None
+
+    def admit(self, directory: Path) -> Admitted:
+        if self.error is not None:
+            raise self.error
+        return Admitted("digest", "signature", "xgboost", self.n_bytes)
+
+
+class Worker:
+    """A catalogue with all that is behind it, on a loop of its own."""
+
+    def __init__(self, directory: Path, registry: Registry, versions: Versions) -> None:
+        self.trials = Trials()
+        self.load_error: Exception | None = None
+        self.directory = directory
+        (directory / "models" / "m").mkdir(parents=True)
+        self.settings = Settings(base_dir=directory)
+        self.registry = registry
+        self._versions = versions
+
+    def run(self, work: Callable[[Catalogue], Any], **settings: Any) -> Any:
+        """Do `work` in a thread, as Flask does."""
+
+        async def main() -> Any:
+            residency = Residency(
+                self.registry,
+                self._versions,
+                self._load,
+                max_bytes=25,
+                pinned=(),
+                metrics=ModelMetrics(1, emf_namespace=None),
+                retire=lambda: None,
+            )
+            catalogue = Catalogue(
+                Settings(base_dir=self.directory, **settings),
+                self.registry,
+                self.trials,  # type: ignore[arg-type]
+                residency,
+                Peers(self.directory),
+                max_bytes=25,
+            )
+            await catalogue.start()
+            async with asyncio.timeout(10), catalogue._listening:
+                return await asyncio.to_thread(work, catalogue)
+
+        return asyncio.run(main())
+
+    @property
+    def url(self) -> str:
+        return str(self.directory / "models" / "m")
+
+    def _load(self, model: Model) -> Answering:
+        if self.load_error is not None:
+            raise self.load_error
+        return Answering(model.generation)
+
+
+@pytest.fixture
+def worker(tmp_path: Path, registry: Registry, versions: Versions) -> Worker:
+    return Worker(tmp_path, registry, versions)
+
+
+def test_model_is_loaded_described_listed_and_unloaded(worker: Worker) -> None:
+    """C-079, C-083, C-084, C-085: in every answer as it was given."""
+
+    def work(catalogue: Catalogue) -> None:
+        catalogue.load("b", worker.url)
+        catalogue.load("a", worker.url)
+        assert catalogue.describe("a").url == worker.url
+        first, has_more = catalogue.page("", 1)
+        assert ([model.name for model in first], has_more) == (["a"], True)
+        catalogue.unload("a")
+        with pytest.raises(ModelNotFoundError, match="Model not found: a"):
+            catalogue.unload("a")
+        assert catalogue.page("", 9)[1] is False
+
+    worker.run(work)
+
+
+@pytest.mark.parametrize("error", [ModelLoadError("bad"), MemoryError(), KeyError("unknown")])
+def test_load_that_fails_leaves_the_name_free(worker: Worker, error: Exception) -> None:
+    """C-082: in the trial, or in the worker after it."""
+
+    def work(catalogue: Catalogue) -> None:
+        worker.trials.error = error
+        with pytest.raises(type(error)):
+            catalogue.load("m", worker.url)
+        worker.trials.error, worker.load_error = None, error
+        with pytest.raises(type(error)):
+            catalogue.load("m", worker.url)
+        worker.load_error = None
+        assert worker.registry.totals() == (0, 0)
+        catalogue.load("m", worker.url)
+
+    worker.run(work)
+    assert worker.registry.totals() == (1, 10)
+
+
+def test_model_larger_than_a_workers_share_is_refused(worker: Worker) -> None:
+    """C-081: whether models are evicted or not."""
+    worker.trials.n_bytes = 26 * 2**20
+
+    def work(catalogue: Catalogue) -> None:
+        with pytest.raises(OutOfMemoryError, match=r"takes 26\.0 MiB"):
+            catalogue.load("m", worker.url)
+
+    worker.run(work)
+    worker.run(work, on_full="refuse")
+    assert worker.registry.totals() == (0, 0)
+
+
+def test_third_model_is_evicted_for_or_refused(worker: Worker) -> None:
+    """C-081: as BYOA_ON_FULL says; what is refused leaves its name free."""
+
+    def load(*names: str) -> Callable[[Catalogue], None]:
+        def work(catalogue: Catalogue) -> None:
+            for name in names:
+                catalogue.load(name, worker.url)
+
+        return work
+
+    worker.run(load("a", "b", "c"))
+    with pytest.raises(OutOfMemoryError, match="taken by 3 models, and BYOA_ON_FULL=refuse"):
+        worker.run(load("d"), on_full="refuse")
+    worker.run(load("d"))
+    assert worker.registry.totals() == (4, 40)
+
+
+def test_catalogue_that_was_not_started_says_so(worker: Worker) -> None:
+    """It has no loop to load on."""
+
+    def work(catalogue: Catalogue) -> None:
+        catalogue._loop = None
+        with pytest.raises(ContainerError, match="has not started"):
+            catalogue.load("m", worker.url)
+
+    worker.run(work)
+
+
+def test_files_are_loaded_only_if_they_are_those_that_were_admitted(tmp_path: Path) -> None:
+    """C-088: touched files are read again, changed and missing ones refused."""
+    from serve.models import artifact
+
+    directory = tmp_path / "models" / "m"
+    directory.mkdir(parents=True)
+    (directory / "code").mkdir()
+    script = directory / "code" / "inference.py"
+    script.write_text(
+        "def transform_fn(model, data, content_type, accept): return 'x'\n"
+        "def model_fn(model_dir): return None\n"
+    )
+    settings = Settings(base_dir=tmp_path, is_multi_model=True)
+    admitted = (artifact.digest(directory), artifact.signature(directory))
+    model = Model(1, "m", str(directory), *admitted, "code", 10)
+    assert not loader.load(model, settings).is_thread_safe
+
+    script.touch()
+    loader.load(model, settings)
+    script.write_text(script.read_text() + "\n")
+    with pytest.raises(ModelLoadError, match="have changed since it was loaded"):
+        loader.load(model, settings)
+    script.unlink()
+    (directory / "code").rmdir()
+    directory.rmdir()
+    with pytest.raises(ModelLoadError, match="are gone"):
+        loader.load(model, settings)
