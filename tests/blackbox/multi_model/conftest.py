@@ -173,26 +173,31 @@ def retried(work: Callable[[], Answer]) -> Answer:
     raise AssertionError("no answer")
 
 
-StartFleet = Callable[..., "contextmanager[Fleet]"]  # type: ignore[type-arg]
+StartFleet = Callable[..., contextlib.AbstractContextManager["Fleet"]]
+
+
+@contextmanager
+def started(backend: Backend, root: Path, **environment: str) -> Iterator[Fleet]:
+    """A server of many models on a tree of its own; of two workers unless the variables differ."""
+    ml = MlTree(root).create()
+    (ml.root / "models").mkdir()
+    variables = {
+        "SAGEMAKER_MULTI_MODEL": "true",
+        "SAGEMAKER_MODEL_SERVER_WORKERS": "2",
+        **environment,
+    }
+    with backend.start_server(ml, environment=variables) as server:
+        yield Fleet(backend, ml, server)
 
 
 @pytest.fixture(scope="session")
 def start_fleet(
     backend: Backend, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., object]:
+) -> Callable[..., contextlib.AbstractContextManager[Fleet]]:
     """Start a server of many models with these variables, in a context."""
 
-    @contextmanager
-    def start(backend: Backend = backend, **environment: str) -> Iterator[Fleet]:
-        ml = MlTree(tmp_path_factory.mktemp("fleet") / "ml").create()
-        (ml.root / "models").mkdir()
-        variables = {
-            "SAGEMAKER_MULTI_MODEL": "true",
-            "SAGEMAKER_MODEL_SERVER_WORKERS": "2",
-            **environment,
-        }
-        with backend.start_server(ml, environment=variables) as server:
-            yield Fleet(backend, ml, server)
+    def start(**environment: str) -> contextlib.AbstractContextManager[Fleet]:
+        return started(backend, tmp_path_factory.mktemp("fleet") / "ml", **environment)
 
     return start
 

@@ -3,10 +3,18 @@
 import json
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.blackbox.multi_model.conftest import Fleet, StartFleet, error_of, in_parallel
+from local_test.backends import DockerBackend
+from tests.blackbox.multi_model.conftest import (
+    Fleet,
+    StartFleet,
+    error_of,
+    in_parallel,
+    started,
+)
 
 ONE_WORKER = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
 # Takes as many MiB as `size` says, and answers with what the body says after so many seconds.
@@ -192,6 +200,40 @@ def test_memory_that_runs_out_in_an_invocation_is_507(start_fleet: StartFleet) -
         assert error_of(refused) == (507, "InsufficientStorageException", "out_of_memory")
         assert fleet.invoke("m", b"0").text == "0"
         assert fleet.processes("worker") == before
+
+
+# Takes memory in a way that no limit of a process counts, as a library may.
+SHARED = """
+    import mmap
+
+    def model_fn(model_dir):
+        block = mmap.mmap(-1, 2**30)
+        for start in range(0, 2**30, 4096):
+            block[start] = 1
+        return block
+"""
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("script", [HEAVY, SHARED], ids=["counted", "not counted"])
+def test_container_of_little_memory_survives_a_model_that_wants_more(
+    image: str, tmp_path: Path, script: str
+) -> None:
+    """C-081: 507 by the trial's own limit, or because the kernel killed the trial, and it alone."""
+    backend = DockerBackend(image, ("--memory", "500m", "--memory-swap", "500m"))
+    with started(backend, tmp_path / "ml") as fleet:
+        fleet.write_constant("small", 1.0)
+        fleet.write("large", {"code/inference.py": script, "size": "1000"})
+        fleet.load("small")
+        before = [*fleet.processes("worker"), *fleet.processes("fork-server")]
+
+        refused = fleet.load("large")
+
+        assert error_of(refused) == (507, "InsufficientStorageException", "out_of_memory")
+        assert "MiB are free" in json.loads(refused.body)["message"]
+        assert float(fleet.invoke("small").body) == 1.0
+        assert [*fleet.processes("worker"), *fleet.processes("fork-server")] == before
+        assert fleet.names() == ["small"]
 
 
 @pytest.mark.slow
