@@ -144,7 +144,7 @@ class _Process:
             self._connection, theirs = context.Pipe()
             self._process = context.Process(
                 target=_work,
-                args=(theirs, DupFd(memory_file), content_type, columns),
+                args=(theirs, _Inherited(memory_file), content_type, columns),
                 name="parser",
                 daemon=True,
             )
@@ -217,6 +217,24 @@ class _Process:
         name = signal.Signals(-code).name
         hint = ", probably for the memory that it took" if name == "SIGKILL" else ""
         return PlatformError(f"a parsing process was killed by {name}{hint}")
+
+
+class _Inherited:
+    """A descriptor for a process that is being started.
+
+    Wrapped any earlier, it would be handed over through a socket below TMPDIR, whose path may be
+    too long, and which stays behind when this process is killed.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unwrap, (DupFd(self._descriptor),)
+
+
+def _unwrap(descriptor: Any) -> Any:
+    return descriptor
 
 
 def _work(connection: Connection, memory_file: Any, content_type: str, columns: Columns) -> None:

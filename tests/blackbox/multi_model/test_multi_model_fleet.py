@@ -114,7 +114,7 @@ def test_equally_named_modules_do_not_meet(fleet: Fleet) -> None:
             seen = json.loads(fleet.invoke(name, b"x").body)
             assert seen == [
                 *(name, name, f"{name} late", f"constant of {name}", f"constant of {name}"),
-                *(f"{name} later", "_user_inference"),
+                *(f"{name} later", "inference"),
             ]
     fleet.unload("two")
     fleet.write("two", own_code("second"))

@@ -3,8 +3,11 @@
 import logging
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
+from multiprocessing import process
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,6 +70,19 @@ def test_results_come_in_order(n_processes: int, caplog: pytest.LogCaptureFixtur
     ]
     started = [r for r in caplog.records if r.message == "parsing_processes_started"]
     assert len(started) == (1 if n_processes else 0)
+
+
+def test_processes_need_no_temporary_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither one whose path is short enough for a socket, nor one at all."""
+    directory = tmp_path / ("x" * 100)
+    directory.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    monkeypatch.delitem(process.current_process()._config, "tempdir", raising=False)  # type: ignore[attr-defined]
+
+    assert [_dense(result) for result in _parse([b"1,2\n", b"3,4\n"])] == [[[1, 2]], [[3, 4]]]
+    assert list(directory.iterdir()) == []
 
 
 def test_faults_come_in_their_place() -> None:
