@@ -96,8 +96,8 @@ def inspect(
         )
     described = manifest.read(model_dir)
     # Of many models, some bring the script that SAGEMAKER_PROGRAM names and some bring no code.
-    needs_no_script = settings.is_multi_model and not (model_dir / "code").is_dir()
-    program = None if needs_no_script else settings.program
+    has_code = user_module.has_code(model_dir, settings.submit_directory)
+    program = settings.program if has_code or not settings.is_multi_model else None
     script = user_module.find(model_dir, program, settings.submit_directory)
     user_module.warn_of_what_is_not_used(model_dir, script, settings.submit_directory)
     if script is not None:

@@ -59,6 +59,11 @@ def find(model_dir: Path, program: str | None, submit_directory: str | None = No
     )
 
 
+def has_code(model_dir: Path, submit_directory: str | None = None) -> bool:
+    """Whether there is a directory in which `find` looks for a script."""
+    return (_submitted(model_dir, submit_directory) or model_dir / "code").is_dir()
+
+
 def code_directory(script: Path, model_dir: Path) -> Path:
     """The directory in `model_dir` that all of the code is below: `code`, or the script's own."""
     below = script.relative_to(model_dir).parts

@@ -60,7 +60,7 @@ class Admission:
             if artifact.signature(directory) != signature:
                 raise ModelLoadError("the files of the model changed while it was being loaded")
             # A user's code may fail for reasons that pass, so its failures are not kept.
-            if verdict.problem is None or not (directory / "code").is_dir():
+            if verdict.problem is None or not any(directory.rglob("*.py")):
                 self._registry.remember(digest, verdict)
         if verdict.problem is not None:
             raise ModelLoadError(verdict.problem)

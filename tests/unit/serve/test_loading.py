@@ -92,3 +92,19 @@ def test_try_out_finds_what_loading_alone_would_not(model_dir: Path) -> None:
     artifact.load()
     with pytest.raises(ModelLoadError, match="tree 0: a child index is out of range"):
         trial.in_child(artifact.try_out)
+
+
+def test_program_binds_only_those_of_many_models_that_bring_code(tmp_path: Path) -> None:
+    """C-089: a model without code is its algorithm's, whatever SAGEMAKER_PROGRAM names."""
+    directory = tmp_path / "model"
+    directory.mkdir()
+    (directory / "xgboost-model").write_bytes(b"{")
+    one = Settings(program="predict.py")
+    many = Settings(program="predict.py", is_multi_model=True)
+
+    with pytest.raises(ModelLoadError, match=r"SAGEMAKER_PROGRAM='predict.py'"):
+        loading.inspect(directory, one)
+    assert isinstance(loading.inspect(directory, many), loading.Artifact)
+    (directory / "code").mkdir()
+    with pytest.raises(ModelLoadError, match=r"SAGEMAKER_PROGRAM='predict.py'"):
+        loading.inspect(directory, many)
