@@ -5,12 +5,13 @@ k-fold job are called `xgboost-model-0`, `xgboost-model-1`, … Where a file is 
 are models; elsewhere the content says which are. Foreign files are passed over (C-060).
 """
 
+import json
 import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from container.algorithms import ubjson, xgboost_structure
+from container.algorithms import ubjson, xgboost_binary, xgboost_structure
 from container.algorithms.xgboost_pickle import booster_state
 from container.errors import ModelLoadError
 from container.manifest import ModelManifest
@@ -32,7 +33,6 @@ _COMPRESSED_HEADS = (
     *(b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"),
     *(b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x04\x22\x4d\x18"),
 )
-_LEGACY_HEADS = (b"binf", b"bs64", b"CONFIG-offset:")
 _SUFFIXES = (".ubj", ".json", ".pkl", ".pickle", ".joblib", ".bin", ".model", ".xgb")
 
 
@@ -78,7 +78,7 @@ def _foreign(path: Path) -> str | None:
 
 
 def read_model(file: Path) -> bytes | memoryview:
-    """The model in `file` as UBJSON or JSON, whatever it was wrapped in.
+    """The model in `file` as UBJSON or JSON, whatever form it has there.
 
     Raises:
         ModelLoadError: the file cannot be read, or is not a model in a form that is read.
@@ -87,14 +87,10 @@ def read_model(file: Path) -> bytes | memoryview:
         content = file.read_bytes()
     except OSError as error:
         raise ModelLoadError(f"{file.name} cannot be read: {error.strerror}") from error
-    if content.startswith(_LEGACY_HEADS):
-        raise _too_old(file.name)
     if _PICKLE_HEAD.match(content):
-        state = booster_state(content, file.name)
-        try:
-            return ubjson.member(state, "Model")
-        except ValueError as error:
-            raise _too_old(file.name) from error
+        return _model_of_state(booster_state(content, file.name), file.name)
+    if xgboost_binary.is_binary(content):
+        return xgboost_binary.convert(content, file.name)
     if content.startswith(_COMPRESSED_HEADS):
         raise ModelLoadError(
             f"{file.name} is compressed, as joblib.dump does when told to; save the model with "
@@ -112,11 +108,16 @@ def read_model(file: Path) -> bytes | memoryview:
     return content
 
 
-def _too_old(name: str) -> ModelLoadError:
-    return ModelLoadError(
-        f"{name} is in the binary format that XGBoost 3.1 removed; load it with XGBoost 2.1 to 3.0 "
-        "and save it with Booster.save_model('model.ubj')"
-    )
+def _model_of_state(state: bytes, name: str) -> bytes | memoryview:
+    """The model in the state of a pickled booster: binary up to 1.2, then JSON, from 1.6 UBJSON."""
+    if xgboost_binary.is_binary(state):
+        return xgboost_binary.convert(state, name)
+    try:
+        if state.startswith(b'{"'):
+            return json.dumps(xgboost_structure.parse(state)["Model"]).encode()
+        return ubjson.member(state, "Model")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelLoadError(f"{name} is a pickle with a damaged booster: {error}") from error
 
 
 def _is_numbered(name: str) -> bool:
@@ -131,11 +132,10 @@ def _looks_like_model(path: Path) -> bool:
             head = file.read(_HEAD_BYTES)
     except OSError:
         return False
-    if _JSON_HEAD.match(head) or _UBJSON_HEAD.match(head):
+    if _JSON_HEAD.match(head) or _UBJSON_HEAD.match(head) or xgboost_binary.is_binary(head):
         return True
     named_so = path.suffix in _SUFFIXES
-    heads = (*_LEGACY_HEADS, *_COMPRESSED_HEADS)
-    return named_so and bool(_PICKLE_HEAD.match(head) or head.startswith(heads))
+    return named_so and bool(_PICKLE_HEAD.match(head) or head.startswith(_COMPRESSED_HEADS))
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

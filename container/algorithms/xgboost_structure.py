@@ -20,6 +20,11 @@ Array = np.ndarray[Any, Any]
 
 _NO_CHILD = -1
 _NUMERICAL, _CATEGORICAL = 0, 1
+# Objectives whose base score is not what is added to the trees or weights.
+_WITH_A_LINK = (
+    *("reg:logistic", "binary:logistic", "count:poisson"),
+    *("reg:gamma", "reg:tweedie", "survival:cox"),
+)
 # Arrays with an element for each node.
 _PER_NODE = (
     *("left_children", "right_children", "parents", "split_indices", "split_conditions"),
@@ -38,8 +43,10 @@ def check(content: bytes | memoryview, name: str, installed: tuple[int, ...]) ->
         ModelLoadError: what is wrong, and with which tree.
     """
     try:
-        model = _parse(content)
-        _check_version(model["version"], installed)
+        model = parse(content)
+        written = tuple(int(part) for part in model["version"])
+        _check_version(written, installed)
+        _check_base_score(model["learner"], written)
         _check_booster(model["learner"])
     except _UnusableModelError as error:
         raise ModelLoadError(f"{name}: {error}") from error
@@ -56,7 +63,7 @@ def is_foreign(content: bytes | memoryview) -> bool:
     What is no document at all is not foreign: it may be a damaged model.
     """
     try:
-        document = _parse(content)
+        document = parse(content)
     except (ValueError, RecursionError):
         return False
     learner = document.get("learner") if isinstance(document, dict) else None
@@ -67,7 +74,7 @@ class _UnusableModelError(ValueError):
     """The model is sound, but the installed XGBoost is not the one for it."""
 
 
-def _parse(content: bytes | memoryview) -> Any:
+def parse(content: bytes | memoryview) -> Any:
     # Both begin with a brace; in UBJSON the type of the first key's length follows.
     if bytes(content[1:2]) in (b"L", b"l", b"I", b"i", b"U"):
         return ubjson.parse(content)
@@ -77,13 +84,29 @@ def _parse(content: bytes | memoryview) -> Any:
         return json.loads(bytes(content))  # takes NaN and Infinity, which XGBoost writes
 
 
-def _check_version(version: Any, installed: tuple[int, ...]) -> None:
-    written = tuple(int(part) for part in version)
+def _check_version(written: tuple[int, ...], installed: tuple[int, ...]) -> None:
     if written[:2] > installed[:2]:
         raise _UnusableModelError(
             f"the model was written by XGBoost {_dotted(written)}, and {_dotted(installed)} is "
             "installed, which may misread it in silence; serve it with an image that has "
             f"{_dotted(written)} or save it with {_dotted(installed)}"
+        )
+
+
+def _check_base_score(learner: Mapping[str, Any], written: tuple[int, ...]) -> None:
+    """Found by comparing predictions: XGBoost says nothing, and adds another constant."""
+    objective, booster = learner["objective"]["name"], learner["gradient_booster"]
+    # Once a probability, since 1.3 a margin.
+    is_other = objective == "binary:logitraw" and written[:2] < (1, 3)
+    # Without this number, which 1.3 did not write yet, 3.2 takes the base score for a margin.
+    if booster["name"] == "gblinear" and "boosted_rounds" not in booster["model"]:
+        is_other = is_other or objective in _WITH_A_LINK
+    if is_other:
+        raise _UnusableModelError(
+            f"its predictions would be off by a constant, since XGBoost {_dotted(written)} left "
+            f"the base score of {objective} in a form that later ones misread; load it with that "
+            "one and save it in the binary format, which is read here: "
+            "Booster.save_model('xgboost-model')"
         )
 
 
@@ -108,7 +131,7 @@ def _check_booster(learner: Mapping[str, Any]) -> None:
     _require(len(trees) == len(groups) == n_trees, "the number of trees is not the one declared")
     if not n_trees and not len(forest.get("iteration_indptr", ())):
         raise _UnusableModelError(
-            "the model has no trees; it was trained for no round by XGBoost before 2.0"
+            "the model has no trees: it was trained for no round; train it for one at least"
         )
     if booster["name"] == "dart":
         _require(len(booster["weight_drop"]) == n_trees, "the weights of the trees are not as many")

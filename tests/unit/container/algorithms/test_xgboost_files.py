@@ -258,15 +258,16 @@ def test_pickled_object_without_a_state_is_refused(tmp_path: Path, kind: str) ->
         ALGORITHM.load(tmp_path, None, OPTIONS)
 
 
-def test_pickle_with_a_booster_of_old_says_what_to_do(tmp_path: Path) -> None:
-    """PITFALLS A10-102: its bytes are in a form that XGBoost itself has given up."""
-    state = {"handle": bytearray(b"CONFIG-offset:\x00\x00binf"), "feature_names": None}
-    # Booster.__new__, the state, then BUILD: what protocol 2 writes for an object with a state.
-    content = b"\x80\x02cxgboost.core\nBooster\n)\x81" + pickle.dumps(state, 2)[2:-1] + b"b."
-    (tmp_path / "xgboost-model").write_bytes(content)
+def test_pickle_with_a_damaged_booster_is_refused(tmp_path: Path) -> None:
+    """C-061: whichever form its state has."""
+    for handle in (b"CONFIG-offset:\0\0binf", b'{"Config": {}}', b"{L\0", b'{"Model', b""):
+        state = {"handle": bytearray(handle), "feature_names": None}
+        # Booster.__new__, the state, then BUILD: as protocol 2 writes an object with a state.
+        content = b"\x80\x02cxgboost.core\nBooster\n)\x81" + pickle.dumps(state, 2)[2:-1] + b"b."
+        (tmp_path / "xgboost-model").write_bytes(content)
 
-    with pytest.raises(ModelLoadError, match="in the binary format that XGBoost"):
-        ALGORITHM.load(tmp_path, None, OPTIONS)
+        with pytest.raises(ModelLoadError, match="damaged"):
+            ALGORITHM.load(tmp_path, None, OPTIONS)
 
 
 def _ensemble(directory: Path, boosters: list[xgboost.Booster]) -> None:

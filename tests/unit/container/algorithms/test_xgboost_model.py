@@ -169,7 +169,7 @@ def test_predictions_do_not_share_the_library_buffer(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"binf\x00\x00", "in the binary format that XGBoost 3.1 removed"),
+        (b"binf\x00\x00", "damaged or not a model in XGBoost's binary format"),
         (b"\x80\x04\x95", "is not a pickled booster"),
         (b"PK\x03\x04", "does not begin with a brace"),
         (b'{"learner": 1}', "cannot be loaded"),
