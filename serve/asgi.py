@@ -2,9 +2,9 @@
 
     receive body (bounded) -> servable.invoke, on the loop or in a thread -> send or stream
 
-Small bodies of quick models are answered on the event loop, everything else in a thread, so that a
-ping never waits behind a prediction. Every other path belongs to the Flask application
-(`serve/app.py`).
+What is answered within 2 ms (`serve/pace.py`) is answered on the event loop, everything else in a
+thread, so that a ping hardly waits behind a prediction. Every other path belongs to the Flask
+application (`serve/app.py`).
 """
 
 import asyncio
@@ -27,8 +27,6 @@ from serve.turns import Models, Scope, Turn
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Refusal = Callable[[ContainerError, str], Reply]
 
-# Up to here an answer takes less than a millisecond; handing over to a thread costs 0.1.
-_INLINE_BYTES = 2**16
 # Requests that were on their way when SIGTERM came are still answered for this long.
 _LATE_ARRIVAL_SECONDS = 1.0
 _PING_METHODS = ("GET", "HEAD", "POST")
@@ -185,7 +183,7 @@ class InferenceApplication:
             async with self._time_limit(lambda: None):
                 servable = await turn.begin(seen)
         encoding = headers.get(b"content-encoding")
-        if encoding is None and len(body) <= _INLINE_BYTES and servable.is_quick:
+        if encoding is None and servable.is_quick(len(body)):
             return servable.invoke(_invocation(body, headers, seen.request_id))
         queued = time.perf_counter()
         has_begun = False

@@ -5,8 +5,8 @@ multi-model-server handler.
 """
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
-from time import perf_counter
+from dataclasses import dataclass, field
+from time import perf_counter, thread_time
 from typing import NamedTuple, Protocol
 
 from container import codecs, content_types
@@ -18,6 +18,7 @@ from container.errors import (
     UnsupportedContentTypeError,
 )
 from serve import row_blocks
+from serve.pace import Pace
 
 
 class Invocation(NamedTuple):
@@ -52,10 +53,9 @@ EMPTY = Answer(b"", status=204)
 class Servable(Protocol):
     """Something that can be invoked."""
 
-    @property
-    def is_quick(self) -> bool:
-        """Whether a small invocation takes well under a millisecond and may be answered at once,
-        on the event loop, rather than in a thread."""
+    def is_quick(self, n_bytes: int) -> bool:
+        """Whether a body of this size may be answered on the event loop, rather than in a thread:
+        what pings and all other requests would wait for meanwhile."""
 
     @property
     def is_thread_safe(self) -> bool:
@@ -74,11 +74,12 @@ class ModelServable:
     default_accept: str  # one of `answer_types`
     output_keys: tuple[str, ...] = ()  # what is answered instead of the score
     is_batch: bool = False  # whether answers are joined byte by byte
+    pace: Pace = field(default_factory=Pace)
 
-    @property
-    def is_quick(self) -> bool:
+    def is_quick(self, n_bytes: int) -> bool:
         # What is not thread-safe is always called from the one thread that it has.
-        return self.algorithm.is_quick and self.algorithm.is_thread_safe
+        algorithm = self.algorithm
+        return algorithm.is_quick and algorithm.is_thread_safe and self.pace.is_quick(n_bytes)
 
     @property
     def is_thread_safe(self) -> bool:
@@ -92,6 +93,13 @@ class ModelServable:
             MalformedPayloadError: the body is not what it says, or not as wide as the model.
             PredictionError: the model failed.
         """
+        began = thread_time()
+        try:
+            return self._invoke(invocation)
+        finally:
+            self.pace.note(len(invocation.body), thread_time() - began)
+
+    def _invoke(self, invocation: Invocation) -> Answer:
         if not invocation.body:
             return EMPTY
         algorithm = self.algorithm

@@ -36,7 +36,6 @@ class Loaded(NamedTuple):
 class ScriptServable:
     """See `serve.invocation.Servable`."""
 
-    is_quick = False
     is_thread_safe = False
 
     def __init__(
@@ -63,6 +62,9 @@ class ScriptServable:
                 default_accept,
                 f"one of {', '.join(toolkit_formats.RESPONSE_TYPES)}, or define output_fn",
             )
+
+    def is_quick(self, n_bytes: int) -> bool:
+        return False
 
     def invoke(self, invocation: Invocation) -> Answer:
         """Answer one invocation with the user's functions.

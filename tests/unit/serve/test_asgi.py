@@ -168,7 +168,7 @@ def test_large_body_is_answered_as_a_small_one_is(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The thread makes no difference to the answer, errors included."""
-    monkeypatch.setattr("serve.asgi._INLINE_BYTES", 2)
+    monkeypatch.setattr("serve.pace._MAX_BYTES", 2)
 
     assert client.request("POST", "/invocations", b"1,2\n", CSV).body == b"3.0\n"
     assert client.request("POST", "/invocations", b"1,x\n", CSV).status == 400

@@ -19,12 +19,14 @@ GZIP = CSV | {"Content-Encoding": "gzip"}
 class BlockingServable:
     """Answers when it is told to; says in which threads it was called."""
 
-    is_quick = False
     is_thread_safe = True
 
     def __init__(self) -> None:
         self.may_answer = threading.Event()
         self.threads: list[int] = []
+
+    def is_quick(self, n_bytes: int) -> bool:
+        return False
 
     def invoke(self, invocation: Invocation) -> Answer:
         self.threads.append(threading.get_ident())
@@ -241,11 +243,13 @@ def test_other_encodings_are_415(client: Client, encoding: str) -> None:
 class StreamingServable:
     """Streams three pieces, or what the test puts in their place."""
 
-    is_quick = False
     is_thread_safe = False
 
     def __init__(self, pieces: Callable[[], Iterator[bytes]]) -> None:
         self._pieces = pieces
+
+    def is_quick(self, n_bytes: int) -> bool:
+        return False
 
     def invoke(self, invocation: Invocation) -> Answer:
         return Answer(self._pieces(), "text/plain")

@@ -130,11 +130,13 @@ def test_exception_with_a_status_of_5xx_has_its_traceback_in_the_log(
 class Streaming:
     """Streams what the test gives it, in the thread that user code has."""
 
-    is_quick = False
     is_thread_safe = False
 
     def __init__(self, pieces: Any) -> None:
         self._pieces = pieces
+
+    def is_quick(self, n_bytes: int) -> bool:
+        return False
 
     def invoke(self, invocation: Invocation) -> Answer:
         return Answer(self._pieces(), "text/plain")
