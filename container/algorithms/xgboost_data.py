@@ -44,20 +44,33 @@ class _Form(enum.Enum):
     VALUES = "values"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Survey:
-    """What one pass over a channel tells."""
+    """What one pass over a channel tells; nothing that grows with it is kept."""
 
-    n_rows: int
-    n_values: int  # without those that sparse rows leave out
-    widths: frozenset[tuple[int, bool]]  # feature columns, and whether the rows are sparse
-    has_gaps: bool
-    labels: Floats
-    all_weights_are_zero: bool
+    n_rows: int = 0
+    n_values: int = 0  # without those that sparse rows leave out
+    width: int = 0  # feature columns; of sparse rows the last one that occurs
+    is_sparse: bool = False
+    has_gaps: bool = False
+    lowest_label: float = np.inf
+    highest_label: float = -np.inf
+    counts: bool = False  # whether any record has a weight that is not 0
 
-    @property
-    def is_sparse(self) -> bool:
-        return any(is_sparse for _, is_sparse in self.widths)
+    def add(self, batch: Batch) -> None:
+        """Count the next records."""
+        self.n_rows += batch.n_rows
+        self.width = max(self.width, batch.n_features)
+        if isinstance(batch.features, SparseRows):
+            self.is_sparse = True
+            self.n_values += len(batch.features.values)
+        else:
+            self.n_values += batch.features.size
+            self.has_gaps = self.has_gaps or bool(np.isnan(batch.features).any())
+        if batch.labels is not None:
+            self.lowest_label = min(self.lowest_label, float(batch.labels.min()))
+            self.highest_label = max(self.highest_label, float(batch.labels.max()))
+        self.counts = self.counts or batch.weights is None or bool(batch.weights.any())
 
     @property
     def quantised_bytes(self) -> int:
@@ -71,11 +84,11 @@ class _Survey:
         """What the other hosts need to know."""
         return Shard(
             n_rows=self.n_rows,
-            width=max((n_features for n_features, _ in self.widths), default=0),
+            width=self.width,
             is_sparse=self.is_sparse,
-            lowest_label=float(self.labels.min(initial=np.inf)),
-            highest_label=float(self.labels.max(initial=-np.inf)),
-            counts=self.n_rows > 0 and not self.all_weights_are_zero,
+            lowest_label=self.lowest_label,
+            highest_label=self.highest_label,
+            counts=self.counts,
         )
 
 
@@ -95,9 +108,8 @@ def survey(job: TrainingInput, hyperparameters: XGBoostHyperparameters) -> Surve
     Raises:
         ChannelError: labels or widths that do not fit.
     """
-    surveys = {name: _survey(job.channels[name]) for name in sorted(job.channels, key=_train_first)}
-    for name, found in surveys.items():
-        check_labels(found.labels, hyperparameters, channel=name)
+    names = sorted(job.channels, key=_train_first)
+    surveys = {name: _survey(job.channels[name], hyperparameters) for name in names}
     shards = {name: found.shard for name, found in surveys.items()}
     return Surveys(surveys, width=agree(job.cluster, shards, hyperparameters)["train"].width)
 
@@ -141,33 +153,13 @@ def _train_first(name: str) -> tuple[bool, str]:
     return name != "train", name
 
 
-def _survey(channel: Channel) -> _Survey:
-    n_rows = n_values = 0
-    widths = set()
-    has_gaps = False
-    labels: list[Floats] = []
-    weights: list[bool] = []
+def _survey(channel: Channel, hyperparameters: XGBoostHyperparameters) -> _Survey:
+    found = _Survey()
     for batch in channel.batches():
-        n_rows += batch.n_rows
-        is_sparse = isinstance(batch.features, SparseRows)
-        widths.add((batch.n_features, is_sparse))
-        if isinstance(batch.features, SparseRows):
-            n_values += len(batch.features.values)
-        else:
-            n_values += batch.features.size
-            has_gaps = has_gaps or bool(np.isnan(batch.features).any())
         if batch.labels is not None:
-            labels.append(batch.labels.copy())  # it may be a view that keeps all of the batch
-        if batch.weights is not None:
-            weights.append(bool(batch.weights.any()))
-    return _Survey(
-        n_rows=n_rows,
-        n_values=n_values,
-        widths=frozenset(widths),
-        has_gaps=has_gaps,
-        labels=np.concatenate(labels) if labels else np.empty(0, dtype=np.float32),
-        all_weights_are_zero=bool(weights) and not any(weights),
-    )
+            check_labels(batch.labels, hyperparameters, channel=channel.name, n_before=found.n_rows)
+        found.add(batch)
+    return found
 
 
 def _form(surveys: Mapping[str, _Survey], parameters: Mapping[str, Any], scratch: Scratch) -> _Form:
@@ -223,8 +215,9 @@ class _Records:
         batches = list(self._batches())
         parts = [self._features(batch) for batch in batches]
         stack = scipy.sparse.vstack if survey.is_sparse else np.vstack
+        labels = [batch.labels for batch in batches if batch.labels is not None]
         weights = [batch.weights for batch in batches if batch.weights is not None]
-        facts = self._facts(survey.labels, np.concatenate(weights) if weights else None)
+        facts = self._facts(np.concatenate(labels), np.concatenate(weights) if weights else None)
         return xgboost.DMatrix(stack(parts), **facts)
 
     def _batches(self) -> Iterator[Batch]:

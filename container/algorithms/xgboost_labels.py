@@ -13,9 +13,13 @@ _NOT_NEGATIVE = ("count:poisson", "reg:tweedie", "survival:aft")
 _POSITIVE = ("reg:gamma",)
 
 
-def check_labels(labels: Floats, hyperparameters: XGBoostHyperparameters, *, channel: str) -> None:
+def check_labels(
+    labels: Floats, hyperparameters: XGBoostHyperparameters, *, channel: str, n_before: int = 0
+) -> None:
     """Refuse labels, float32 `[n_rows]`, that the objective cannot learn from.
 
+    Args:
+        n_before: How many records of the channel went before.
     Raises:
         ChannelError: naming the channel, the first record at fault and what is accepted.
     """
@@ -25,8 +29,8 @@ def check_labels(labels: Floats, hyperparameters: XGBoostHyperparameters, *, cha
         if faulty.any():
             record = int(np.argmax(faulty))
             raise ChannelError(
-                f"channel {channel!r}, record {record + 1}: label {labels[record]:g} does not fit "
-                f"objective={objective!r}; {accepted}"
+                f"channel {channel!r}, record {n_before + record + 1}: label {labels[record]:g} "
+                f"does not fit objective={objective!r}; {accepted}"
             )
 
     if objective.startswith("binary:") or objective == "reg:logistic":

@@ -75,7 +75,6 @@ def _train(job: TrainingInput) -> TrainedBooster:
         )
         surveys = survey(job, hyperparameters)
         matrices = build_matrices(job, surveys, hyperparameters, parameters)
-        del surveys  # the labels in it, which the matrices have as well
         job.interruption.defer()
         return boosting.run(matrices, hyperparameters.num_round)
 

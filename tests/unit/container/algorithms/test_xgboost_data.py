@@ -164,7 +164,7 @@ def test_exact_methods_get_all_values(
 def test_batches_are_let_go_one_after_the_other(
     job: Callable[..., TrainingInput], features: np.ndarray
 ) -> None:
-    """Labels are kept until they are checked, but not what lies beside them in memory."""
+    """Not even one of their arrays is kept, which may be a view of all the others."""
     alive: list[weakref.ref[np.ndarray]] = []
     most_alive = 0
 
