@@ -130,7 +130,7 @@ def test_pickle_is_not_run(backend: Backend, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
-        ({"xgboost-model": b"binf" + bytes(200)}, "in the binary format that XGBoost 3.1 removed"),
+        ({"xgboost-model": b"binf" + bytes(200)}, "in XGBoost's binary format"),
         ({"xgboost-model": b'{"a": 1}'}, "has no member 'version'"),
         ({"xgboost-model": b"[" * 10_000}, "does not begin with a brace"),
         ({"xgboost-model": b'{"learner":' * 50_000}, "is damaged or not an XGBoost model"),
