@@ -77,21 +77,29 @@ def _as_event(record: logging.LogRecord) -> bool:
     return True
 
 
-def write(logger: logging.Logger, event: str, facts: Mapping[str, object]) -> None:
-    """Log at level info, past the logging module: for what happens thousands of times a second.
-
-    The line is the same; it costs 3 µs instead of 15. A standard output that nobody reads any more
-    is no reason to fail.
+def line(logger: logging.Logger, event: str, facts: Mapping[str, object]) -> bytes:
+    """A line at level info, made past the logging module, for what happens thousands of times a
+    second: the line is the same, and costs 3 µs instead of 15. Empty where nothing is logged.
     """
     if not logger.isEnabledFor(logging.INFO):
-        return
-    line = {
+        return b""
+    content = {
         "time": datetime.now(UTC),
         "level": "INFO",
         "logger": logger.name,
         "event": event,
         **facts,
     }
+    return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def write_lines(lines: bytes) -> None:
+    """Write what `line` made. That nobody reads standard output any more is no reason to fail."""
     with contextlib.suppress(OSError, ValueError):
-        sys.stdout.buffer.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+        sys.stdout.buffer.write(lines)
         sys.stdout.buffer.flush()
+
+
+def write(logger: logging.Logger, event: str, facts: Mapping[str, object]) -> None:
+    """Write one `line`."""
+    write_lines(line(logger, event, facts))

@@ -127,6 +127,10 @@ class InferenceApplication:
         while self._n_active or not self._is_closed():
             await asyncio.sleep(0.02)
 
+    def close(self) -> None:
+        """Called at the end of the process, when nothing is answered any more."""
+        self._observer.flush()
+
     def _is_closed(self) -> bool:
         """Whether draining has gone on for so long that new invocations are turned away."""
         since = self._draining_since

@@ -173,6 +173,7 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
     def run(self) -> None:
         """Serve until told to leave; threads that a user's code started do not hold that up."""
         super().run()
+        self.asgi.close()
         if any(not thread.daemon for thread in threading.enumerate()[1:]):
             self.log.warning("Leaving threads behind that do not end (pid: %s)", self.pid)
             logging.shutdown()

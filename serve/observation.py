@@ -1,6 +1,8 @@
 """What an operator sees of an invocation: one log line, and the metrics."""
 
+import asyncio
 import logging
+import select
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -51,6 +53,7 @@ class Observer:
         """
         self._metrics = metrics
         self._emf_namespace = emf_namespace
+        self._lines = b""
 
     def record(self, seen: Observation) -> None:
         """Log the invocation, with its traceback where it is our fault, and count it."""
@@ -76,16 +79,39 @@ class Observer:
             measurements = (*_measurements(seen, seconds), *seen.measurements)
             facts |= embedded_metrics(self._emf_namespace, measurements)
         if seen.error is None:
-            logs.write(logger, "invocation", facts)
+            self._log(facts)
             return
         if isinstance(seen.error, ContainerError):
             facts |= {"code": seen.error.code, "reason": seen.error.message}
         if seen.status < 500 or isinstance(seen.error, OverloadedError | OutOfMemoryError):
-            logs.write(logger, "invocation", facts)
+            self._log(facts)
         else:
+            self.flush()
             logger.error("invocation", extra=facts, exc_info=seen.error)
         # Its traceback holds the frames that hold the body and `seen`, up to 100 MB in a circle.
         seen.error = None
+
+    def flush(self) -> None:
+        """Write what is still to be written."""
+        if self._lines:
+            logs.write_lines(self._lines)
+            self._lines = b""
+
+    def _log(self, facts: dict[str, object]) -> None:
+        """Write the lines of one turn of the event loop together: writing costs as much as they.
+
+        No more at once than a pipe takes whole, or the lines of several workers would mix.
+        """
+        line = logs.line(logger, "invocation", facts)
+        if self._lines and len(self._lines) + len(line) <= select.PIPE_BUF:
+            self._lines += line
+            return
+        self.flush()
+        self._lines = line
+        try:
+            asyncio.get_running_loop().call_soon(self.flush)
+        except RuntimeError:  # there is none
+            self.flush()
 
 
 def _milliseconds(seconds: float) -> float:

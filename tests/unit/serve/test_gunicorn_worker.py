@@ -31,6 +31,8 @@ def test_sigterm_during_a_workers_birth_is_not_lost() -> None:
                 return True
             async def drained(self):
                 return None
+            def close(self):
+                return None
 
         class Server(BaseApplication):
             def load_config(self):
