@@ -98,14 +98,6 @@ def test_batch_transform_is_known_in_any_case(
     assert answers["application/jsonlines"].count(b"\n") == 114
 
 
-def test_what_batch_is_must_be_said_clearly(backend: Backend, trained: Trained) -> None:
-    """C-071: neither true nor false is a mistake, found at start."""
-    with pytest.raises(ServerStartError) as caught:
-        backend.start_server(trained.ml, environment={"SAGEMAKER_BATCH": "perhaps"})
-
-    assert "SAGEMAKER_BATCH='perhaps'" in caught.value.output
-
-
 def test_one_bad_record_fails_its_mini_batch(post: Post, cancer: TabularDataset) -> None:
     """C-076, PITFALLS 64: nothing of it is answered, and the line is named."""
     lines = (cancer.payload * 9).splitlines()[:1000]
