@@ -33,16 +33,26 @@ class RunError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """Seconds, by the clock and of CPU time of all processes."""
+
+    wall: float
+    cpu: float
+
+    def __sub__(self, other: "Cost") -> "Cost":
+        return Cost(self.wall - other.wall, self.cpu - other.cpu)
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
-    """What one run took. Seconds; bytes are resident, summed over all processes."""
+    """What one run took; bytes are resident, summed over all processes."""
 
     subject: str
     n_bytes: int  # of CSV
-    wall: float
-    cpu: float
     peak_memory: int
-    loaded: float  # until the values are where the trainer reads them, imports left out
-    first_round: float  # until the first tree, so quantised as well
+    loaded: Cost  # until the values are where the trainer reads them, imports left out
+    first_tree: Cost  # so quantised as well, imports left out
+    job: Cost  # all of it
 
 
 def train(subject: str, csv_file: Path, model_file: Path, python: Path) -> Run:
@@ -57,46 +67,39 @@ def train(subject: str, csv_file: Path, model_file: Path, python: Path) -> Run:
         return _train_ours(csv_file, model_file)
     arguments = [str(csv_file), str(model_file), json.dumps(HYPERPARAMETERS)]
     done = _measure([str(python), str(_PEERS), subject, *arguments], os.environ)
-    began = done.time_of("@begin")
-    return done.run(
-        subject, csv_file, done.time_of("@loaded") - began, done.time_of("@first_round") - began
-    )
+    return done.run(subject, csv_file, "@begin", "@loaded", "@first_round")
 
 
 def _train_ours(csv_file: Path, model_file: Path) -> Run:
     with tempfile.TemporaryDirectory(dir=csv_file.parent) as directory:
         ml = MlTree(Path(directory)).create()
         ml.write_hyperparameters(HYPERPARAMETERS)
-        ml.write_channel("train", {}, content_type="text/csv")
+        ml.write_channel("train", {})  # no content type: when it is recognised, reading begins
         (ml.channel_dir("train") / "train.csv").symlink_to(csv_file)
         environment = os.environ | {"SAGEMAKER_BASE_DIR": directory, "PYTHONPATH": str(ROOT)}
         done = _measure([sys.executable, "-m", "container", "train"], environment)
         (ml.model_dir / "xgboost-model").rename(model_file)
-    (event,) = (json.loads(line) for _, line in done.lines if '"channel_loaded"' in line)
-    began = done.time_of('"channel_loaded"') - event["duration_seconds"]
-    return done.run(OURS, csv_file, event["duration_seconds"], done.time_of("[0]\t") - began)
+    return done.run(OURS, csv_file, '"content_type_recognised"', '"channel_loaded"', "[0]\ttrain-")
 
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    lines: Sequence[tuple[float, str]]  # what it wrote, and when
-    wall: float
-    cpu: float
+    lines: Sequence[tuple[Cost, str]]  # what it wrote, and the cost so far
+    job: Cost
     peak_memory: int
 
-    def time_of(self, text: str) -> float:
-        """When the first line with this text came."""
-        return next(seconds for seconds, line in self.lines if text in line)
+    def at(self, text: str) -> Cost:
+        """What it had cost when the first line with this text came."""
+        return next(cost for cost, line in self.lines if text in line)
 
-    def run(self, subject: str, csv_file: Path, loaded: float, first_round: float) -> Run:
+    def run(self, subject: str, csv_file: Path, begun: str, loaded: str, first_tree: str) -> Run:
         return Run(
             subject=subject,
             n_bytes=csv_file.stat().st_size,
-            wall=self.wall,
-            cpu=self.cpu,
             peak_memory=self.peak_memory,
-            loaded=loaded,
-            first_round=first_round,
+            loaded=self.at(loaded) - self.at(begun),
+            first_tree=self.at(first_tree) - self.at(begun),
+            job=self.job,
         )
 
 
@@ -110,22 +113,25 @@ def _measure(command: Sequence[str], environment: Mapping[str, str]) -> _Done:
         text=True,
         start_new_session=True,
     )
-    lines: list[tuple[float, str]] = []
+    lines: list[tuple[Cost, str]] = []
     peak = _Peak(process.pid)
     watchdog = threading.Timer(_TIMEOUT_SECONDS, process.kill)
     watchdog.start()
     if process.stdout is not None:  # it is a pipe
         with process.stdout:
-            lines.extend((time.monotonic(), line) for line in process.stdout)
+            for line in process.stdout:
+                cpu = process_tree.cpu_seconds(process.pid)
+                lines.append((Cost(time.monotonic() - began, cpu), line))
     # Its own CPU time and that of the processes that it waited for; `Popen.wait` gives none.
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    wall = time.monotonic() - began
+    job = Cost(time.monotonic() - began, usage.ru_utime + usage.ru_stime)
     watchdog.cancel()
     peak.stop()
     if process.returncode:
-        raise RunError(f"{command}: status {process.returncode}: {lines[-10:]}")
-    return _Done(lines, wall, usage.ru_utime + usage.ru_stime, peak.n_bytes)
+        said = "".join(line for _, line in lines[-10:])
+        raise RunError(f"{command}: status {process.returncode}: {said}")
+    return _Done(lines, job, peak.n_bytes)
 
 
 class _Peak(threading.Thread):

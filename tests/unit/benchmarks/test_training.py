@@ -11,24 +11,23 @@ import pytest
 
 from benchmarks import training, training_data, training_report, training_runs
 from benchmarks.training_report import Likeness
-from benchmarks.training_runs import Run, RunError
+from benchmarks.training_runs import Cost, Run, RunError
 
 RUN = Run(
     subject="ours",
     n_bytes=1_000_000_123,
-    wall=10.0,
-    cpu=12.0,
     peak_memory=900_000_000,
-    loaded=2.0,
-    first_round=6.0,
+    loaded=Cost(2.0, 3.0),
+    first_tree=Cost(6.0, 7.0),
+    job=Cost(10.0, 12.0),
 )
 FACTS = {"cpus": 2, "cpu": "a CPU", "python": "3.11"}
 
 
 def _runs(*, loaded: float, peak_memory: int) -> list[Run]:
     """Ours as above, and pandas with these."""
-    pandas = replace(RUN, subject="pandas", loaded=loaded, peak_memory=peak_memory)
-    return [RUN, RUN, replace(RUN, loaded=90.0), pandas]
+    pandas = replace(RUN, subject="pandas", loaded=Cost(loaded, loaded), peak_memory=peak_memory)
+    return [RUN, RUN, replace(RUN, loaded=Cost(90.0, 90.0)), pandas]
 
 
 def test_data_are_the_same_for_the_same_size(tmp_path: Path) -> None:
@@ -72,9 +71,11 @@ time.sleep(0.3)
 
     done = training_runs._measure([sys.executable, "-c", script], os.environ)
 
-    assert 0.5 <= done.cpu < done.wall
+    assert 0.5 <= done.job.cpu < done.job.wall
     assert 100_000_000 < done.peak_memory < 300_000_000
-    assert done.time_of("@loaded") - done.time_of("@begin") >= 1.0
+    between = done.at("@loaded") - done.at("@begin")
+    assert between.wall >= 1.0
+    assert 0.4 <= between.cpu < between.wall
 
 
 def test_measuring_a_failure_is_an_error() -> None:
@@ -90,8 +91,10 @@ def test_report_has_medians_and_likeness() -> None:
     text = training_report.render(_runs(loaded=8.0, peak_memory=2 * 10**9), likenesses, FACTS)
 
     assert "### 1 GB of CSV" in text
-    assert "| this container | 2.0 | 6.0 | 10.0 | 12.0 | 900 | 0.50000 | 0.00120 |" in text
-    assert "| pandas.read_csv, DMatrix, train | 8.0 | 6.0 | 10.0 | 12.0 | 2,000 |" in text
+    row = "2.0 (3.0) | 6.0 (7.0) | 10.0 (12.0) | 900 | 0.50000 | 0.00120 |"
+    assert f"| this container | {row}" in text
+    row = "8.0 (8.0) | 6.0 (7.0) | 10.0 (12.0) | 2,000 |"
+    assert f"| pandas.read_csv, DMatrix, train | {row}" in text
 
 
 @pytest.mark.parametrize(
