@@ -25,9 +25,10 @@ class Start(Protocol):
 
 
 @pytest.fixture(scope="session")
-def engine() -> str:
-    """The one that a test is about; tests for both override it with a parametrised one."""
-    return "mms"
+def engine(request: pytest.FixtureRequest) -> str:
+    """The one that a test is about; tests for both name both as its parameters."""
+    name: str = getattr(request, "param", "mms")
+    return name
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,6 @@ from local_test.invoke import ping, send
 from tests.blackbox.models_api.conftest import Start
 from tests.blackbox.models_api.models import CSV, SLEEPS, Models, predicted, score, wait_for
 
-pytestmark = pytest.mark.slow
-
-
 # Each as soon as it is part of the product.
 ENGINES = [
     engine
@@ -27,11 +24,10 @@ ENGINES = [
     if (PROGRAM_DIR / "serve" / package).is_dir()
 ]
 
-
-@pytest.fixture(scope="session", params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.parametrize("engine", ENGINES, indirect=True, scope="session"),
+]
 
 
 RAISES = "def model_fn(model_dir):\n    raise RuntimeError('broken')\n"
