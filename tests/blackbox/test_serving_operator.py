@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -241,11 +242,13 @@ os.execv(sys.executable, [sys.executable, "-m", "container", *sys.argv[1:]])
 
 
 def test_standard_output_that_nobody_reads_does_not_stop_the_server(
-    trained: Trained, cancer: TabularDataset
+    backend: Backend, trained: Trained, cancer: TabularDataset
 ) -> None:
     """PITFALLS 93: every write fails with EPIPE, and the answers still come."""
-    backend = ProcessBackend(command=(sys.executable, "-c", NOBODY_READS))
-    with backend.start_server(trained.ml) as server:
+    if not isinstance(backend, ProcessBackend):
+        pytest.skip("a container's output is the engine's")
+    deaf = replace(backend, command=(sys.executable, "-c", NOBODY_READS))
+    with deaf.start_server(trained.ml) as server:
         for _ in range(5):
             assert invoke(server.url, cancer.payload).status == 200
         stopped = server.stop()
