@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _KEEP_ALIVE_SECONDS = 75
+# How long a worker may give no sign of life, beyond an invocation that lets nothing else run: it
+# gives one every second, later on a busy machine.
+_SILENCE_SECONDS = 10
 # The platform kills 30 s after SIGTERM (C-062).
 _GRACEFUL_SECONDS = 24
 # Those that retire are still there while their successors count.
@@ -220,7 +223,7 @@ def _gunicorn_options(
         "asgi_loop": "asyncio",
         "http_parser": "python",
         "keepalive": _KEEP_ALIVE_SECONDS,
-        "timeout": settings.timeout_seconds,
+        "timeout": settings.timeout_seconds + _SILENCE_SECONDS,
         "graceful_timeout": _GRACEFUL_SECONDS,
         "limit_request_fields": _MAX_HEADERS,
         "logger_class": JsonLogger,
