@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import resource
 import signal
 import sys
 import time
@@ -68,11 +69,14 @@ def _measure(given: argparse.Namespace) -> int:
     n_failed = 0
     for part, measure in _parts_of(given).items():
         print(f"bench: {part} ...", flush=True)
+        part_began, busy_before = time.monotonic(), machine.busy_seconds() - _own_seconds()
         try:
             setattr(results, part, measure())
         except (ServerError, LoadError) as error:
             print(f"bench: {part} was not measured: {error}", file=sys.stderr)
             n_failed += 1
+        foreign = machine.busy_seconds() - _own_seconds() - busy_before
+        results.foreign_cpus[part] = round(foreign / (time.monotonic() - part_began), 2)
         results.duration_seconds = time.monotonic() - began
         results.write(given.output / f"{stem}.json")
     for subject, target, measured, is_met in report.lines(results):
@@ -82,6 +86,12 @@ def _measure(given: argparse.Namespace) -> int:
         draw("multi_model.plot", given.output, f"{stem}.json", f"{stem}.png")
     print(f"bench: the files of {stem} are in {given.output}")
     return 1 if n_failed else 0
+
+
+def _own_seconds() -> float:
+    """CPU time of this process and of all that it has started and seen end."""
+    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def _parts_of(given: argparse.Namespace) -> dict[str, Callable[[], object]]:

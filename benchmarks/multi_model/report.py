@@ -33,7 +33,8 @@ def render(results: Results) -> str:
     head = (
         f"{results.began}, {results.duration_seconds / 60:.0f} minutes;"
         f" {machine['cpus']} CPUs ({machine['cpu']}), {machine['memory_bytes'] / 1e9:.0f} GB,"
-        f" kernel {machine['kernel']}, Python {machine['python']}."
+        f" kernel {machine['kernel']}, Python {machine['python']}. Meanwhile others used so many"
+        f" CPUs: {', '.join(f'{part} {cpus:.2f}' for part, cpus in results.foreign_cpus.items())}."
     )
     targets = table(
         ["", "target", "measured", ""],

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -106,7 +106,11 @@ class Cycles:
 
 @dataclass(slots=True)
 class Results:
-    """Of one run; what was not measured is ``None``."""
+    """Of one run; what was not measured is ``None``.
+
+    Args:
+        foreign_cpus: CPUs that others used while each part was measured.
+    """
 
     began: str
     engine: str
@@ -116,6 +120,7 @@ class Results:
     crowded: Crowded | None = None
     warm: Warm | None = None
     cycles: Cycles | None = None
+    foreign_cpus: dict[str, float] = field(default_factory=dict)
     duration_seconds: float = 0.0
 
     def write(self, file: Path) -> None:

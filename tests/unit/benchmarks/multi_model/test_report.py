@@ -56,6 +56,7 @@ def test_report_counts_the_hits_of_each_pass(results: Results) -> None:
 
     assert "At most 3 were loaded at once; 0%, 100% and 50%" in text
     assert "87.5% found their model resident" in text
+    assert "others used so many CPUs: article 0.25, warm 1.50." in text
 
 
 def test_results_survive_being_written_and_read(results: Results, tmp_path: Path) -> None:
