@@ -5,6 +5,7 @@ One run measures all of them, in turn, each in a process of its own; compare lin
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -90,12 +91,12 @@ def _likenesses(
 
 def _train_beyond_memory(image: str, directory: Path) -> int:
     """Train on a file four times as large as a container of 1 GB."""
+    shutil.rmtree(directory / "ml", ignore_errors=True)  # with its checkpoints
     ml = MlTree(directory / "ml").create()
     ml.write_hyperparameters(HYPERPARAMETERS)
     csv_file = directory / "train-beyond.csv"
     training_data.write(csv_file, 4 * 2**30)
     (ml.write_channel("train", {}, content_type="text/csv") / "train.csv").hardlink_to(csv_file)
-    ml.empty_outputs()
     limits = ("--memory", "1g", "--memory-swap", "1g")
     run = DockerBackend(image, limits).run_training(ml, timeout_seconds=3600)
     print(run.output)

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse
 import xgboost
 
-from container import cgroup
+from container import cgroup, heap
 from container.algorithms.base import Channel, Scratch, TrainingInput
 from container.algorithms.xgboost_hyperparameters import XGBoostHyperparameters
 from container.algorithms.xgboost_labels import check_labels
@@ -27,11 +27,11 @@ logger = logging.getLogger(__name__)
 
 # What a quantised matrix takes while it is built and trained on, measured with XGBoost 3.2 and 3.4,
 # 256 bins: 3.1 to 3.9 bytes a value where none is missing, 6.3 where some are, for sparse rows 26
-# bytes a value that is there; and 45 bytes a row, which are needed in memory in any case.
+# bytes a value that is there; and 50 bytes a row, which are needed in memory in any case.
 _BYTES_OF_A_VALUE = 4
 _BYTES_BESIDE_GAPS = 7
 _BYTES_OF_A_SPARSE_VALUE = 26
-_BYTES_OF_A_ROW = 45
+_BYTES_OF_A_ROW = 50
 # The rest is for trees, buffers, and what the estimate does not know.
 _USABLE_SHARE = 0.8
 
@@ -110,6 +110,7 @@ def survey(job: TrainingInput, hyperparameters: XGBoostHyperparameters) -> Surve
     """
     names = sorted(job.channels, key=_train_first)
     surveys = {name: _survey(job.channels[name], hyperparameters) for name in names}
+    heap.give_back()  # 30 MB that reading has used
     shards = {name: found.shard for name, found in surveys.items()}
     return Surveys(surveys, width=agree(job.cluster, shards, hyperparameters)["train"].width)
 
@@ -143,6 +144,7 @@ def build_matrices(
                 parameters,
                 reference=matrices.get("train"),
             )
+    heap.give_back()
     facts = {"form": form.value, "n_features": surveys.width}
     seconds = round(time.monotonic() - began, 3)
     logger.info("matrices_built", extra=facts | {"duration_seconds": seconds})

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from container import cgroup
+from container.heap import give_back
 from container.settings import Settings
 
 _SHARE_OF_MODELS = 0.8
@@ -82,13 +83,6 @@ def share_one_heap() -> None:
     library = _libc()
     if library is not None:
         library.mallopt(_ARENA_MAX, 1)
-
-
-def give_back() -> None:
-    """Return free memory to the system."""
-    library = _libc()
-    if library is not None:
-        library.malloc_trim(0)
 
 
 class Returns:

@@ -17,7 +17,7 @@ OWNERS = {"scipy": ("container.algorithms.xgboost_", "serve.toolkit_formats")}
 # Who may import whom: each layer sees itself and the layers before it.
 LAYERS = [
     {"container.errors", "container"},
-    {"container.content_types", "container.cgroup", "container.redaction"},
+    {"container.content_types", "container.cgroup", "container.heap", "container.redaction"},
     {"container.settings", "container.opt_ml", "container.logs", "container.manifest"},
     {"container.hyperparameters"},
     {"container.codecs"},
