@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -26,7 +25,7 @@ class Capacity:
         self._limit = n_threads + n_waiting
         self._n_in_hand = 0
         self._n_started = 0
-        self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._jobs: SimpleQueue[_Job] = SimpleQueue()
 
     async def run(self, work: Callable[[], T], *, has_begun: bool = False) -> T:
         """Do `work` in a thread.
@@ -43,7 +42,7 @@ class Capacity:
         future: asyncio.Future[T] = loop.create_future()
         self._n_in_hand += 1
         future.add_done_callback(self._done)
-        self._work.put(partial(_settle, loop, future, work))
+        self._jobs.put(_Job(loop, future, work))
         if self._n_started < min(self._n_threads, self._n_in_hand):
             self._n_started += 1
             threading.Thread(target=self._serve, daemon=True, name="invocation").start()
@@ -57,22 +56,52 @@ class Capacity:
 
     def _serve(self) -> None:
         while True:
-            self._work.get()()
+            self._jobs.get().do()
 
 
-def _settle(
-    loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any]", work: Callable[[], Any]
-) -> None:
-    """Run in a thread; the future belongs to the loop and is only settled there."""
-    if future.done():  # nobody waits for it any more
-        return
-    try:
-        result = work()
-    except BaseException as error:  # noqa: BLE001 - also SystemExit: it is the request that ends
-        _tell(loop, future, None, _as_plain(error))
-    else:
-        _tell(loop, future, result, None)
-    del future  # as in `run`
+class _Job:
+    """Work on its way through a thread, which lets go of all that it used before it says so.
+
+    Whoever waits may free a model the moment it is told; what a thread still held would be freed
+    only later, and its memory be missing from what `DELETE` says has been given back (C-085).
+    """
+
+    __slots__ = ("_error", "_future", "_loop", "_result", "_work")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        future: "asyncio.Future[Any]",
+        work: Callable[[], Any],
+    ) -> None:
+        self._loop = loop
+        self._future: asyncio.Future[Any] | None = future
+        self._work: Callable[[], Any] | None = work
+        self._result: Any = None
+        self._error: Exception | None = None
+
+    def do(self) -> None:
+        """Called in a thread; the future belongs to the loop and is only settled there."""
+        if self._work is None or self._future is None or self._future.done():
+            return  # nobody waits for it any more
+        try:
+            self._result = self._work()
+        except BaseException as error:  # noqa: BLE001 - also SystemExit: it is the request that ends
+            self._error = _as_plain(error)
+        self._work = None
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is leaving
+            self._loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        future, result, error = self._future, self._result, self._error
+        # The traceback of an error holds the frame of `do`, and so this object.
+        self._future = self._result = self._error = None
+        if future is None or future.done():  # timed out, or the client has gone
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
 
 
 def _as_plain(error: BaseException) -> Exception:
@@ -80,22 +109,3 @@ def _as_plain(error: BaseException) -> Exception:
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     return RuntimeError(f"{error!r} was raised")
-
-
-def _tell(
-    loop: asyncio.AbstractEventLoop,
-    future: "asyncio.Future[Any]",
-    result: Any,
-    error: BaseException | None,
-) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed: the process is leaving
-        loop.call_soon_threadsafe(_set, future, result, error)
-
-
-def _set(future: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:
-    if future.done():  # nobody waits any more: timed out, or the client has gone
-        return
-    if error is None:
-        future.set_result(result)
-    else:
-        future.set_exception(error)

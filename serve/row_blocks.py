@@ -22,6 +22,8 @@ from container.codecs.base import Floats, SparseRows
 # A block takes a millisecond or more; handing it over takes 0.1.
 BLOCK_ROWS = 1024
 
+Block = list[Callable[[], Floats]]  # of one, until somebody predicts it
+
 
 def predict(model: Model, features: Floats | SparseRows) -> Floats:
     """Predict as `model` does, which must be thread-safe; see `Model.predict`."""
@@ -36,7 +38,7 @@ class Helpers:
 
     def __init__(self, n_threads: int) -> None:
         self._n_threads = n_threads
-        self._work: SimpleQueue[tuple[Future[Floats], Callable[[], Floats]]] = SimpleQueue()
+        self._work: SimpleQueue[tuple[Future[Floats], Block]] = SimpleQueue()
         for _ in range(n_threads):
             threading.Thread(target=self._serve, daemon=True, name="row-blocks").start()
 
@@ -45,23 +47,27 @@ class Helpers:
         n_rows = features.shape[0]
         n_blocks = min(self._n_threads + 1, n_rows // BLOCK_ROWS)
         bounds = [n_rows * index // n_blocks for index in range(n_blocks + 1)]
-        blocks = [
-            partial(model.predict, _rows(features, start, stop)) for start, stop in pairwise(bounds)
+        # In lists, for whoever does one to take out: once all is predicted, nothing in the line or
+        # in a thread holds the model, which may be freed then.
+        blocks: list[Block] = [
+            [partial(model.predict, _rows(features, start, stop))]
+            for start, stop in pairwise(bounds)
         ]
         futures: list[Future[Floats]] = [Future() for _ in blocks[1:]]
         for future, block in zip(futures, blocks[1:], strict=True):
             self._work.put((future, block))
         try:
-            predicted = [blocks[0]()]
+            predicted = [blocks[0].pop()()]
             for future, block in zip(futures, blocks[1:], strict=True):
                 try:
                     # What no helper has begun, since they are at somebody else's, is done here.
-                    predicted.append(block() if future.cancel() else future.result())
+                    predicted.append(block.pop()() if future.cancel() else future.result())
                 finally:
                     del future  # its exception, whose traceback holds this frame, would stay
         finally:
             while futures:
-                futures.pop().cancel()
+                if futures.pop().cancel():
+                    blocks[len(futures) + 1].clear()
         return np.concatenate(predicted)
 
     def _serve(self) -> None:
@@ -69,14 +75,16 @@ class Helpers:
             _settle(*self._work.get())
 
 
-def _settle(future: "Future[Floats]", block: Callable[[], Floats]) -> None:
+def _settle(future: "Future[Floats]", block: Block) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:
-        future.set_result(block())
+        predicted = block.pop()()
     except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
         future.set_exception(error)
         del future  # as above
+    else:
+        future.set_result(predicted)
 
 
 @cache

@@ -1,7 +1,9 @@
 """Predictions cut into blocks of rows are those of the whole."""
 
 import threading
+import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -134,3 +136,26 @@ def test_blocks_that_no_helper_takes_are_the_callers() -> None:
 
     np.testing.assert_array_equal(predicted, FEATURES.sum(axis=1))
     assert {name for _, name in model.calls} == {"MainThread"}
+
+
+def test_thread_holds_no_model_any_more_once_it_has_predicted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """C-085: whoever waits may free the model at once, however slowly the thread comes back."""
+    may_go_on = threading.Event()
+
+    class SlowFuture(Future[Floats]):
+        def set_result(self, result: Floats) -> None:
+            super().set_result(result)
+            assert may_go_on.wait(10)
+
+    monkeypatch.setattr(row_blocks, "Future", SlowFuture)
+    model = SpyModel()
+    reference = weakref.ref(model)
+
+    Helpers(1).predict(model, FEATURES)
+    del model
+
+    is_free = reference() is None
+    may_go_on.set()
+    assert is_free
