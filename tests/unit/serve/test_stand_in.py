@@ -69,7 +69,7 @@ def test_dismissed_one_takes_no_connection_and_leaves_nothing(listener: socket.s
         waiting.close()
 
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(stand_in._process_id, os.WNOHANG)
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
@@ -113,12 +113,14 @@ def test_it_ends_with_those_that_it_stands_in_for(listener: socket.socket) -> No
 
 def test_second_one_may_follow_the_first(listener: socket.socket) -> None:
     """When the last worker has died."""
+    process_ids = []
     with StandIn() as stand_in:
         for _ in range(2):
             stand_in.start(listener)
+            process_ids.append(stand_in._process_id)
             assert send(_url(listener), "GET", "/ping").status == 503
             stand_in.dismiss()
-        os.waitpid(-1, 0)
+        os.waitpid(process_ids[0], 0)
 
 
 def test_port_that_is_taken_is_an_os_error(listener: socket.socket) -> None:

@@ -173,4 +173,5 @@ def test_parent_is_small(tree: Tree) -> None:
     assert "numpy" not in maps
     assert "pydantic" not in maps
     (resident,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
-    assert int(resident) < 25_000  # kB; the child has hundreds of thousands
+    # kB: 12,000, and as much again where coverage is measured; the child has hundreds of thousands.
+    assert int(resident) < 40_000
