@@ -17,7 +17,7 @@ demo: venv ## train on real data, serve, and predict once (ENGINE=docker: in the
 	@scripts/demo.sh "$(ENGINE)" "$(IMAGE)"
 
 test: venv ## all tests; the Docker half where an engine answers
-	@scripts/test.sh "$(IMAGE)"
+	@BYOA_IMAGE="$(IMAGE)" scripts/test.sh
 
 image: ## build IMAGE:full and IMAGE:slim; makes a base image where none can be pulled
 	@scripts/image.sh "$(IMAGE)"

@@ -86,7 +86,8 @@ best=$(sed -n 's/.*validation-logloss:\([0-9.]*\).*/\1/p' "$dir/train.log" | LC_
 echo "best logloss on the validation rows: $best"
 
 step "3. Serve: python -m local_test serve $ml ${how[*]} --port 0"
-"$python" -m local_test serve "$ml" "${how[@]}" --port 0 >"$dir/serve.log" 2>&1 &
+: >"$dir/serve.log" # it is read before the server may have made it
+"$python" -m local_test serve "$ml" "${how[@]}" --port 0 >>"$dir/serve.log" 2>&1 &
 server_pid=$!
 wait_for_server
 echo "ready on $url; its log is $dir/serve.log"

@@ -54,7 +54,9 @@ case ${1:-} in
     -h | --help) usage; exit 0 ;;
     -*) usage >&2; die "unknown option '$1'; accepted: --help" ;;
 esac
-image=${1:-byoa-sagemaker}
+[ $# -le 1 ] || { usage >&2; die "one name is enough, $# were given"; }
+image=${1-byoa-sagemaker}
+[ -n "$image" ] || die "the name of the image is empty; leave it out for byoa-sagemaker"
 engine_answers || die "no Docker engine answers ('docker info' fails); start dockerd, or set DOCKER_HOST"
 
 log=$(mktemp)

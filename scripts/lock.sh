@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # Regenerate requirements/*.txt from requirements/*.in: exact versions with hashes, one file for
-# every Python that we support. Usage: scripts/lock.sh [--upgrade]
+# every Python that we support.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+case ${1:-} in
+    -h | --help) echo "Usage: scripts/lock.sh [--upgrade]   (and what else 'uv pip compile' takes)"; exit 0 ;;
+esac
 uv=.venv/bin/uv
 [ -x "$uv" ] || { echo "lock: .venv/bin/uv is missing; run: make venv" >&2; exit 1; }
 

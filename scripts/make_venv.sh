@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# Make .venv with the locked development packages. Usage: scripts/make_venv.sh [PYTHON]
+# Make .venv with the locked development packages.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+case ${1:-} in
+    -h | --help) echo "Usage: scripts/make_venv.sh [PYTHON]   (default: python3; 3.11 to 3.13)"; exit 0 ;;
+esac
 python=${1:-python3}
 command -v "$python" >/dev/null || {
     echo "make_venv: no '$python' on PATH; install Python 3.11 to 3.13 or pass PYTHON=..." >&2

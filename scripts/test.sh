@@ -9,13 +9,15 @@ coverage_floor=95
 
 usage() {
     cat <<'TEXT'
-Usage: scripts/test.sh [IMAGE] [PYTEST_ARGUMENT...]
+Usage: scripts/test.sh [PYTEST_ARGUMENT...]
 
-Run pytest from .venv, side by side on every CPU. Where a container engine answers, IMAGE
-(default byoa-sagemaker) is brought up to date first and the tests marked 'docker' use it; elsewhere
-they are skipped. With pytest arguments (say: tests/unit -k csv) the coverage report is left out.
+Run pytest from .venv, side by side on every CPU. Where a container engine answers, the image is
+brought up to date first and the tests marked 'docker' use it; elsewhere they are skipped. With
+pytest arguments (say: tests/unit -k csv) the coverage report is left out.
 
-Environment: BYOA_REQUIRE_DOCKER=1 fails instead of skipping the Docker half.
+Environment:
+  BYOA_IMAGE             the image's name without a tag (default: byoa-sagemaker)
+  BYOA_REQUIRE_DOCKER=1  fails instead of skipping the Docker half
 TEXT
 }
 
@@ -23,13 +25,11 @@ case ${1:-} in
     -h | --help) usage; exit 0 ;;
 esac
 [ -x .venv/bin/pytest ] || { echo "test: .venv/bin/pytest is missing; run: make venv" >&2; exit 1; }
-image=${1:-byoa-sagemaker}
-[ $# -eq 0 ] || shift
-# The name without a tag: $BYOA_IMAGE runs the full image, $BYOA_IMAGE:slim the slim one.
-export BYOA_IMAGE=$image
+# $BYOA_IMAGE runs the full image, $BYOA_IMAGE:slim the slim one.
+export BYOA_IMAGE=${BYOA_IMAGE:-byoa-sagemaker}
 
 if engine_answers; then
-    scripts/image.sh "$image"
+    scripts/image.sh "$BYOA_IMAGE"
 elif [ "${BYOA_REQUIRE_DOCKER:-}" = 1 ]; then
     echo "test: BYOA_REQUIRE_DOCKER=1 and no container engine answers ('docker info' fails);" \
         "start dockerd, or set DOCKER_HOST" >&2
