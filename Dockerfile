@@ -47,6 +47,7 @@ RUN case "${ACCELERATOR}" in \
 # The code: byte-compiled here, because the root file system may be read-only.
 FROM python AS program
 
+COPY LICENSE /opt/program/
 COPY container /opt/program/container
 COPY serve /opt/program/serve
 COPY train /opt/program/train

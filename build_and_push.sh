@@ -109,7 +109,7 @@ choose_tag() {
 print_command() {
     local word line=""
     for word in "$@"; do
-        [[ $word =~ ^[A-Za-z0-9_./:=@+-]+$ ]] || word=\'$word\'
+        [[ $word =~ ^[A-Za-z0-9_./:=@+-]+$ ]] || word=${word@Q}
         line+="$word "
     done
     echo "${line% }" >&3
