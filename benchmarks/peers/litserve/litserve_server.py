@@ -30,12 +30,12 @@ if __name__ == "__main__":
         accelerator="cpu",
         devices=1,
         workers_per_device=workers,
-        fast_queue=os.environ.get("FQ") == "1",
+        fast_queue=True,
     )
     server.run(
         host="127.0.0.1",
         port=port,
-        num_api_servers=int(os.environ.get("NAPI", "2")),
+        num_api_servers=2,
         generate_client_file=False,
         log_level="warning",
     )

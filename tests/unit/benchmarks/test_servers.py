@@ -1,5 +1,6 @@
 """The declarations of the servers."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,28 @@ def test_launch_leaves_no_placeholder(server: Server, tmp_path: Path) -> None:
     assert not [word for word in words if "{" in word]
     assert any("21000" in word for word in words)
     assert how.environment["PATH"].startswith(str(tmp_path / "env" / "bin"))
+
+
+@pytest.mark.parametrize("server", SERVERS.values(), ids=list(SERVERS))
+def test_an_adapter_reads_only_variables_that_are_declared(server: Server) -> None:
+    """A switch that nobody sets would silently run the peer otherwise than reports say."""
+    adapters = server.directory.glob("*.py")
+    read = {name for file in adapters for name in variables_read(ast.parse(file.read_text()))}
+
+    assert read <= server.variables.keys()
+
+
+def variables_read(module: ast.Module) -> set[str]:
+    """Names in ``os.environ[name]``, ``os.environ.get(name)`` and ``os.getenv(name)``."""
+    found = set()
+    for node in ast.walk(module):
+        match node:
+            case ast.Subscript(ast.Attribute(attr="environ"), ast.Constant(str(name))) | ast.Call(
+                ast.Attribute(ast.Attribute(attr="environ"), "get") | ast.Attribute(attr="getenv"),
+                [ast.Constant(str(name)), *_],
+            ):
+                found.add(name)
+    return found
 
 
 def test_launch_gives_nothing_of_the_caller(
