@@ -30,8 +30,17 @@ _QUIET_WINDOW_SECONDS = 0.1
 _QUIET_TIMEOUT_SECONDS = 10.0
 
 
+# What a request raises when nobody listens, the connection breaks or no HTTP comes.
+NO_ANSWER = (OSError, http.client.HTTPException)
+
+
 class ServerError(Exception):
     """A server did not start, or does not answer as it should."""
+
+
+def no_answer(error: Exception) -> str:
+    """Say in one line why a request has brought none; many of these errors have no message."""
+    return f"no answer: {type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +60,15 @@ class Running:
         """Ask every body once.
 
         Raises:
-            ServerError: an answer is not what XGBoost itself predicts.
+            ServerError: there is no answer, or it is not what XGBoost itself predicts.
         """
         for n_rows in questions.row_counts:
-            status, answer = _ask(self.server, self.url, questions, n_rows, _ANSWER_TIMEOUT_SECONDS)
+            try:
+                status, answer = _ask(
+                    self.server, self.url, questions, n_rows, _ANSWER_TIMEOUT_SECONDS
+                )
+            except NO_ANSWER as error:
+                raise ServerError(f"{n_rows} rows: {no_answer(error)}") from error
             if not self._is_right(questions, n_rows, status, answer):
                 raise ServerError(
                     f"{n_rows} rows: status {status}, and not the right predictions:"
@@ -149,12 +163,12 @@ def _wait_for_right_answer(
 ) -> None:
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     n_rows = questions.row_counts[0]
-    last = "no answer"
+    last = "nothing was asked"
     while time.monotonic() < deadline and program.is_running():
         try:
             status, answer = _ask(server, url, questions, n_rows, _FIRST_ANSWER_TIMEOUT_SECONDS)
-        except (OSError, http.client.HTTPException) as error:
-            last = f"{type(error).__name__}: {error}"
+        except NO_ANSWER as error:
+            last = no_answer(error)
         else:
             right = server.format.is_right(answer, questions.expected(n_rows))
             if status == 200 and right:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from benchmarks.multi_model.models import CSV, Models
-from benchmarks.running import ServerError
+from benchmarks.running import NO_ANSWER, ServerError, no_answer
 
 TIMEOUT_SECONDS = 60.0
 
@@ -84,11 +84,20 @@ class Api:
     def ask(
         self, method: str, route: str, body: bytes | None = None, content_type: str = ""
     ) -> Answer:
+        """Send one request; a status of 400 or more is an answer.
+
+        Raises:
+            ServerError: nothing came back, as from a server that has ended.
+        """
         headers = {"Content-Type": content_type} if content_type else {}
         began = time.perf_counter()
-        self._connection.request(method, route, body, headers)
-        response = self._connection.getresponse()
-        content = response.read()
+        try:
+            self._connection.request(method, route, body, headers)
+            response = self._connection.getresponse()
+            content = response.read()
+        except NO_ANSWER as error:
+            self._connection.close()  # or it would refuse the next request as out of turn
+            raise ServerError(f"{method} {route}: {no_answer(error)}") from error
         return Answer(response.status, content, time.perf_counter() - began)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environments import SetupError
-from benchmarks.formats import FORMATS, TOLERANCE
+from benchmarks.formats import FORMATS
 from benchmarks.servers import ROOT
 
 CSV = FORMATS["csv"]
@@ -48,7 +48,7 @@ class Models:
 
     def is_right(self, name: str, answer: bytes) -> bool:
         """Say whether the answer is what XGBoost itself predicts."""
-        return abs(float(answer) - self.expected[name]) <= TOLERANCE
+        return CSV.is_right(answer, [self.expected[name]])
 
 
 def small_models(models_dir: Path, count: int) -> Models:

@@ -1,6 +1,7 @@
-"""A server for tests: fake_server.py PORT right|wrong|slow|ends. Leaves a child behind."""
+"""A server for tests: fake_server.py PORT right|wrong|slow|ends|dies. Leaves a child behind."""
 
 import http.server
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         Handler.n_answers += 1
+        if BEHAVIOUR == "dies" and Handler.n_answers > 2:
+            os._exit(1)  # in the middle of a request, once it has answered rightly
         rows = self.rfile.read(int(self.headers["Content-Length"])).decode().splitlines()
         # At first it is not ready; right is the sum of a row.
         status = 503 if Handler.n_answers == 1 else 200

@@ -97,3 +97,14 @@ def test_check_asks_for_every_size(questions: Questions, tmp_path: Path) -> None
 
         with pytest.raises(ServerError, match="3 rows: status 200, and not the right predictions"):
             started.check(questions)
+
+
+def test_check_of_a_server_that_dies_is_an_error(questions: Questions, tmp_path: Path) -> None:
+    """One that the run goes on after: while it is asked, and when nobody listens any more."""
+    with running(
+        server("dies"), questions, environment_dir=tmp_path, model_dir=tmp_path
+    ) as started:
+        for _ in range(2):
+            # Which error it is depends on how far the kernel has got with taking down the server.
+            with pytest.raises(ServerError, match=r"1 rows: no answer: (Remote|Connection)"):
+                started.check(questions)

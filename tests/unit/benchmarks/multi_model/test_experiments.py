@@ -96,6 +96,12 @@ def test_answer_is_right_within_the_tolerance(models: Models) -> None:
     assert models.body == b"1.0,2.0\n"
 
 
+@pytest.mark.parametrize("answer", [b"", b"oops", b"0.25\n0.25\n", b"nan"])
+def test_answer_that_is_no_prediction_is_wrong(models: Models, answer: bytes) -> None:
+    """Rather than the end of the whole run."""
+    assert not models.is_right("a", answer)
+
+
 def test_small_models_are_small_and_no_two_alike(tmp_path: Path) -> None:
     """20 trees of depth 4 are 35 kB at most; each predicts something else for the row."""
     make_models.main(["small", "3", str(tmp_path / "made")])
