@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import environments, report, sharing, soak, targets
-from benchmarks.comparison import Comparison, Options
+from benchmarks.comparison import RESULTS_FILE, Comparison, Options
 from benchmarks.environments import HARNESS_REQUIREMENTS, SetupError
 from benchmarks.load import LoadError
 from benchmarks.model_files import Questions, small_model
@@ -47,9 +47,9 @@ def _compare(given: argparse.Namespace) -> int:
     results = Comparison(chosen, _options(given), given.output).run()
     if not given.quick and not given.no_big_model and any(map(_is_ours, chosen)):
         results.sharing = _sharing(servers, given.output)
-    results.write(given.output / "results.json")
+    results.write(given.output / RESULTS_FILE)
     (given.output / "report.md").write_text(report.render(results))
-    draw("plot", given.output, "results.json", "plot.png")
+    draw("plot", given.output, RESULTS_FILE, "plot.png")
     _print_targets(results)
     print(f"bench: report.md, results.json and plot.png are in {given.output}")
     return 1 if any(s.problem for s in results.subjects if s.role == Role.OURS) else 0

@@ -19,6 +19,8 @@ from benchmarks.results import Point, Results, Start, Subject
 from benchmarks.running import Running, ServerError, running
 from benchmarks.servers import Server
 
+RESULTS_FILE = "results.json"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -38,11 +40,12 @@ class Comparison:
     """One run over some servers.
 
     Args:
-        directory: Environments and models are kept in it.
+        directory: Environments and models are kept in it, and the results so far.
     """
 
     def __init__(self, servers: Sequence[Server], options: Options, directory: Path) -> None:
         self._options = options
+        self._results_file = directory / RESULTS_FILE
         self._servers = list(servers)
         self._environments_dir = directory / "envs"
         self._model_dir = small_model(directory / "models")
@@ -55,7 +58,10 @@ class Comparison:
         )
 
     def run(self) -> Results:
-        """Measure; a server that fails is left out of the rest, with the reason."""
+        """Measure; a server that fails is left out of the rest, with the reason.
+
+        The results are written after every round: a run that is interrupted keeps what it has.
+        """
         began = time.monotonic()
         environment_dirs = self._prepare()
         for repetition in range(1, self._options.repetitions + 1):
@@ -66,9 +72,14 @@ class Comparison:
                     self._measure(server, environment_dirs[server.name], repetition)
                 except (ServerError, LoadError) as error:
                     self._leave_out(server, error)
-        self._results.subjects = [self._subject(server) for server in self._servers]
-        self._results.duration_seconds = time.monotonic() - began
+            self._keep(repetition, time.monotonic() - began)
         return self._results
+
+    def _keep(self, rounds: int, seconds: float) -> None:
+        self._results.subjects = [self._subject(server) for server in self._servers]
+        self._results.duration_seconds = seconds
+        self._results.options["repetitions"] = rounds  # not those that are still to come
+        self._results.write(self._results_file)
 
     def _prepare(self) -> dict[str, Path]:
         found = {}
