@@ -31,20 +31,44 @@ def measure(
         cpu_seconds = server.cpu_seconds() - cpu_before
         ours = cpu_seconds + result.cpu_seconds + time.process_time() - own_before
         foreign = machine.busy_seconds() - machine_before - ours
-        yield Sample(
+        yield sample_of(
+            result,
             server=server.server.name,
             repetition=repetition,
-            n_rows=point.n_rows,
-            connections=point.connections,
-            requests=result.requests,
-            requests_per_second=result.requests_per_second,
-            p50_ms=result.p50_ms,
-            p99_ms=result.p99_ms,
-            cpu_us=cpu_seconds / max(result.requests, 1) * 1e6,
-            errors=result.errors.total,
+            point=point,
+            cpu_seconds=cpu_seconds,
             foreign_cpus=max(foreign, 0.0) / (time.monotonic() - began),
         )
         server.wait_until_quiet()
+
+
+def sample_of(
+    result: Load,
+    *,
+    server: str,
+    repetition: int,
+    point: Point,
+    cpu_seconds: float,
+    foreign_cpus: float,
+) -> Sample:
+    """Turn a load into a measurement, in which only good answers count as requests.
+
+    Args:
+        cpu_seconds: What the server used meanwhile, for all answers.
+    """
+    return Sample(
+        server=server,
+        repetition=repetition,
+        n_rows=point.n_rows,
+        connections=point.connections,
+        requests=result.good_answers,
+        requests_per_second=result.requests_per_second,
+        p50_ms=result.p50_ms,
+        p99_ms=result.p99_ms,
+        cpu_us=cpu_seconds / max(result.good_answers, 1) * 1e6,
+        errors=result.errors.total,
+        foreign_cpus=foreign_cpus,
+    )
 
 
 def _load(server: Running, questions: Questions, point: Point, seconds: int) -> Load:

@@ -105,14 +105,14 @@ def _every_point(summary: Summary) -> str:
         def figure(of: Callable[[Sample], float], form: str) -> str:
             return spread(summary.spread(subject.name, point, of), form)
 
-        failed, requests = summary.errors(subject.name, point)
+        failed, total = summary.errors(subject.name, point)
         return [
             f"{point.n_rows} × {point.connections}, {subject.title}",
             figure(_rate, "{:,.0f}"),
             figure(lambda sample: sample.p50_ms, "{:.2f}"),
             figure(lambda sample: sample.p99_ms, "{:.2f}"),
             figure(_cpu, "{:,.0f}"),
-            f"{failed} of {requests + failed:,}" if failed else "0",
+            f"{failed:,} of {total:,}" if failed else "0",
             figure(lambda sample: sample.foreign_cpus, "{:.2f}"),
         ]
 

@@ -20,7 +20,9 @@ class Sample:
     """One measurement of one server at one point.
 
     Args:
+        requests: Those with a good answer; the rate and the CPU time are of these.
         cpu_us: CPU time of all its processes for one request, in microseconds.
+        errors: Requests without a good answer, beside ``requests``.
         foreign_cpus: CPUs that neither the server nor the harness used, but somebody did.
     """
 

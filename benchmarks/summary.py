@@ -62,7 +62,8 @@ class Summary:
     def errors(self, server: str, point: Point) -> tuple[int, int]:
         """Return failed and all requests of all repetitions."""
         samples = self._samples.get((server, point), [])
-        return sum(s.errors for s in samples), sum(s.requests for s in samples)
+        failed = sum(sample.errors for sample in samples)
+        return failed, failed + sum(sample.requests for sample in samples)
 
     def start_seconds(self, server: str) -> Spread | None:
         return Spread.of(start.seconds for start in self.results.starts if start.server == server)

@@ -1,7 +1,7 @@
 """The targets that this server set itself, and whether a run has met them."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.results import Point, Results, Sample
 from benchmarks.summary import CPU_CONNECTIONS, FLOOD_CONNECTIONS, Spread, Summary
@@ -47,18 +47,19 @@ def _cpu_verdicts(summary: Summary) -> Iterator[Verdict]:
         def cpu_us(server: str, point: Point = point) -> Spread | None:
             return summary.spread(server, point, lambda sample: sample.cpu_us)
 
-        yield _ratio_verdict(
+        verdict = _ratio_verdict(
             summary,
             f"CPU per request, {rows(n_rows)}, {CPU_CONNECTIONS} connections",
             cpu_us,
             unit=lambda value: f"{value:,.0f} µs",
             limit=ratio,
         )
+        yield _unless_failed(summary, point, verdict)
 
 
 def _rate_verdict(summary: Summary) -> Verdict:
     point = Point(1, FLOOD_CONNECTIONS)
-    return _ratio_verdict(
+    verdict = _ratio_verdict(
         summary,
         f"requests/s, 1 row, {FLOOD_CONNECTIONS} connections",
         lambda server: summary.spread(server, point, lambda sample: sample.requests_per_second),
@@ -66,6 +67,16 @@ def _rate_verdict(summary: Summary) -> Verdict:
         limit=RATE_RATIO,
         highest=True,
     )
+    return _unless_failed(summary, point, verdict)
+
+
+def _unless_failed(summary: Summary, point: Point, verdict: Verdict) -> Verdict:
+    """Call nothing met at a point where this server had errors, and say how many."""
+    failed, total = summary.errors(summary.ours.name, point) if summary.ours else (0, 0)
+    if not failed or verdict.is_met is None:
+        return verdict
+    measured = f"{verdict.measured}, {failed:,} of {total:,} failed"
+    return replace(verdict, measured=measured, is_met=False)
 
 
 def _ratio_verdict(
@@ -92,13 +103,14 @@ def _ratio_verdict(
 def _tail_verdicts(summary: Summary) -> Iterator[Verdict]:
     for n_rows in CPU_RATIOS:
         point = Point(n_rows, CPU_CONNECTIONS)
-        yield _limit_verdict(
+        verdict = _limit_verdict(
             summary,
             f"p99 ÷ p50, {rows(n_rows)}, {CPU_CONNECTIONS} connections",
             lambda server, point=point: summary.spread(server, point, tail),  # type: ignore[misc]
             unit=lambda value: f"{value:.1f}",
             limit=TAIL_RATIO,
         )
+        yield _unless_failed(summary, point, verdict)
 
 
 def _start_verdict(summary: Summary) -> Verdict:

@@ -13,8 +13,8 @@ from benchmarks import measuring
 from benchmarks.model_files import Questions, small_model
 from benchmarks.multi_model.results import Warm
 from benchmarks.multi_model.starting import ENVIRONMENT_DIR, started
-from benchmarks.results import Point
-from benchmarks.running import running
+from benchmarks.results import Point, Sample
+from benchmarks.running import ServerError, running
 from benchmarks.servers import all_servers
 
 POINT = Point(n_rows=1, connections=8)
@@ -53,7 +53,14 @@ def measure(models_dir: Path, engine: str, *, repetitions: int, seconds: int) ->
                 points = measuring.measure(
                     server, questions, [POINT], repetition=repetition, seconds=seconds
                 )
-                found += [sample.cpu_us for sample in points]
+                found += map(_cpu_us, points)
         for server in both:
             server.check(questions)
     return Warm(*costs)
+
+
+def _cpu_us(sample: Sample) -> float:
+    """The cost of an invocation, if every one was answered well."""
+    if sample.errors:
+        raise ServerError(f"{sample.server}: {sample.errors:,} requests failed")
+    return sample.cpu_us

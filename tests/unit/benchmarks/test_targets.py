@@ -90,3 +90,36 @@ def test_without_a_peer_there_is_no_ratio(results: Results) -> None:
     verdict = verdict_on(results, "CPU per request, 1 row, 8 connections")
 
     assert (verdict.measured, verdict.best_peer, verdict.is_met) == ("-", "-", None)
+
+
+def test_nothing_is_met_where_requests_failed(results: Results) -> None:
+    """However cheap, fast and even the others were; another point is judged as ever."""
+    results.samples = [make_sample("fast", connections=n, cpu_us=1000) for n in (8, 64)]
+    figures = {"cpu_us": 1, "requests_per_second": 90_000, "p99_ms": 1}
+    results.samples += [
+        make_sample("ours", connections=connections, errors=errors, **figures)
+        for connections, errors in ((8, 7), (8, 0), (64, 0))
+    ]
+
+    cost = verdict_on(results, "CPU per request, 1 row, 8 connections")
+    tail = verdict_on(results, "p99 ÷ p50, 1 row, 8 connections")
+    rate = verdict_on(results, "requests/s, 1 row, 64 connections")
+
+    assert [verdict.is_met for verdict in (cost, tail, rate)] == [False, False, True]
+    assert cost.measured == "0.00 × (1 µs), 7 of 6,007 failed"
+    assert tail.measured == "1.0, 7 of 6,007 failed"
+
+
+def test_rate_is_missed_where_requests_failed(results: Results) -> None:
+    """At its own number of connections."""
+    results.samples = [make_sample("fast", connections=64, requests_per_second=1000)]
+    results.samples += [make_sample("ours", connections=64, requests_per_second=9000, errors=1)]
+
+    assert verdict_on(results, "requests/s, 1 row, 64 connections").is_met is False
+
+
+def test_errors_of_a_peer_are_no_miss_of_ours(results: Results) -> None:
+    """The figures of its good answers are what it is held against."""
+    results.samples = [make_sample("fast", cpu_us=1000, errors=9), make_sample("ours", cpu_us=200)]
+
+    assert verdict_on(results, "CPU per request, 1 row, 8 connections").is_met is True

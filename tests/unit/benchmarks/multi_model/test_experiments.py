@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.multi_model import make_models, scale
+from benchmarks.multi_model import make_models, scale, warm
 from benchmarks.multi_model.api import Answer, Api
 from benchmarks.multi_model.article import Platform
 from benchmarks.multi_model.models import Models
 from benchmarks.running import ServerError
+from tests.unit.benchmarks.conftest import make_sample
 
 
 class FullAt(Api):
@@ -112,3 +113,10 @@ def test_small_models_are_small_and_no_two_alike(tmp_path: Path) -> None:
     assert all(20_000 < file.stat().st_size < 40_000 for file in files)
     assert len({file.read_bytes() for file in files}) == 3
     assert len(set(models.expected.values())) == 3
+
+
+def test_warm_cost_with_errors_is_an_error() -> None:
+    """A server that refuses would be a cheap one, and the other looked dear beside it."""
+    assert warm._cpu_us(make_sample("ours", cpu_us=120)) == 120
+    with pytest.raises(ServerError, match="ours: 7 requests failed"):
+        warm._cpu_us(make_sample("ours", cpu_us=120, errors=7))
