@@ -12,13 +12,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from container.errors import ContainerError, InvocationTimeoutError, OutOfMemoryError
 from serve import replies
 from serve.capacity import Capacity
 from serve.error_reply import request_id
-from serve.invocation import Answer, Invocation
+from serve.invocation import Answer, Invocation, Servable
 from serve.observation import Observation, Observer
 from serve.replies import Pieces, Receive, Reply, Send
 from serve.request_body import ClientDisconnectedError, RequestBodies
@@ -29,6 +28,7 @@ Refusal = Callable[[ContainerError, str], Reply]
 
 # Requests that were on their way when SIGTERM came are still answered for this long.
 _LATE_ARRIVAL_SECONDS = 1.0
+_CLIENT_LEFT = 499  # as nginx has it; only the log and the metrics will see it
 _PING_METHODS = ("GET", "HEAD", "POST")
 _INVOCATION_METHODS = ("POST",)
 
@@ -75,7 +75,6 @@ class InferenceApplication:
         self._others = others
         self._timeout_seconds = limits.timeout_seconds
         self._observer = observer
-        self._retire = retire
         self._refusal = refusal
         self._bodies = RequestBodies(
             max_bytes=limits.max_payload_bytes,
@@ -85,6 +84,7 @@ class InferenceApplication:
         self._capacity = Capacity(
             n_threads=limits.n_threads if models.is_thread_safe else 1,
             n_waiting=limits.n_waiting,
+            overdue=retire,
         )
         self._n_active = 0
         self._draining_since: float | None = None
@@ -100,7 +100,11 @@ class InferenceApplication:
         turn = None if path == "/ping" else self._models.turn(scope)
         allowed = _INVOCATION_METHODS if turn else _PING_METHODS
         if turn is None and path != "/ping":
-            await self._others(scope, receive, send)
+            self._n_active += 1
+            try:
+                await self._others(scope, receive, send)
+            finally:
+                self._n_active -= 1
         elif method not in allowed:
             reply = replies.method_not_allowed(path, method, allowed)
             await replies.send_whole(send, reply._replace(body=b"") if method == "HEAD" else reply)
@@ -148,9 +152,12 @@ class InferenceApplication:
             if reply.pieces is None:
                 await replies.send_whole(send, reply)
             else:
-                await self._stream(seen, reply, reply.pieces, receive, send)
+                await self._stream(turn, seen, reply, reply.pieces, receive, send)
         except ClientDisconnectedError:
-            seen.status = 499  # as nginx has it; only the log will see it
+            seen.status = _CLIENT_LEFT
+        except asyncio.CancelledError:
+            seen.status = _CLIENT_LEFT
+            raise
         finally:
             self._observer.record(seen)
 
@@ -183,55 +190,64 @@ class InferenceApplication:
         self, turn: Turn, seen: Observation, body: bytes, headers: dict[bytes, bytes]
     ) -> Answer:
         servable = turn.begin_now(seen)
-        if servable is None:
-            async with self._time_limit(lambda: None):
+        if servable is not None and _is_quick(servable, seen, headers):
+            return servable.invoke(_invocation(body, headers, seen))
+        async with self._time_limit():
+            if servable is None:
                 servable = await turn.begin(seen)
-        encoding = headers.get(b"content-encoding")
-        if encoding is None and servable.is_quick(len(body)):
-            return servable.invoke(_invocation(body, headers, seen.request_id))
+                if _is_quick(servable, seen, headers):
+                    return servable.invoke(_invocation(body, headers, seen))
+            return await self._in_thread(turn, seen, servable, body, headers)
+
+    async def _in_thread(
+        self,
+        turn: Turn,
+        seen: Observation,
+        servable: Servable,
+        body: bytes,
+        headers: dict[bytes, bytes],
+    ) -> Answer:
         queued = time.perf_counter()
-        has_begun = False
 
         def work() -> Answer:
-            nonlocal has_begun
-            has_begun = True
             seen.queue_seconds = time.perf_counter() - queued
             inflated = self._bodies.inflate(body, _text(headers, b"content-encoding").lower())
-            return servable.invoke(_invocation(inflated, headers, seen.request_id))
+            return servable.invoke(_invocation(inflated, headers, seen))
 
-        # A thread cannot be stopped; the process that it lives in can.
-        async with self._time_limit(lambda: self._retire() if has_begun else None):
-            return await self._capacity.run(work)
+        turn.hold()
+        return await self._capacity.run(work, seconds=self._timeout_seconds, after=turn.end)
 
     @asynccontextmanager
-    async def _time_limit(self, on_expiry: Callable[[], None]) -> AsyncIterator[None]:
+    async def _time_limit(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self._timeout_seconds) as limit:
                 yield
         except TimeoutError as error:
             if not limit.expired():  # the model's own
                 raise
-            on_expiry()
             raise InvocationTimeoutError(
                 self._timeout_seconds, "SAGEMAKER_MODEL_SERVER_TIMEOUT"
             ) from error
 
     async def _stream(
         self,
+        turn: Turn,
         seen: Observation,
         reply: Reply,
         pieces: Pieces,
         receive: Receive,
         send: Send,
     ) -> None:
-        in_thread = partial(self._capacity.run, has_begun=True)
-        limit = asyncio.timeout(replies.STREAM_SECONDS + self._timeout_seconds)
+        seconds = replies.STREAM_SECONDS + self._timeout_seconds
+
+        def in_thread(pump: Callable[[], None]) -> Awaitable[None]:
+            turn.hold()
+            return self._capacity.run(pump, has_begun=True, seconds=seconds, after=turn.end)
+
         try:
-            async with limit:
+            async with asyncio.timeout(seconds):
                 await replies.stream(send, receive, reply, pieces, in_thread)
         except Exception as error:
-            if limit.expired():  # the last piece does not come
-                self._retire()
             seen.error = error
             raise
 
@@ -245,9 +261,15 @@ def _without_host(scope: Scope) -> Scope:
     }
 
 
-def _invocation(body: bytes, headers: dict[bytes, bytes], identity: str) -> Invocation:
-    content_type, accept = _text(headers, b"content-type"), _text(headers, b"accept")
-    return Invocation(body, content_type, accept, headers, identity)
+def _is_quick(servable: Servable, seen: Observation, headers: dict[bytes, bytes]) -> bool:
+    if b"content-encoding" in headers:
+        return False
+    return servable.is_quick(seen.n_bytes, seen.content_type)
+
+
+def _invocation(body: bytes, headers: dict[bytes, bytes], seen: Observation) -> Invocation:
+    accept = _text(headers, b"accept")
+    return Invocation(body, seen.content_type, accept, headers, seen.request_id)
 
 
 def _text(headers: dict[bytes, bytes], name: bytes) -> str:

@@ -7,6 +7,7 @@ threads when the process ends, and a model that hangs would keep its worker from
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -16,33 +17,57 @@ from container.errors import OverloadedError
 T = TypeVar("T")
 
 
+def _nothing() -> None:
+    """What there is to do where nothing is asked for."""
+
+
 class Capacity:
     """What one worker can have in hand; used from its event loop only."""
 
-    def __init__(self, *, n_threads: int, n_waiting: int) -> None:
-        """Nothing is started before there is work, so that a process may still fork."""
+    def __init__(
+        self, *, n_threads: int, n_waiting: int, overdue: Callable[[], None] = _nothing
+    ) -> None:
+        """Nothing is started before there is work, so that a process may still fork.
+
+        Args:
+            overdue: Called when work that nobody waits for any more goes on beyond its time. A
+                thread cannot be stopped; the process that it lives in can.
+        """
         self._n_threads = n_threads
         self._limit = n_threads + n_waiting
+        self._overdue = overdue
         self._n_in_hand = 0
         self._n_started = 0
         self._jobs: SimpleQueue[_Job] = SimpleQueue()
 
-    async def run(self, work: Callable[[], T], *, has_begun: bool = False) -> T:
+    async def run(
+        self,
+        work: Callable[[], T],
+        *,
+        has_begun: bool = False,
+        seconds: float | None = None,
+        after: Callable[[], None] = _nothing,
+    ) -> T:
         """Do `work` in a thread.
 
         Args:
-            work: Called once.
+            work: Called at most once: not where whoever waited has gone before its turn.
             has_begun: It goes on with something that was admitted, and is never refused.
+            seconds: What it may take once a thread has begun; None where it may take any time.
+            after: Called once on the loop when no thread is or will be at it, which may be later
+                than this returns.
         Raises:
             OverloadedError: at once, when as much as may wait is waiting.
         """
         if self._n_in_hand >= self._limit and not has_begun:
+            after()
             raise OverloadedError("invocations in hand", self._limit, "BYOA_MAX_WAITING")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._n_in_hand += 1
-        future.add_done_callback(self._done)
-        self._jobs.put(_Job(loop, future, work))
+        job = _Job(loop, future, work, lambda: self._ended(after))
+        future.add_done_callback(lambda _: self._left(loop, job, seconds))
+        self._jobs.put(job)
         if self._n_started < min(self._n_threads, self._n_in_hand):
             self._n_started += 1
             threading.Thread(target=self._serve, daemon=True, name="invocation").start()
@@ -51,8 +76,15 @@ class Capacity:
         finally:
             del future  # else its exception, whose traceback holds this frame, would hold itself
 
-    def _done(self, _: object) -> None:
+    def _ended(self, after: Callable[[], None]) -> None:
         self._n_in_hand -= 1
+        after()
+
+    def _left(self, loop: asyncio.AbstractEventLoop, job: "_Job", seconds: float | None) -> None:
+        """Nobody waits for the job any more: it is done, or its client gone, or its time up."""
+        job.give_up()
+        if job.is_at_work and seconds is not None:
+            loop.call_at(job.began + seconds, lambda: self._overdue() if job.is_at_work else None)
 
     def _serve(self) -> None:
         while True:
@@ -66,42 +98,61 @@ class _Job:
     only later, and its memory be missing from what `DELETE` says has been given back (C-085).
     """
 
-    __slots__ = ("_error", "_future", "_loop", "_result", "_work")
+    __slots__ = ("_ended", "_error", "_future", "_loop", "_result", "_work", "began", "is_at_work")
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         future: "asyncio.Future[Any]",
         work: Callable[[], Any],
+        ended: Callable[[], None],
     ) -> None:
+        self.began = 0.0  # by the clock of the loop
+        self.is_at_work = True  # until it has ended
         self._loop = loop
         self._future: asyncio.Future[Any] | None = future
-        self._work: Callable[[], Any] | None = work
+        self._work = [work]  # whoever takes it out, the thread or `give_up`, has it
+        self._ended = ended
         self._result: Any = None
         self._error: Exception | None = None
 
     def do(self) -> None:
         """Called in a thread; the future belongs to the loop and is only settled there."""
-        if self._work is None or self._future is None or self._future.done():
-            return  # nobody waits for it any more
+        self.began = time.monotonic()
         try:
-            self._result = self._work()
+            work = self._work.pop()
+        except IndexError:  # nobody waits for it
+            return
+        try:
+            self._result = work()
         except BaseException as error:  # noqa: BLE001 - also SystemExit: it is the request that ends
             self._error = _as_plain(error)
-        self._work = None
+        del work
         with contextlib.suppress(RuntimeError):  # the loop is closed: the process is leaving
             self._loop.call_soon_threadsafe(self._tell)
 
+    def give_up(self) -> None:
+        """See to it that no thread begins with it."""
+        if self._work:
+            with contextlib.suppress(IndexError):  # a thread was faster
+                self._work.pop()
+                self._end()
+
     def _tell(self) -> None:
         future, result, error = self._future, self._result, self._error
-        # The traceback of an error holds the frame of `do`, and so this object.
-        self._future = self._result = self._error = None
+        self._end()
         if future is None or future.done():  # timed out, or the client has gone
             return
         if error is None:
             future.set_result(result)
         else:
             future.set_exception(error)
+
+    def _end(self) -> None:
+        self.is_at_work = False
+        # The traceback of an error holds the frame of `do`, and so this object.
+        self._future = self._result = self._error = None
+        self._ended()
 
 
 def _as_plain(error: BaseException) -> Exception:

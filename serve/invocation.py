@@ -53,7 +53,7 @@ EMPTY = Answer(b"", status=204)
 class Servable(Protocol):
     """Something that can be invoked."""
 
-    def is_quick(self, n_bytes: int) -> bool:
+    def is_quick(self, n_bytes: int, content_type: str) -> bool:
         """Whether a body of this size may be answered on the event loop, rather than in a thread:
         what pings and all other requests would wait for meanwhile."""
 
@@ -76,10 +76,15 @@ class ModelServable:
     is_batch: bool = False  # whether answers are joined byte by byte
     pace: Pace = field(default_factory=Pace)
 
-    def is_quick(self, n_bytes: int) -> bool:
-        # What is not thread-safe is always called from the one thread that it has.
+    def is_quick(self, n_bytes: int, content_type: str) -> bool:
+        # What is not thread-safe is called in threads only, where its turn is waited for.
         algorithm = self.algorithm
-        return algorithm.is_quick and algorithm.is_thread_safe and self.pace.is_quick(n_bytes)
+        return (
+            self.pace.is_quick(n_bytes)
+            and algorithm.is_quick
+            and algorithm.is_thread_safe
+            and content_types.parse(content_type).name not in codecs.PACKED_TYPES
+        )
 
     @property
     def is_thread_safe(self) -> bool:

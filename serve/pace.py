@@ -7,6 +7,8 @@ of oddly written numbers 30, and all that time a ping would wait.
 
 # Larger bodies are never tried on the event loop.
 _MAX_BYTES = 2**16
+# Larger ones are tried in a thread first: however odd its body, a smaller one takes 2 ms at most.
+_TRUSTED_BYTES = 2**12
 _MAX_SECONDS = 0.002
 # What one slow invocation is remembered for: 50 ms fall below the limit in some 30 quick ones.
 _DECAY = 0.9
@@ -18,7 +20,9 @@ class Pace:
 
     def __init__(self) -> None:
         # By the number of bits of the size, so that each is for sizes within a factor of two.
-        self._seconds = [0.0] * (_MAX_BYTES.bit_length() + 1)
+        sizes = range(_MAX_BYTES.bit_length() + 1)
+        trusted = _TRUSTED_BYTES.bit_length()
+        self._seconds = [0.0 if size <= trusted else 2 * _MAX_SECONDS for size in sizes]
 
     def is_quick(self, n_bytes: int) -> bool:
         """Whether an invocation of this size may be expected to take no more than 2 ms."""

@@ -18,8 +18,11 @@ class Turn(Protocol):
     async def begin(self, seen: Observation) -> Servable:
         """Wait for the model; raises `ContainerError`."""
 
+    def hold(self) -> None:
+        """Keep the turn for one who will call `end` as well: a thread may outlive its request."""
+
     def end(self) -> None:
-        """Called once, also when the turn never began."""
+        """Called once, also when the turn never began, and once for each `hold`."""
 
 
 class Models(Protocol):
@@ -48,6 +51,9 @@ class OneModel:
 
     async def begin(self, seen: Observation) -> Servable:
         return self._servable
+
+    def hold(self) -> None:
+        """Nothing to keep."""
 
     def end(self) -> None:
         """Nothing to give back."""

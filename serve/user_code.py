@@ -63,7 +63,7 @@ class ScriptServable:
                 f"one of {', '.join(toolkit_formats.RESPONSE_TYPES)}, or define output_fn",
             )
 
-    def is_quick(self, n_bytes: int) -> bool:
+    def is_quick(self, n_bytes: int, content_type: str) -> bool:
         return False
 
     def invoke(self, invocation: Invocation) -> Answer:

@@ -48,6 +48,8 @@ _SELECTED_ENCODERS: dict[str, SelectedEncoder] = {
 
 REQUEST_TYPES = tuple(_DECODERS)
 SELECTED_TYPES = tuple(_SELECTED_ENCODERS)
+# Small bodies of these may hold very many records.
+PACKED_TYPES = frozenset({content_types.NPZ, content_types.PARQUET})
 
 
 def decoder(content_type: str) -> Decoder:

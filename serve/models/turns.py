@@ -39,6 +39,7 @@ class ModelTurn:
 
     __slots__ = (
         "_has_lock",
+        "_holders",
         "_max_waiting",
         "_metrics",
         "_name",
@@ -62,6 +63,7 @@ class ModelTurn:
         self._max_waiting = max_waiting
         self._resident: Resident | None = None
         self._has_lock = False
+        self._holders = 1
 
     def begin_now(self, seen: Observation) -> Servable | None:
         """See `serve.turns.Turn`."""
@@ -94,10 +96,15 @@ class ModelTurn:
             raise RuntimeError("a leased model was freed")
         return resident.servable
 
+    def hold(self) -> None:
+        """See `serve.turns.Turn`."""
+        self._holders += 1
+
     def end(self) -> None:
         """See `serve.turns.Turn`."""
+        self._holders -= 1
         resident = self._resident
-        if resident is None:
+        if resident is None or self._holders:
             return
         if self._has_lock and resident.turn is not None:
             resident.turn.release()

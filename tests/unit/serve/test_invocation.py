@@ -135,5 +135,5 @@ def test_servable_is_quick_only_with_a_quick_and_thread_safe_algorithm(
     """What is slow would hold up the pings, what is not thread-safe belongs into its one thread."""
     algorithm = SumAlgorithm(is_quick=is_quick, is_thread_safe=is_thread_safe)
 
-    assert servable.is_quick(1)
-    assert not replace(servable, algorithm=algorithm).is_quick(1)
+    assert servable.is_quick(1, "text/csv")
+    assert not replace(servable, algorithm=algorithm).is_quick(1, "text/csv")

@@ -1,15 +1,19 @@
 """What one worker refuses: too much at once, too slow, too large once decompressed."""
 
 import asyncio
+import contextlib
 import gzip
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from serve.invocation import Answer, Invocation
+from serve.metrics import Metrics
+from serve.turns import OneModel
 from tests.unit.serve.conftest import Client, Reply, Server
 
 CSV = {"Content-Type": "text/csv"}
@@ -25,7 +29,7 @@ class BlockingServable:
         self.may_answer = threading.Event()
         self.threads: list[int] = []
 
-    def is_quick(self, n_bytes: int) -> bool:
+    def is_quick(self, n_bytes: int, content_type: str) -> bool:
         return False
 
     def invoke(self, invocation: Invocation) -> Answer:
@@ -114,11 +118,100 @@ def test_invocation_over_the_time_limit_is_given_up_and_the_process_replaced(
     """A thread that hangs cannot be stopped; the worker that it lives in can."""
     client = server.client(blocking, timeout_seconds=0.2)
 
-    reply = client.request("POST", "/invocations", b"x")
+    async def scenario() -> Reply:
+        reply = await client.send("POST", "/invocations", b"x")
+        await asyncio.sleep(0.1)
+        return reply
+
+    reply = asyncio.run(scenario())
 
     assert reply.status == 503
     assert b"longer than 0.2 s" in reply.body
     assert server.n_retired == 1
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_invocation_whose_client_has_left_is_still_watched(
+    server: Server, blocking: BlockingServable, metrics: Metrics, ends: bool
+) -> None:
+    """C-061: one that hangs has its worker replaced, although nobody waits for it; the others that
+    came meanwhile had a thread of their own."""
+    client = server.client(blocking, timeout_seconds=0.3)
+
+    async def scenario() -> int:
+        left = asyncio.create_task(client.send("POST", "/invocations", b"x"))
+        await asyncio.sleep(0.1)
+        left.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await left
+        if ends:
+            blocking.may_answer.set()
+        other = asyncio.create_task(client.send("POST", "/invocations", b"x"))
+        await asyncio.sleep(0.1)
+        n_threads = len(set(blocking.threads))
+        await asyncio.wait([other], timeout=0.4)
+        return n_threads
+
+    n_threads = asyncio.run(scenario())
+
+    assert ends or n_threads == 2
+    assert (server.n_retired > 0) != ends
+    assert b'byoa_invocations_total{status="499"} 1.0' in metrics.text()
+
+
+def test_turn_lasts_as_long_as_its_thread(server: Server, blocking: BlockingServable) -> None:
+    """C-085: a model is in use while a thread is at it, whether or not anybody waits."""
+    holders = ["the request"]
+
+    class Watched(OneModel):
+        def hold(self) -> None:
+            holders.append("the thread")
+
+        def end(self) -> None:
+            holders.pop(0)
+
+    client = server.client(blocking)
+    client.app._models = Watched(blocking)
+
+    async def scenario() -> list[str]:
+        left = asyncio.create_task(client.send("POST", "/invocations", b"x"))
+        await asyncio.sleep(0.1)
+        left.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await left
+        held = list(holders)
+        blocking.may_answer.set()
+        await asyncio.sleep(0.1)
+        return held
+
+    assert asyncio.run(scenario()) == ["the thread"]
+    assert holders == []
+
+
+def test_draining_waits_for_every_request(server: Server) -> None:
+    """C-062: a model that is being loaded counts as much as an invocation."""
+    client = server.client()
+    may_end = asyncio.Event()
+
+    async def slow(scope: object, receive: object, send: Callable[..., Any]) -> None:
+        await may_end.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    client.app._others = slow
+
+    async def scenario() -> bool:
+        loading = asyncio.create_task(client.send("POST", "/models"))
+        await asyncio.sleep(0)
+        client.app.begin_drain()
+        drained = asyncio.create_task(client.app.drained())
+        await asyncio.sleep(1.2)  # what is late is not waited for any more
+        was_drained = drained.done()
+        may_end.set()
+        await asyncio.gather(loading, drained)
+        return was_drained
+
+    assert not asyncio.run(scenario())
 
 
 def test_a_models_own_timeout_error_is_its_own(server: Server) -> None:
@@ -248,7 +341,7 @@ class StreamingServable:
     def __init__(self, pieces: Callable[[], Iterator[bytes]]) -> None:
         self._pieces = pieces
 
-    def is_quick(self, n_bytes: int) -> bool:
+    def is_quick(self, n_bytes: int, content_type: str) -> bool:
         return False
 
     def invoke(self, invocation: Invocation) -> Answer:

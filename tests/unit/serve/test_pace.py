@@ -11,12 +11,19 @@ from tests.unit.serve.conftest import SumModel
 
 
 def test_new_model_is_given_a_try() -> None:
-    """With any body but a large one."""
+    """With a small body at once, a larger one after some in threads, and a large one never."""
     pace = Pace()
-
     assert pace.is_quick(1)
+    assert pace.is_quick(2**12)
+    assert not pace.is_quick(2**13)
+
+    for size in (2**13, 2**16, 2**17):
+        for _ in range(10):
+            pace.note(size, 0.0005)
+
+    assert pace.is_quick(2**13)
     assert pace.is_quick(2**16)
-    assert not pace.is_quick(2**16 + 1)
+    assert not pace.is_quick(2**17)
 
 
 def test_slow_invocation_sends_those_of_its_size_away_for_a_while() -> None:
@@ -61,7 +68,7 @@ def test_servable_notes_what_it_took(
     predict: Callable[[object], object] = model.predict  # type: ignore[assignment]
     model.predict = burn  # type: ignore[method-assign, assignment]
     invocation = Invocation(b"1,2\n", "text/csv")
-    assert servable.is_quick(len(invocation.body))
+    assert servable.is_quick(len(invocation.body), "text/csv")
 
     if is_refused:
         with pytest.raises(ValueError):  # noqa: PT011
@@ -69,4 +76,4 @@ def test_servable_notes_what_it_took(
     else:
         servable.invoke(invocation)
 
-    assert not servable.is_quick(len(invocation.body))
+    assert not servable.is_quick(len(invocation.body), "text/csv")

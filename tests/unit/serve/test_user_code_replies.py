@@ -135,7 +135,7 @@ class Streaming:
     def __init__(self, pieces: Any) -> None:
         self._pieces = pieces
 
-    def is_quick(self, n_bytes: int) -> bool:
+    def is_quick(self, n_bytes: int, content_type: str) -> bool:
         return False
 
     def invoke(self, invocation: Invocation) -> Answer:
@@ -199,8 +199,12 @@ def test_stream_whose_next_piece_never_comes_has_its_worker_replaced(
 
     client = server.client(Streaming(pieces), timeout_seconds=0.1)
 
-    with pytest.raises(TimeoutError):
-        client.request("POST", "/invocations", b"x")
+    async def scenario() -> None:
+        with pytest.raises(TimeoutError):
+            await client.send("POST", "/invocations", b"x")
+        await asyncio.sleep(0.1)
+
+    asyncio.run(scenario())
 
     may_end.set()
     assert server.n_retired == 1

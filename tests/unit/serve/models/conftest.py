@@ -17,7 +17,7 @@ class Answering:
         self.generation = generation
         self.is_thread_safe = is_thread_safe
 
-    def is_quick(self, n_bytes: int) -> bool:
+    def is_quick(self, n_bytes: int, content_type: str) -> bool:
         return True
 
     def invoke(self, invocation: Invocation) -> Answer:
