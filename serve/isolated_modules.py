@@ -5,6 +5,9 @@ its name but belongs to that model alone: it is in `sys.modules` only while the 
 loaded, or while its code imports something more. Each module of the code has an `__import__` of its
 own that sees to it, so an `import` inside a function finds the right module, too.
 
+Directories that the code adds to `sys.path` meanwhile are its own, too: they are taken out again,
+and what lies there belongs to the model alone.
+
 What stays shared: installed packages and Python's own, which come first, as ever. What does not
 work after loading is to import one's own modules by other means than the statement
 (`importlib.import_module`, unpickling).
@@ -24,6 +27,8 @@ from typing import Any, cast
 
 # Whoever holds it has its modules in place.
 _one_at_a_time = threading.RLock()
+# Where the server's own and the installed modules are found; no model has run yet.
+_SERVER_PATH = tuple(sys.path)
 
 
 class IsolatedModules:
@@ -33,10 +38,11 @@ class IsolatedModules:
         """Args:
         directories: Where the code and the packages that it brings along lie.
         """
-        self._directories = directories
+        self._directories = list(directories)
         self._modules: dict[str, ModuleType] = {}
         self._found: set[str] = set()
         self._owned: dict[str, bool] = {}  # by top-level name
+        self._path_before: list[str] = []
         self._depth = 0
         self._is_loading = False
         self._builtins = {**vars(builtins), "__import__": self._import}
@@ -74,6 +80,7 @@ class IsolatedModules:
     def _in_place(self) -> Iterator[None]:
         with _one_at_a_time:
             if self._depth == 0:
+                self._path_before = list(sys.path)
                 sys.modules.update(self._modules)
                 sys.meta_path.insert(0, cast(Any, self))
             self._depth += 1
@@ -91,8 +98,9 @@ class IsolatedModules:
         """See `importlib.abc.MetaPathFinder`: called for all imports while the modules are in
         place, and answers for those of this model's own."""
         if path is None:
+            self._adopt_directories()
             if not self._owns(name):
-                return None
+                return _find_shared(name)  # also where the code put its directories first
             path = self._directories
         elif name.partition(".")[0] not in self._found:
             return None
@@ -133,7 +141,17 @@ class IsolatedModules:
             )
         return owned
 
+    def _adopt_directories(self) -> None:
+        """Make those that the code has added to `sys.path` its own."""
+        known = {*self._path_before, *self._directories}
+        added = [directory for directory in sys.path if directory not in known]
+        if added:
+            self._directories += added
+            self._owned.clear()
+
     def _take_back(self) -> None:
+        self._adopt_directories()
+        sys.path[:] = self._path_before
         for name in self._found:
             module = sys.modules.pop(name, None)
             if module is not None:
@@ -154,7 +172,16 @@ class _Loader(SourceFileLoader):
 
 def _is_taken(name: str) -> bool:
     """Whether a name means one of Python's modules, an installed one or one of ours."""
-    if name in sys.stdlib_module_names or name == "__main__":
-        return True
-    finders = [finder for finder in sys.meta_path if not isinstance(finder, IsolatedModules)]
-    return any(finder.find_spec(name, None) is not None for finder in finders)
+    return name in sys.stdlib_module_names or name == "__main__" or _find_shared(name) is not None
+
+
+def _find_shared(name: str) -> ModuleSpec | None:
+    """What a top-level name means to everybody, whatever models have added to `sys.path`."""
+    for finder in sys.meta_path:
+        if isinstance(finder, IsolatedModules):
+            continue
+        path = _SERVER_PATH if finder is PathFinder else None
+        spec = finder.find_spec(name, path)
+        if spec is not None:
+            return spec
+    return None

@@ -56,6 +56,9 @@ class Nearest:
 ALGORITHM = Nearest()
 '''
 SCRIPT = """
+    import os, sys
+    sys.path.append(os.path.dirname(__file__))
+
     import helpers
     from package import CONSTANT
     from package.deep import constant as deep

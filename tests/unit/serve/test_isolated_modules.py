@@ -118,6 +118,53 @@ def test_packages_of_its_own_lib_are_found(tmp_path: Path) -> None:
     assert module.WHO == "library"
 
 
+def test_directories_added_to_the_search_path_are_the_models_own(tmp_path: Path) -> None:
+    """C-089: in front or behind, and Python's own modules come before what lies there."""
+    loaded = [
+        load(
+            tmp_path / name,
+            {
+                "inference.py": "import os, sys\nhere = os.path.dirname(__file__)\n"
+                "sys.path.append(here)\nsys.path.insert(0, here + '/more')\n"
+                "import own_helpers, own_more, tabnanny\n"
+                "def late():\n    import own_late\n    return own_late.WHO",
+                "own_helpers.py": f"WHO = {name!r}",
+                "more/own_more.py": f"WHO = {name!r}",
+                "more/own_late.py": f"from own_helpers import WHO\nassert WHO == {name!r}",
+                "more/tabnanny.py": "",
+            },
+        )
+        for name in ("one", "two")
+    ]
+
+    assert [[module.own_helpers.WHO, module.own_more.WHO, module.late()] for module in loaded] == [
+        ["one"] * 3,
+        ["two"] * 3,
+    ]
+    assert [hasattr(module.tabnanny, "check") for module in loaded] == [True, True]
+
+
+def test_directory_added_during_an_invocation_takes_no_name_from_other_models(
+    tmp_path: Path,
+) -> None:
+    """C-089: it stays in everybody's path, where it counts less than a model's own ones."""
+    text = (
+        "import sys\ndef late():\n    sys.path.append(sys.modules['os'].path.dirname(__file__))\n"
+        "    import own_helpers\n    return own_helpers.WHO"
+    )
+    loaded = [
+        load(tmp_path / name, {"inference.py": text, "own_helpers.py": f"WHO = {name!r}"})
+        for name in ("one", "two")
+    ]
+    path = list(sys.path)
+    try:
+        seen = [module.late() for module in loaded]
+    finally:
+        sys.path[:] = path
+
+    assert seen == ["one", "two"]
+
+
 def test_other_ways_to_import_work_while_the_model_is_loaded(tmp_path: Path) -> None:
     """C-089: import_module and pickle find the very same modules then."""
     files = {
