@@ -6,6 +6,7 @@ One run measures all of them, in turn, each in a process of its own; compare lin
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from benchmarks.training_report import TITLES, Likeness
 from benchmarks.training_runs import HYPERPARAMETERS, Run, RunError, train
 from local_test.backends import DockerBackend
 from local_test.ml_tree import MlTree
+from local_test.outcomes import BackendError
 
 OUTPUT_DIR = ROOT / "build" / "bench-training"
 # It has pandas, and the XGBoost that ours has.
@@ -29,13 +31,18 @@ _COMPARED_FIRST = "pandas"
 def main(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit code."""
     given = _parser().parse_args(arguments)
+    # As after Ctrl-C: leave every block, and so stop every process.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         if given.image:
             return _train_beyond_memory(given.image, given.output)
         _compare(given)
-    except (SetupError, RunError) as error:
+    except (SetupError, RunError, BackendError) as error:
         print(f"bench-train: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nbench-train: interrupted; every process was stopped", file=sys.stderr)
+        return 130
     return 0
 
 

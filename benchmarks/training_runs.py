@@ -1,7 +1,9 @@
 """One training run from outside: how long, how much CPU, how much memory, and its own marks."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -104,6 +106,7 @@ class _Done:
 
 
 def _measure(command: Sequence[str], environment: Mapping[str, str]) -> _Done:
+    """Run a command in a session of its own; nothing of it is left, whatever happens."""
     began = time.monotonic()
     process = subprocess.Popen(
         command,
@@ -113,25 +116,45 @@ def _measure(command: Sequence[str], environment: Mapping[str, str]) -> _Done:
         text=True,
         start_new_session=True,
     )
-    lines: list[tuple[Cost, str]] = []
     peak = _Peak(process.pid)
-    watchdog = threading.Timer(_TIMEOUT_SECONDS, process.kill)
+    watchdog = threading.Timer(_TIMEOUT_SECONDS, _kill_group, [process.pid])
+    watchdog.daemon = True
     watchdog.start()
+    try:
+        lines = _read(process, began)
+        # Not waited for yet: until then its number cannot become another's.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        wall = time.monotonic() - began
+    finally:
+        watchdog.cancel()
+        watchdog.join()
+        _kill_group(process.pid)
+        peak.stop()
+        # Its own CPU time and that of the processes that it waited for; `Popen.wait` gives none.
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    job = Cost(wall, usage.ru_utime + usage.ru_stime)
+    if process.returncode:
+        said = "".join(line for _, line in lines[-10:])
+        raise RunError(f"{command}: status {process.returncode}: {said}")
+    return _Done(lines, job, peak.n_bytes)
+
+
+def _read(process: "subprocess.Popen[str]", began: float) -> list[tuple[Cost, str]]:
+    """Lines until all its processes have closed their output, with the cost so far at each."""
+    lines: list[tuple[Cost, str]] = []
     if process.stdout is not None:  # it is a pipe
         with process.stdout:
             for line in process.stdout:
                 cpu = process_tree.cpu_seconds(process.pid)
                 lines.append((Cost(time.monotonic() - began, cpu), line))
-    # Its own CPU time and that of the processes that it waited for; `Popen.wait` gives none.
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    job = Cost(time.monotonic() - began, usage.ru_utime + usage.ru_stime)
-    watchdog.cancel()
-    peak.stop()
-    if process.returncode:
-        said = "".join(line for _, line in lines[-10:])
-        raise RunError(f"{command}: status {process.returncode}: {said}")
-    return _Done(lines, job, peak.n_bytes)
+    return lines
+
+
+def _kill_group(process_id: int) -> None:
+    """Kill a process and all that it has started, as far as they are still there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process_id, signal.SIGKILL)
 
 
 class _Peak(threading.Thread):

@@ -1,17 +1,23 @@
 """The training benchmark: its data, its measuring of a process, its report."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import training, training_data, training_report, training_runs
+from benchmarks import process_tree, training, training_data, training_report, training_runs
 from benchmarks.training_report import Likeness
 from benchmarks.training_runs import Cost, Run, RunError
+from local_test.host_process import members_of_group
+from local_test.outcomes import BackendError
 
 RUN = Run(
     subject="ours",
@@ -82,6 +88,110 @@ def test_measuring_a_failure_is_an_error() -> None:
     """With what the subject said."""
     with pytest.raises(RunError, match="oh no"):
         training_runs._measure([sys.executable, "-c", "raise SystemExit('oh no')"], os.environ)
+
+
+CHILD = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print("started", flush=True)
+child.wait()
+"""
+
+
+def test_measuring_that_is_interrupted_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the subject nor what it has started, nor the thread that watches the time."""
+    groups = []
+    threads = set(threading.enumerate())
+
+    def interrupt(process_id: int) -> float:
+        groups.append(process_id)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(process_tree, "cpu_seconds", interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        training_runs._measure([sys.executable, "-c", CHILD], os.environ)
+
+    (group,) = groups
+    assert_all_end(group)
+    assert set(threading.enumerate()) <= threads
+
+
+def test_measuring_that_takes_too_long_ends_with_all_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A child that holds on to the output would otherwise be waited for."""
+    monkeypatch.setattr(training_runs, "_TIMEOUT_SECONDS", 1.0)
+    began = time.monotonic()
+
+    with pytest.raises(RunError, match=r"status -9: started"):
+        training_runs._measure([sys.executable, "-c", CHILD], os.environ)
+
+    assert time.monotonic() - began < 30
+
+
+def assert_all_end(group: int) -> None:
+    """Killed processes need a moment."""
+    deadline = time.monotonic() + 10
+    while any(members_of_group(group)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def _own_sigterm() -> Iterator[None]:
+    """The handler of this process, which the command replaces, put back."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.mark.usefixtures("_own_sigterm")
+@pytest.mark.parametrize(
+    ("problem", "code", "message"),
+    [
+        (BackendError("no engine answers"), 1, "bench-train: no engine answers\n"),
+        (KeyboardInterrupt(), 130, "\nbench-train: interrupted; every process was stopped\n"),
+    ],
+)
+def test_main_says_in_a_line_why_it_ends(
+    problem: BaseException,
+    code: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Without Docker, and after Ctrl-C."""
+
+    def fail(*_: object) -> int:
+        raise problem
+
+    monkeypatch.setattr(training, "_train_beyond_memory", fail)
+
+    assert training.main(["--image", "byoa"]) == code
+    assert capsys.readouterr().err == message
+
+
+@pytest.mark.usefixtures("_own_sigterm")
+def test_main_leaves_every_block_after_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so stops what it has started; 143 as a shell would say."""
+    left = []
+
+    def terminated(*_: object) -> int:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+            return 0
+        finally:
+            left.append(True)
+
+    monkeypatch.setattr(training, "_train_beyond_memory", terminated)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # so that this fails rather than kills pytest
+
+    with pytest.raises(SystemExit) as ended:
+        training.main(["--image", "byoa"])
+
+    assert ended.value.code == 143
+    assert left
 
 
 def test_report_has_medians_and_likeness() -> None:
