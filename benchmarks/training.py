@@ -17,7 +17,7 @@ from benchmarks import environments, machine, training_data, training_report
 from benchmarks.environments import SetupError
 from benchmarks.servers import HERE, ROOT
 from benchmarks.training_report import TITLES, Likeness
-from benchmarks.training_runs import HYPERPARAMETERS, Run, RunError, train
+from benchmarks.training_runs import HYPERPARAMETERS, Data, Run, RunError, train
 from local_test.backends import DockerBackend
 from local_test.ml_tree import MlTree
 from local_test.outcomes import BackendError
@@ -56,10 +56,11 @@ def _compare(given: argparse.Namespace) -> None:
         csv_file = given.output / f"train-{size:g}.csv"
         print(f"bench-train: {csv_file.name} ...", flush=True)
         training_data.write(csv_file, int(size * 1e9))
+        data = Data(size, csv_file)
         csv_file.read_bytes()  # from now on it is in the page cache, for all alike
         for repetition in range(given.repetitions):
             for subject in _turn(given.subjects, repetition):
-                runs.append(train(subject, csv_file, _model(given.output, subject), python))
+                runs.append(train(subject, data, _model(given.output, subject), python))
                 print(f"bench-train: {runs[-1]}", flush=True)
         likenesses[size] = _likenesses(given.subjects, csv_file, given.output, python)
         if not given.keep:

@@ -42,8 +42,8 @@ def render(
 
 
 def sizes(runs: Sequence[Run]) -> list[float]:
-    """The sizes measured, in GB."""
-    return sorted({_size(run) for run in runs})
+    """The sizes measured, in GB as asked for."""
+    return sorted({run.size_gb for run in runs})
 
 
 def targets(runs: Sequence[Run]) -> list[str]:
@@ -106,11 +106,7 @@ def _table(
 
 
 def _of(runs: Sequence[Run], size: float, subject: str) -> list[Run]:
-    return [run for run in runs if run.subject == subject and _size(run) == size]
-
-
-def _size(run: Run) -> float:
-    return round(run.n_bytes / 1e9, 1)
+    return [run for run in runs if run.subject == subject and run.size_gb == size]
 
 
 def _median(runs: Sequence[Run], name: str) -> float:

@@ -46,10 +46,23 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Data:
+    """What is trained on.
+
+    Args:
+        size_gb: As it was asked for; the file ends with the record that reaches it.
+    """
+
+    size_gb: float
+    csv_file: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """What one run took; bytes are resident, summed over all processes."""
 
     subject: str
+    size_gb: float  # of CSV, as asked for
     n_bytes: int  # of CSV
     peak_memory: int
     loaded: Cost  # until the values are where the trainer reads them, imports left out
@@ -57,7 +70,7 @@ class Run:
     job: Cost  # all of it
 
 
-def train(subject: str, csv_file: Path, model_file: Path, python: Path) -> Run:
+def train(subject: str, data: Data, model_file: Path, python: Path) -> Run:
     """Train in a process of its own, and leave the model in `model_file`.
 
     Args:
@@ -66,22 +79,22 @@ def train(subject: str, csv_file: Path, model_file: Path, python: Path) -> Run:
         RunError: with the last lines that it wrote.
     """
     if subject == OURS:
-        return _train_ours(csv_file, model_file)
-    arguments = [str(csv_file), str(model_file), json.dumps(HYPERPARAMETERS)]
+        return _train_ours(data, model_file)
+    arguments = [str(data.csv_file), str(model_file), json.dumps(HYPERPARAMETERS)]
     done = _measure([str(python), str(_PEERS), subject, *arguments], os.environ)
-    return done.run(subject, csv_file, "@begin", "@loaded", "@first_round")
+    return done.run(subject, data, "@begin", "@loaded", "@first_round")
 
 
-def _train_ours(csv_file: Path, model_file: Path) -> Run:
-    with tempfile.TemporaryDirectory(dir=csv_file.parent) as directory:
+def _train_ours(data: Data, model_file: Path) -> Run:
+    with tempfile.TemporaryDirectory(dir=data.csv_file.parent) as directory:
         ml = MlTree(Path(directory)).create()
         ml.write_hyperparameters(HYPERPARAMETERS)
         ml.write_channel("train", {})  # no content type: when it is recognised, reading begins
-        (ml.channel_dir("train") / "train.csv").symlink_to(csv_file)
+        (ml.channel_dir("train") / "train.csv").symlink_to(data.csv_file)
         environment = os.environ | {"SAGEMAKER_BASE_DIR": directory, "PYTHONPATH": str(ROOT)}
         done = _measure([sys.executable, "-m", "container", "train"], environment)
         (ml.model_dir / "xgboost-model").rename(model_file)
-    return done.run(OURS, csv_file, '"content_type_recognised"', '"channel_loaded"', "[0]\ttrain-")
+    return done.run(OURS, data, '"content_type_recognised"', '"channel_loaded"', "[0]\ttrain-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +107,11 @@ class _Done:
         """What it had cost when the first line with this text came."""
         return next(cost for cost, line in self.lines if text in line)
 
-    def run(self, subject: str, csv_file: Path, begun: str, loaded: str, first_tree: str) -> Run:
+    def run(self, subject: str, data: Data, begun: str, loaded: str, first_tree: str) -> Run:
         return Run(
             subject=subject,
-            n_bytes=csv_file.stat().st_size,
+            size_gb=data.size_gb,
+            n_bytes=data.csv_file.stat().st_size,
             peak_memory=self.peak_memory,
             loaded=self.at(loaded) - self.at(begun),
             first_tree=self.at(first_tree) - self.at(begun),

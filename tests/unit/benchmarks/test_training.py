@@ -21,6 +21,7 @@ from local_test.outcomes import BackendError
 
 RUN = Run(
     subject="ours",
+    size_gb=1.0,
     n_bytes=1_000_000_123,
     peak_memory=900_000_000,
     loaded=Cost(2.0, 3.0),
@@ -205,6 +206,22 @@ def test_report_has_medians_and_likeness() -> None:
     assert f"| this container | {row}" in text
     row = "8.0 (8.0) | 6.0 (7.0) | 10.0 (12.0) | 2,000 |"
     assert f"| pandas.read_csv, DMatrix, train | {row}" in text
+
+
+def test_report_keeps_sizes_apart_that_are_nearly_the_same() -> None:
+    """Each with its own runs and its own models."""
+    runs = [
+        replace(RUN, size_gb=0.21, n_bytes=210_000_100),
+        replace(RUN, size_gb=0.24, n_bytes=240_000_100, peak_memory=500_000_000),
+    ]
+    likenesses = {0.24: [Likeness("ours", logloss=0.5, mean_difference=0.0012)]}
+
+    text = training_report.render(runs, likenesses, FACTS)
+
+    smaller, larger = text.split("### 0.24 GB of CSV")
+    assert "### 0.21 GB of CSV" in smaller
+    assert "| 900 |  |  |" in smaller
+    assert "| 500 | 0.50000 | 0.00120 |" in larger
 
 
 @pytest.mark.parametrize(
