@@ -57,7 +57,7 @@ def _compare(given: argparse.Namespace) -> None:
         print(f"bench-train: {csv_file.name} ...", flush=True)
         training_data.write(csv_file, int(size * 1e9))
         data = Data(size, csv_file)
-        csv_file.read_bytes()  # from now on it is in the page cache, for all alike
+        training_data.warm_page_cache(csv_file)  # for all alike
         for repetition in range(given.repetitions):
             for subject in _turn(given.subjects, repetition):
                 runs.append(train(subject, data, _model(given.output, subject), python))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,21 @@ def test_data_that_are_there_are_not_made_again(tmp_path: Path) -> None:
     training_data.write(file, 100)
 
     assert file.read_bytes() == b"x" * 100
+
+
+def test_warming_the_page_cache_needs_little_memory(tmp_path: Path) -> None:
+    """A harness that held 3 GB would take from the subjects what it measures."""
+    file = tmp_path / "a.csv"
+    file.write_bytes(b"x" * 20_000_000)
+
+    tracemalloc.start()
+    try:
+        training_data.warm_page_cache(file)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 2_000_000
 
 
 def test_measuring_counts_children_and_the_most_memory(tmp_path: Path) -> None:
