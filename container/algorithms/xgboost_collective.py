@@ -110,6 +110,10 @@ def check_distributable(hyperparameters: XGBoostHyperparameters, cluster: Cluste
     where = f"does not work on {len(cluster.hosts)} hosts"
     if hyperparameters.kfold:
         raise HyperparameterError("_kfold", f"{where}; set InstanceCount to 1")
+    if hyperparameters.booster == "gblinear":  # XGBoost would learn from the first host's records
+        raise HyperparameterError(
+            "booster", f"'gblinear' {where}; use gbtree or dart, or set InstanceCount to 1"
+        )
     if hyperparameters.tree_method == "exact":
         raise HyperparameterError("tree_method", f"'exact' {where}; use hist or approx")
     for updater in hyperparameters.updater or []:

@@ -156,6 +156,7 @@ def test_hosts_with_other_channels_are_refused() -> None:
 @pytest.mark.parametrize(
     ("values", "name"),
     [
+        ({"booster": "gblinear"}, "'booster'"),
         ({"tree_method": "exact"}, "'tree_method'"),
         ({"updater": "grow_colmaker"}, "'updater'"),
         ({"updater": "grow_histmaker,prune"}, "'updater'"),
@@ -164,7 +165,7 @@ def test_hosts_with_other_channels_are_refused() -> None:
     ],
 )
 def test_what_works_on_one_host_only_is_refused(values: dict[str, str], name: str) -> None:
-    """C-014: XGBoost itself says so in the first round, or crashes."""
+    """C-014: XGBoost itself says so in the first round, crashes, or learns from one host alone."""
     checked = hyperparameters(**values)
 
     results = on_hosts(2, lambda host: check_distributable(checked, host))
