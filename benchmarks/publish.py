@@ -1,16 +1,55 @@
-"""Puts the last results into the documentation: ``python -m benchmarks.publish``."""
+"""Puts the last results into the documentation.
+
+Usage: python -m benchmarks.publish [BENCH_DIR [TRAINING_DIR]]
+
+Each section of the page is replaced when its report is there, and else left as it is.
+"""
 
 import sys
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import __main__ as bench
+from benchmarks import report, training
+from benchmarks.comparison import RESULTS_FILE
 from benchmarks.results import Results
 from benchmarks.servers import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
+SECTIONS = ("results", "soak", "many models", "training")
 
 
-def insert(page: str, text: str, section: str = "results") -> str:
+def main(
+    bench_dir: Path = bench.OUTPUT_DIR, training_dir: Path = training.OUTPUT_DIR, page: Path = PAGE
+) -> int:
+    """Insert the reports that there are, say which, and return the exit code."""
+    found = reports(bench_dir, training_dir)
+    text = page.read_text()
+    for section, found_text in found.items():
+        text = insert(text, found_text, section)
+    page.write_text(text)
+    for section in SECTIONS:
+        print(f"publish: {section}: {'published' if section in found else 'no report, left as is'}")
+    return 0 if found else 1
+
+
+def reports(bench_dir: Path, training_dir: Path) -> dict[str, str]:
+    """Collect the text of every report that there is, by section."""
+    found = {
+        "soak": _joined([bench_dir / "soak.md"]),
+        "many models": _joined(sorted(bench_dir.glob("multi_model_*.md"))),
+        "training": _joined([training_dir / "report.md"]),
+    }
+    results_file = bench_dir / RESULTS_FILE
+    if results_file.exists():  # an interrupted run has no report.md
+        found["results"] = report.render(Results.read(results_file))
+    return {section: text for section, text in found.items() if text}
+
+
+def _joined(files: list[Path]) -> str:
+    return "\n\n".join(file.read_text() for file in files if file.exists())
+
+
+def insert(page: str, text: str, section: str) -> str:
     """Replace what stands between the two marks of a section.
 
     Raises:
@@ -25,21 +64,5 @@ def insert(page: str, text: str, section: str = "results") -> str:
     return f"{before}{first_mark}\n\n{text.strip()}\n\n{last_mark}{after}"
 
 
-def main(directory: Path) -> None:
-    """Insert the reports that there are."""
-    page = PAGE.read_text()
-    results_file = directory / "results.json"
-    if results_file.exists():
-        parts = [report.render(Results.read(results_file))]
-        soak_file = directory / "soak.md"
-        if soak_file.exists():
-            parts.append("### Under full load for a long time\n\n" + soak_file.read_text())
-        page = insert(page, "\n\n".join(parts))
-    many_files = sorted(directory.glob("multi_model_*.md"))
-    if many_files:
-        page = insert(page, "\n\n".join(f.read_text() for f in many_files), "many models")
-    PAGE.write_text(page)
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "bench")
+    sys.exit(main(*map(Path, sys.argv[1:3])))

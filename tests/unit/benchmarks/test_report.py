@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import publish, report
+from benchmarks import report
 from benchmarks.results import Results, Sharing
 from benchmarks.summary import Spread
 from tests.unit.benchmarks.conftest import make_sample, make_subject
@@ -59,28 +59,3 @@ def test_results_survive_being_written_and_read(results: Results, tmp_path: Path
     results.write(file)
 
     assert Results.read(file) == results
-
-
-@pytest.mark.parametrize("section", ["results", "many models"])
-def test_insert_replaces_what_stands_between_the_marks(section: str) -> None:
-    """And nothing else."""
-    begin = f"<!-- {section}: made by `python -m benchmarks.publish`, do not edit -->"
-    end = f"<!-- end of {section} -->"
-    page = f"before\n{begin}\nold\n{end}\nafter\n"
-
-    once = publish.insert(page, "new\n", section)
-
-    assert once == f"before\n{begin}\n\nnew\n\n{end}\nafter\n"
-    assert publish.insert(once, "new", section) == once
-
-
-def test_insert_without_marks_is_an_error() -> None:
-    """Rather than a page without results."""
-    with pytest.raises(ValueError, match="no section"):
-        publish.insert("a page", "new")
-
-
-@pytest.mark.parametrize("section", ["results", "many models"])
-def test_the_page_has_a_place_for_results(section: str) -> None:
-    """The real one."""
-    publish.insert(publish.PAGE.read_text(), "new", section)
