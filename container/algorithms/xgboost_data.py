@@ -22,6 +22,7 @@ from container.algorithms.xgboost_hyperparameters import XGBoostHyperparameters
 from container.algorithms.xgboost_labels import check_labels
 from container.algorithms.xgboost_shards import Shard, agree
 from container.codecs.base import Batch, Floats, SparseRows
+from container.errors import ChannelError
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class _Survey:
     lowest_label: float = np.inf
     highest_label: float = -np.inf
     counts: bool = False  # whether any record has a weight that is not 0
+    is_weighted: bool = False  # likewise one that is not 1, which is what libsvm has by default
 
     def add(self, batch: Batch) -> None:
         """Count the next records."""
@@ -71,6 +73,9 @@ class _Survey:
             self.lowest_label = min(self.lowest_label, float(batch.labels.min()))
             self.highest_label = max(self.highest_label, float(batch.labels.max()))
         self.counts = self.counts or batch.weights is None or bool(batch.weights.any())
+        self.is_weighted = self.is_weighted or (
+            batch.weights is not None and bool((batch.weights != 1).any())
+        )
 
     @property
     def quantised_bytes(self) -> int:
@@ -106,7 +111,7 @@ def survey(job: TrainingInput, hyperparameters: XGBoostHyperparameters) -> Surve
     Args:
         hyperparameters: For the labels that the objective can learn from.
     Raises:
-        ChannelError: labels or widths that do not fit.
+        ChannelError: labels, weights or widths that do not fit.
     """
     names = sorted(job.channels, key=_train_first)
     surveys = {name: _survey(job.channels[name], hyperparameters) for name in names}
@@ -133,7 +138,12 @@ def build_matrices(
     is_censored = hyperparameters.objective == "survival:aft"
     matrices: dict[str, xgboost.DMatrix] = {}
     for name, found in surveys.by_channel.items():
-        records = _Records(job.channels[name], surveys.width, is_censored=is_censored)
+        records = _Records(
+            job.channels[name],
+            surveys.width,
+            is_censored=is_censored,
+            is_weighted=found.is_weighted,
+        )
         if form is _Form.VALUES:
             matrices[name] = records.all_values(found)
         else:
@@ -161,6 +171,12 @@ def _survey(channel: Channel, hyperparameters: XGBoostHyperparameters) -> _Surve
         if batch.labels is not None:
             check_labels(batch.labels, hyperparameters, channel=channel.name, n_before=found.n_rows)
         found.add(batch)
+        if found.is_weighted and hyperparameters.is_ranking:
+            raise ChannelError(
+                f"channel {channel.name!r}: there are records with a weight, which "
+                f"objective={hyperparameters.objective!r} cannot use, since XGBoost weighs whole "
+                "lists; leave the weights out"
+            )
     return found
 
 
@@ -202,10 +218,13 @@ def _quantised(
 class _Records:
     """A channel in XGBoost's terms."""
 
-    def __init__(self, channel: Channel, width: int, *, is_censored: bool) -> None:
+    def __init__(
+        self, channel: Channel, width: int, *, is_censored: bool, is_weighted: bool
+    ) -> None:
         self._channel = channel
         self._width = width
         self._is_censored = is_censored
+        self._is_weighted = is_weighted
 
     def batches(self) -> Iterator[dict[str, Any]]:
         """What describes a part of a matrix: data, label and the like."""
@@ -240,9 +259,12 @@ class _Records:
         return batch.features
 
     def _facts(self, labels: Floats | None, weights: Floats | None) -> dict[str, Any]:
-        """Labels and weights; accelerated failure time takes the label as an exact time."""
+        """Labels, and weights where they differ: for ranking even those of 1 are refused.
+
+        Accelerated failure time takes the label as an exact time.
+        """
         facts: dict[str, Any] = {"label": labels}
-        if weights is not None:
+        if self._is_weighted:
             facts["weight"] = weights
         if self._is_censored:
             facts |= {"label_lower_bound": labels, "label_upper_bound": labels}

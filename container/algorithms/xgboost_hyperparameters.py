@@ -189,6 +189,12 @@ class XGBoostHyperparameters(BaseModel):
                 "is only for objective multi:softmax and multi:softprob; "
                 f"given: {self.objective or 'none'}",
             )
+        if self.is_ranking and self.csv_weights:
+            raise HyperparameterError(
+                "csv_weights",
+                f"must be 0 with objective={self.objective!r}: XGBoost weighs whole lists there, "
+                "not their records",
+            )
         is_share = self.objective in ("binary:logistic", "reg:logistic")
         if is_share and self.base_score is not None and self.base_score > 1:
             raise HyperparameterError(
@@ -233,6 +239,11 @@ class XGBoostHyperparameters(BaseModel):
             )
         elif len(given & _GROWING) != 1:
             raise HyperparameterError("updater", "must hold exactly one grow_* updater")
+
+    @property
+    def is_ranking(self) -> bool:
+        """Whether the objective orders the records of a list."""
+        return (self.objective or "").startswith("rank:")
 
     def for_xgboost(self) -> dict[str, Any]:
         """The parameters to train with, under XGBoost's own names."""

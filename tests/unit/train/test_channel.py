@@ -16,7 +16,7 @@ from container.codecs import parquet_codec
 from container.codecs.base import Batch, Columns, SparseRows
 from container.errors import ChannelError
 from container.opt_ml import OptMl
-from tests.unit.train.conftest import Tree, as_csv, as_parquet, as_recordio
+from tests.unit.train.conftest import Tree, as_csv, as_libsvm, as_parquet, as_recordio
 from train import chunks, data, parsing, record_store
 from train.channel import StoredChannel
 from train.scratch import Scratch
@@ -24,14 +24,9 @@ from train.scratch import Scratch
 LABELLED = Columns(label_size=1)
 
 
-def _as_libsvm(rows: np.ndarray) -> bytes:
-    cells = (" ".join(f"{i}:{cell:.9g}" for i, cell in enumerate(row[1:])) for row in rows)
-    return "".join(f"{row[0]:g} {text}\n" for row, text in zip(rows, cells, strict=True)).encode()
-
-
 FORMATS: Mapping[str, tuple[str, Callable[[np.ndarray], bytes]]] = {
     "csv": ("text/csv", as_csv),
-    "libsvm": ("text/libsvm", _as_libsvm),
+    "libsvm": ("text/libsvm", as_libsvm),
     "recordio": ("application/x-recordio-protobuf", lambda rows: as_recordio(rows.tolist())),
     "parquet": ("application/x-parquet", as_parquet),
 }

@@ -11,7 +11,7 @@ import pytest
 import xgboost
 
 from container.manifest import MANIFEST_FILE, ModelManifest
-from tests.unit.train.conftest import Tree, as_csv
+from tests.unit.train.conftest import Tree, as_csv, as_libsvm
 from train import job
 
 
@@ -131,12 +131,8 @@ def test_job_reads_libsvm_by_declaration_and_by_recognition(
     tree: Tree, records: np.ndarray
 ) -> None:
     """The content type is the channel's, else the first line tells."""
-    lines = "".join(
-        f"{row[0]:g} " + " ".join(f"{i}:{cell:.9g}" for i, cell in enumerate(row[1:])) + "\n"
-        for row in records
-    )
     tree.hyperparameters()
-    tree.channel("train", {"data": lines.encode()})
+    tree.channel("train", {"data": as_libsvm(records)})
 
     assert job.main(tree.environ) == 0, tree.failure
     recognised = (tree.root / "model" / "xgboost-model").read_bytes()
@@ -159,6 +155,32 @@ def test_job_uses_weights_where_the_job_says_so(tree: Tree, records: np.ndarray)
     data = xgboost.DMatrix(records[:, 1:].astype(np.float32), records[:, 0], weight=weights)
     expected = xgboost.train({}, data, 3)
     np.testing.assert_allclose(_booster(tree).predict(data), expected.predict(data), atol=1e-6)
+
+
+@pytest.mark.parametrize("given", [{}, {"tree_method": "exact"}], ids=["hist", "exact"])
+@pytest.mark.parametrize("objective", ["rank:pairwise", "rank:ndcg", "rank:map"])
+def test_job_ranks_records_of_libsvm(
+    tree: Tree, records: np.ndarray, objective: str, given: dict[str, str]
+) -> None:
+    """C-097: its weights of 1 are none, which XGBoost would take for weights of whole lists."""
+    tree.hyperparameters(objective=objective, **given)
+    tree.channel("train", {"data.libsvm": as_libsvm(records)})
+
+    assert job.main(tree.environ) == 0, tree.failure
+
+    data = xgboost.DMatrix(records[:, 1:].astype(np.float32), records[:, 0])
+    expected = xgboost.train({"objective": objective} | given, data, 3)
+    np.testing.assert_allclose(_booster(tree).predict(data), expected.predict(data), atol=1e-6)
+
+
+def test_job_refuses_weights_of_records_that_are_ranked(tree: Tree, records: np.ndarray) -> None:
+    """C-027: they would be lost, or fail in terms of XGBoost's source."""
+    lines = as_libsvm(records).replace(b" ", b":2 ", 1)
+    tree.hyperparameters(objective="rank:ndcg")
+    tree.channel("train", {"data.libsvm": lines})
+
+    assert job.main(tree.environ) == 1
+    assert "channel 'train': there are records with a weight" in tree.failure
 
 
 @pytest.mark.parametrize("usable_share", [0.8, 0.0], ids=["in memory", "on disk"])
