@@ -50,7 +50,7 @@ class Data:
     """What is trained on.
 
     Args:
-        size_gb: As it was asked for; the file ends with the record that reaches it.
+        size_gb: As it was asked for; the file is up to a block of records (5 MB) larger.
     """
 
     size_gb: float

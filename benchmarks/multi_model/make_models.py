@@ -49,7 +49,7 @@ def article() -> NamedBoosters:
 
 
 def medium() -> NamedBoosters:
-    """Train one model of about 27 MB, which learns noise by heart."""
+    """Train one model of about 25 MB, which learns noise by heart."""
     random = np.random.default_rng(_SEED)
     features = random.integers(0, 2, (_MEDIUM_ROWS, N_FEATURES)).astype(np.float32)
     labels = random.integers(0, 2, _MEDIUM_ROWS).astype(np.float32)

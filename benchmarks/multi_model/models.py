@@ -52,7 +52,7 @@ class Models:
 
 
 def small_models(models_dir: Path, count: int) -> Models:
-    """Return so many models of 35 kB, no two alike; trained when they are missing.
+    """Return so many models of about 31 kB, no two alike; trained when they are missing.
 
     Raises:
         SetupError: they cannot be made.
@@ -61,7 +61,7 @@ def small_models(models_dir: Path, count: int) -> Models:
 
 
 def medium_model(models_dir: Path) -> Models:
-    """Return one model of about 27 MB, as for the small ones."""
+    """Return one model of about 25 MB, as for the small ones."""
     return _made(models_dir, "medium", "medium")
 
 

@@ -15,7 +15,7 @@ EVICTED_MS = (5.0, 25.0)
 PAGE_MS = 10.0
 WARM_RATIO = 1.15
 AT_ONCE_LOADS = 1
-# Of a model of 27 MB: a tenth of a percent of it. What it holds on to it holds on to every time.
+# A tenth of a percent of the model, or little more. What it holds on to it holds on to every time.
 GROWTH_KB = 27.0
 
 Line = tuple[str, str, str, bool | None]
@@ -100,7 +100,7 @@ def _others(results: Results) -> Iterator[Line]:
     target = f"≤ {GROWTH_KB:g} kB a cycle after {SETTLING_CYCLES}"
     growth = growth_per_cycle(results.cycles) if results.cycles else None
     if results.cycles is None or growth is None:
-        yield "loads and unloads of a 27 MB model, RSS", target, "-", None
+        yield "loads and unloads of a 25 MB model, RSS", target, "-", None
     else:
         count, size = len(results.cycles.rss), results.cycles.model_file_bytes / 1e6
         subject = f"{count} loads and unloads of a {size:.0f} MB model, RSS"
