@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from container.codecs.base import (
+    MAX_CELLS,
     MAX_COLUMNS,
     MAX_UNPACKED_BYTES,
     Batch,
@@ -195,34 +196,53 @@ def _sparse_matrix(members: dict[str, bytes], columns: Columns) -> SparseRows:
     if columns.n_features is not None and n_columns > columns.n_features:
         refuse_width(n_columns, columns)
     refuse_expansion(n_rows, 0)
-    values = _as_float32(_vector(members, "data", _NUMBERS))
+    data = _vector(members, "data", _NUMBERS)
+    if len(data) > n_rows * n_columns:
+        raise MalformedPayloadError(
+            f"the sparse matrix has {len(data)} values, and places for {n_rows * n_columns}"
+        )
     if layout == b"csr":
-        rows = _expand(members, n_rows, len(values))
+        rows = _expand(members, n_rows, len(data))
         keys = _vector(members, "indices", _INTEGERS)
     elif layout == b"csc":
         rows = _vector(members, "indices", _INTEGERS)
-        keys = _expand(members, n_columns, len(values))
+        keys = _expand(members, n_columns, len(data))
     else:
         rows, keys = _vector(members, "row", _INTEGERS), _vector(members, "col", _INTEGERS)
-    if not len(rows) == len(keys) == len(values):
+    if not len(rows) == len(keys) == len(data):
         raise MalformedPayloadError("the sparse matrix has not as many places as values")
-    return compress(rows.astype(np.int64), keys.astype(np.int64), values, (n_rows, n_columns))
+    return compress(_in_32_bits(rows), _in_32_bits(keys), _as_float32(data), (n_rows, n_columns))
 
 
 def _vector(members: dict[str, bytes], name: str, kinds: str) -> NDArray[Any]:
+    """An array of the sparse matrix, in the memory of `members`."""
     if name not in members:
         raise MalformedPayloadError(f"the sparse matrix lacks the array {name!r}")
     array = _array(members[name], kinds)
     if array.ndim != 1:
         raise MalformedPayloadError(f"the array {name!r} of the sparse matrix has not 1 dimension")
+    if len(array) > MAX_CELLS:  # a byte each, of which more than 40 would be made
+        raise MalformedPayloadError(
+            f"the array {name!r} of the sparse matrix has {len(array)} values; the limit is "
+            f"{MAX_CELLS}; send fewer records at once"
+        )
     return array
 
 
-def _expand(members: dict[str, bytes], n_groups: int, n_cells: int) -> NDArray[np.int64]:
+def _expand(members: dict[str, bytes], n_groups: int, n_cells: int) -> NDArray[np.int32]:
     """The row (or column) of every cell, from where the cells of each one start."""
-    starts = _vector(members, "indptr", _INTEGERS).astype(np.int64)
-    lengths = np.diff(starts)
-    is_whole = len(starts) == n_groups + 1 and starts[0] == 0 and starts[-1] == n_cells
-    if not is_whole or starts.min() < 0 or (lengths < 0).any():
-        raise MalformedPayloadError("the array 'indptr' does not fit the shape of the matrix")
-    return np.repeat(np.arange(n_groups), lengths)
+    starts = _vector(members, "indptr", _INTEGERS)
+    if len(starts) == n_groups + 1:
+        starts = starts.astype(np.int64)
+        lengths = np.diff(starts)
+        if starts[0] == 0 and starts[-1] == n_cells and min(starts.min(), lengths.min()) >= 0:
+            return np.repeat(np.arange(n_groups, dtype=np.int32), lengths)
+    raise MalformedPayloadError("the array 'indptr' does not fit the shape of the matrix")
+
+
+def _in_32_bits(places: NDArray[Any]) -> NDArray[np.int32]:
+    """Rows or columns; what does not fit, and lies outside of any matrix, becomes -1."""
+    narrow = places.astype(np.int32, copy=False)
+    if not np.can_cast(places.dtype, np.int32):
+        narrow[(places < 0) | (places > MAX_COLUMNS)] = -1
+    return narrow

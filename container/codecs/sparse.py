@@ -59,7 +59,7 @@ class SparseRecords:
             raise ValueError(f"a key is not in 0 to {limit - 1}")
         self._widest = max(self._widest, int(keys.max()) + 1 if len(keys) else 0)
         self._lengths.append(len(keys))
-        self._keys += keys.astype(np.int64).data
+        self._keys += keys.astype(np.int32).data
         self._values += np.ascontiguousarray(values).data
 
     def rows(self, locate: Locate = by_number) -> SparseRows:
@@ -70,8 +70,8 @@ class SparseRecords:
                 value that is infinite.
         """
         return compress(
-            np.repeat(np.arange(len(self._lengths)), self._lengths),
-            np.frombuffer(self._keys, dtype=np.int64),
+            np.repeat(np.arange(len(self._lengths), dtype=np.int32), self._lengths),
+            np.frombuffer(self._keys, dtype=np.int32),
             np.frombuffer(self._values, dtype=np.float32),
             (len(self._lengths), self._width or self._widest),
             locate,
@@ -79,8 +79,8 @@ class SparseRecords:
 
 
 def compress(
-    records: NDArray[np.int64],
-    keys: NDArray[np.int64],
+    records: NDArray[np.int32],
+    keys: NDArray[np.int32],
     values: Floats,
     shape: tuple[int, int],
     locate: Locate = by_number,
@@ -92,7 +92,7 @@ def compress(
             shape, a column twice, or a value that is infinite.
     """
 
-    def refuse(faults: NDArray[np.bool_], records: NDArray[np.int64], problem: str) -> None:
+    def refuse(faults: NDArray[np.bool_], records: NDArray[np.int32], problem: str) -> None:
         if faults.any():
             raise locate(int(records[faults.argmax()]), problem)
 
@@ -104,14 +104,14 @@ def compress(
     if not _is_sorted(records, keys):
         order = np.lexsort((keys, records))
         records, keys, values = records[order], keys[order], values[order]
-        is_repeated = (np.diff(keys) == 0) & (np.diff(records) == 0)
+        is_repeated = (keys[1:] == keys[:-1]) & (records[1:] == records[:-1])
         refuse(is_repeated, records[1:], "a column is given twice")
-    offsets = np.zeros(n_rows + 1, dtype=np.int64)
-    np.cumsum(np.bincount(records, minlength=n_rows), out=offsets[1:])
-    return SparseRows(offsets, keys.astype(np.int32), values, n_columns)
+    offsets = np.searchsorted(records, np.arange(n_rows + 1, dtype=np.int32))
+    return SparseRows(offsets, keys, values, n_columns)
 
 
-def _is_sorted(records: NDArray[np.int64], keys: NDArray[np.int64]) -> bool:
+def _is_sorted(records: NDArray[np.int32], keys: NDArray[np.int32]) -> bool:
     """Whether the cells go along the rows already, each column once."""
-    steps = np.diff(records)
-    return bool(((steps > 0) | ((steps == 0) & (np.diff(keys) > 0))).all())
+    is_next = records[1:] > records[:-1]
+    is_next |= (records[1:] == records[:-1]) & (keys[1:] > keys[:-1])
+    return bool(is_next.all())

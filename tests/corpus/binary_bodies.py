@@ -165,6 +165,7 @@ def npz_bodies() -> dict[str, bytes]:
         "valid/coo": scipy_npz(matrix.tocoo()),
         "valid/csr-unsorted": scipy_npz(matrix, **swapped),
         "valid/csr-int64-big-endian": scipy_npz(matrix, indices=matrix.indices.astype(">i8")),
+        "valid/csr-uint64": scipy_npz(matrix, indices=matrix.indices.astype("u8")),
         "valid/csr-narrower-than-expected": scipy_npz(matrix),
         "valid/label": npz(x=npy(np.array([[1, 7, 8], [0, 9, 10]]))),
         "invalid/csv": b"1,2\n",
@@ -181,6 +182,20 @@ def npz_bodies() -> dict[str, bytes]:
         "invalid/csr-overflow": scipy_npz(matrix, data=np.array([1, 1e39, 2])),
         "invalid/csr-column-outside": scipy_npz(matrix, indices=np.array([1, 0, 3])),
         "invalid/csr-column-negative": scipy_npz(matrix, indices=np.array([-1, 0, 2])),
+        # 32 bits of them would be columns of the matrix.
+        "invalid/csr-column-of-33-bits": scipy_npz(matrix, indices=np.array([2**32 + 1, 0, 2])),
+        "invalid/csr-column-of-64-bits": scipy_npz(
+            matrix, indices=np.array([2**64 - 2**32, 0, 2], "u8")
+        ),
+        "invalid/coo-record-of-33-bits": scipy_npz(
+            matrix.tocoo(), row=np.array([0, 2**32 + 2, 2], "i8")
+        ),
+        "invalid/csr-indptr-wraps": scipy_npz(
+            matrix, indptr=np.array([0, 6 * 2**60, -(4 * 2**60), 3])
+        ),
+        "invalid/coo-more-values-than-places": scipy_npz(
+            matrix.tocoo(), shape=np.array([1, 2]), row=np.array([0, 0, 0])
+        ),
         "invalid/csr-column-twice": scipy_npz(matrix, indices=np.array([1, 2, 2])),
         "invalid/csr-indptr-of-other-length": scipy_npz(matrix, indptr=np.array([0, 3])),
         "invalid/csr-indptr-falls": scipy_npz(matrix, indptr=np.array([0, 3, 1, 3])),

@@ -40,14 +40,28 @@ def npy_header(shape: str, descr: str = "|i1") -> bytes:
 
 
 def zipped(chunks: list[bytes]) -> bytes:
+    return archive_of(x=chunks)
+
+
+def archive_of(**members: list[bytes]) -> bytes:
     stream = io.BytesIO()
-    with (
-        zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("x.npy", "w") as member,
-    ):
-        for chunk in chunks:
-            member.write(chunk)
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, chunks in members.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                for chunk in chunks:
+                    member.write(chunk)
     return stream.getvalue()
+
+
+def npy(array: np.ndarray) -> list[bytes]:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, array)
+    return [stream.getvalue()]
+
+
+def of_zeros(n: int) -> list[bytes]:
+    """An array of `n` bytes."""
+    return [npy_header(f"({n},)"), bytes(n)]
 
 
 def test_npz_bomb_is_refused_by_its_directory() -> None:
@@ -88,6 +102,58 @@ def test_npz_of_empty_records_is_refused() -> None:
     np.savez(stream, **members)
 
     assert "unpacks to 1099511627776 records of 0 columns" in refusal(NPZ, stream.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("shape", "n_cells", "problem"),
+    [
+        ([2**20, 100], MAX_CELLS + 1, "array 'data' .* has 33554433 values; the limit is 33554432"),
+        ([2**20, 2], 2**22, "has 4194304 values, and places for 2097152"),
+    ],
+)
+@pytest.mark.parametrize("layout", ["csr", "csc", "coo"])
+def test_npz_of_many_sparse_cells_is_refused_before_they_are_widened(
+    layout: str, shape: list[int], n_cells: int, problem: str
+) -> None:
+    """A cell of three bytes takes 20 to 40 in 32 bits: 280 kB would have become 4 GB."""
+    cells = of_zeros(n_cells)
+    indices = {"row": cells, "col": cells} if layout == "coo" else {"indices": cells}
+    body = archive_of(
+        format=npy(np.array(layout)),
+        shape=npy(np.array(shape)),
+        data=cells,
+        indptr=npy(np.array([0, n_cells])),
+        **indices,
+    )
+    assert len(body) < 2**17
+
+    tracemalloc.start()
+    with pytest.raises(MalformedPayloadError, match=problem):
+        codecs.decoder(NPZ)(body, Columns())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 4 * n_cells + LITTLE  # as unpacked, the last array twice
+
+
+def test_npz_of_sparse_cells_takes_little_beyond_them() -> None:
+    """Rows, columns and values in 32 bits each, and marks of a byte that say if they are sorted."""
+    n_cells = 2**20
+    body = archive_of(
+        format=npy(np.array("csr")),
+        shape=npy(np.array([n_cells // 64, 64])),
+        data=of_zeros(n_cells),
+        indices=npy(np.tile(np.arange(64, dtype=np.uint8), n_cells // 64)),
+        indptr=npy(np.arange(0, n_cells + 1, 64)),
+    )
+
+    tracemalloc.start()
+    batch = codecs.decoder(NPZ)(body, Columns())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert batch.features.shape == (n_cells // 64, 64)
+    assert peak < 24 * n_cells
 
 
 def test_npy_shape_is_only_believed_with_its_data() -> None:
