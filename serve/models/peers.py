@@ -41,8 +41,10 @@ class Peers:
             finally:
                 writer.close()
 
-        path = str(self._path(self.own_name))
-        return await asyncio.start_unix_server(answer, path)
+        listener = self._listener()
+        # A process that a model's code has forked must not pass for this one when this one is dead.
+        os.register_at_fork(after_in_child=listener.close)
+        return await asyncio.start_unix_server(answer, sock=listener)
 
     def is_alive(self, name: str) -> bool:
         """Whether the worker of that name lives."""
@@ -71,6 +73,15 @@ class Peers:
                 connection.sendall(message)
             asked.append(connection)
         return all([_is_done(connection, deadline) for connection in asked])
+
+    def _listener(self) -> socket.socket:
+        """A socket that others find once it listens: earlier, it would look like a dead one's."""
+        listener = socket.socket(socket.AF_UNIX)
+        unseen = self._directory / self.own_name
+        listener.bind(str(unseen))
+        listener.listen()
+        unseen.rename(self._path(self.own_name))
+        return listener
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}{_SUFFIX}"

@@ -73,6 +73,8 @@ class Registry:
         self._lock_file = directory / "registry.lock"
         self._versions = versions
         self._own = threading.local()
+        self._locks: set[int] = set()  # descriptors by which this process has or awaits the lock
+        os.register_at_fork(after_in_child=self._let_go)
         self._lock_file.touch()
         with _translated():
             connection = self._connect()
@@ -181,12 +183,20 @@ class Registry:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """One writer at a time in all processes; the lock of one that is killed is free at once."""
         descriptor = os.open(self._lock_file, os.O_RDWR)
+        self._locks.add(descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             with _translated(), self._connection() as connection:
                 yield connection
         finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough if a child has it, too
+            self._locks.remove(descriptor)
             os.close(descriptor)
+
+    def _let_go(self) -> None:
+        """In a process that a model's code has forked: not to keep the lock when this one dies."""
+        while self._locks:
+            os.close(self._locks.pop())
 
     def _query(self, statement: str, *values: object) -> sqlite3.Cursor:
         with _translated():

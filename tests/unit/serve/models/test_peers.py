@@ -1,8 +1,13 @@
 import asyncio
+import os
+import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from serve.models.peers import Peers
 
@@ -47,7 +52,7 @@ def test_slow_one_is_waited_for_until_the_time_is_up(tmp_path: Path) -> None:
 
 
 LISTENER = """
-import asyncio, sys
+import asyncio, os, sys, time
 from pathlib import Path
 from serve.models.peers import Peers
 
@@ -57,7 +62,11 @@ async def forget(name, generation):
 async def work():
     peers = Peers(Path(sys.argv[1]))
     async with await peers.listen(forget):
-        print(peers.own_name, flush=True)
+        forks = "forks" in sys.argv
+        if not forks or os.fork() == 0:
+            print(peers.own_name, os.getpid(), flush=True)
+        if forks:
+            time.sleep(60)
         await asyncio.sleep(60)
 
 asyncio.run(work())
@@ -70,7 +79,7 @@ def test_nobody_waits_for_the_dead(tmp_path: Path) -> None:
         [sys.executable, "-c", LISTENER, tmp_path], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    name = process.stdout.readline().strip()
+    name, _ = process.stdout.readline().split()
     teller = Peers(tmp_path)
     assert teller.is_alive(name)
 
@@ -94,3 +103,48 @@ def test_nobody_waits_for_the_dead(tmp_path: Path) -> None:
 def test_unknown_worker_is_not_alive(tmp_path: Path) -> None:
     """C-090: there never was one of that name."""
     assert not Peers(tmp_path).is_alive("1-none")
+
+
+def test_process_that_the_dead_one_has_forked_does_not_pass_for_it(tmp_path: Path) -> None:
+    """C-085, C-090: a model's code may fork, and what it forks may live on."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LISTENER, tmp_path, "forks"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        name, child = process.stdout.readline().split()
+        teller = Peers(tmp_path)
+        assert teller.is_alive(name)
+        process.kill()
+        process.wait()
+        try:
+            started = time.monotonic()
+            assert not teller.is_alive(name)
+            assert teller.tell_all("m", 1, timeout_seconds=20)
+            assert time.monotonic() - started < 10
+        finally:
+            os.kill(int(child), signal.SIGKILL)
+
+
+def test_worker_is_found_only_when_it_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-085: before that, others would take it for dead, and remove its socket for ever."""
+    found: list[list[Path]] = []
+    listen = socket.socket.listen
+
+    def look_and_listen(listener: socket.socket, *backlog: int) -> None:
+        found.append(list(tmp_path.glob("*.worker")))
+        listen(listener, *backlog)
+
+    async def forget(name: str, generation: int) -> None:
+        """Nothing is here."""
+
+    async def work() -> None:
+        async with await Peers(tmp_path).listen(forget):
+            pass
+
+    monkeypatch.setattr(socket.socket, "listen", look_and_listen)
+    asyncio.run(work())
+
+    assert found[0] == []
+    assert len(list(tmp_path.glob("*.worker"))) == 1

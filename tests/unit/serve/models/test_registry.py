@@ -1,6 +1,8 @@
+import fcntl
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,6 +152,51 @@ def test_writer_that_is_killed_half_way_leaves_the_registry_as_it_was(
     assert not is_settled(versions.cells[versions.place("a")])
     registry.remove("a")
     assert is_settled(versions.cells[versions.place("a")])
+
+
+def _is_free(directory: Path) -> bool:
+    """Whether nobody has the lock of the registry that lies there."""
+    with (directory / "registry.lock").open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def test_process_that_is_forked_during_a_change_does_not_get_the_lock(
+    registry: Registry, tmp_path: Path
+) -> None:
+    """C-089: as by a model's code in another thread; the writer is killed, and the child lives."""
+    reading, writing = os.pipe()
+    writer = os.fork()
+    if writer == 0:
+        with registry._writing():
+            if os.fork() == 0:
+                os.write(writing, str(os.getpid()).encode())
+            time.sleep(60)
+    child = int(os.read(reading, 20))
+    os.kill(writer, signal.SIGKILL)
+    os.waitpid(writer, 0)
+    try:
+        assert _is_free(tmp_path)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.close(reading)
+        os.close(writing)
+
+
+def test_lock_is_given_back_even_if_another_process_has_it_open(
+    registry: Registry, tmp_path: Path
+) -> None:
+    """C-089: one that was forked without Python's knowledge."""
+    with registry._writing():
+        (descriptor,) = registry._locks
+        forked = os.dup(descriptor)
+        assert not _is_free(tmp_path)
+
+    assert _is_free(tmp_path)
+    os.close(forked)
 
 
 def test_full_disk_is_an_error_of_ours(registry: Registry, tmp_path: Path) -> None:

@@ -1,0 +1,47 @@
+"""The `/models` API from outside, where all models share the workers."""
+
+import time
+from contextlib import suppress
+from http.client import HTTPException
+
+import pytest
+
+from local_test.invoke import ping
+from tests.blackbox.models_api.conftest import Start
+from tests.blackbox.models_api.models import wait_for
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.parametrize("engine", ["gunicorn"], indirect=True, scope="session"),
+]
+
+LEAVES_A_PROCESS = """
+    import os
+    import time
+
+    def model_fn(model_dir):
+        if os.fork() == 0:
+            time.sleep(60)
+            os._exit(0)
+
+    def transform_fn(model, data, content_type, accept):
+        os._exit(9)
+"""
+
+
+def test_process_that_a_model_has_left_behind_holds_nothing_up(start: Start) -> None:
+    """C-085, C-090: it has a copy of everything that was open in the worker, which is dead."""
+    with (models := start(SAGEMAKER_MODEL_SERVER_WORKERS="1")).server:
+        models.write("forks", LEAVES_A_PROCESS)
+        models.write_tree("other", 1)
+        assert models.load("forks").status == 200
+        with suppress(ConnectionError, HTTPException):
+            models.invoke("forks")
+        wait_for(lambda: ping(models.server.url).status == 200)
+        asked_at = time.monotonic()
+
+        assert models.unload("forks").status == 200
+        assert models.load("other").status == 200
+        assert models.unload("other").status == 200
+
+        assert time.monotonic() - asked_at < 20
