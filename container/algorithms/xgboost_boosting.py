@@ -43,6 +43,7 @@ class Boosting:
         job: TrainingInput,
         parameters: Mapping[str, Any],
         *,
+        metrics: Mapping[str, str],
         evaluate: Evaluator | None,
         stopping: EarlyStopping | None,
         start: Checkpoint | None,
@@ -53,12 +54,15 @@ class Boosting:
             job: Whom to report to; its channels are not read.
             parameters: For XGBoost. With `seed_per_iteration` a round is independent of how the
                 rounds before it were reached.
+            metrics: XGBoost's name of each metric that it is asked for, in the order of
+                `parameters`, by the name to report it under; its default without any.
             evaluate: Computes the metrics that XGBoost lacks, from predictions and a matrix.
             stopping: When to stop before the last round; it has seen no scores yet.
             start: Where to go on; its model is kept in case that SIGTERM comes before more.
         """
         self._job = job
         self._parameters = dict(parameters)
+        self._metrics = dict(metrics)
         self._evaluate = evaluate
         self._stopping = stopping
         self._n_rounds = start.n_rounds if start else 0
@@ -166,12 +170,16 @@ class Boosting:
     ) -> dict[str, float]:
         """Each metric of each channel, in that order."""
         line = booster.eval_set([(matrix, name) for name, matrix in matrices.items()])
-        computed = [entry.rpartition(":") for entry in line.split()[1:]]
+        printed = [entry.partition("-") for entry in line.split()[1:]]  # `train-rmse:0.1`
         scores: dict[str, float] = {}
         for channel, matrix in matrices.items():
-            for name, _, value in computed:
-                if name.startswith(f"{channel}-"):
-                    scores[name] = float(value)
+            values = [part.rpartition(":") for name, _, part in printed if name == channel]
+            computed = {name: float(value) for name, _, value in values}
+            if self._metrics:  # XGBoost words some otherwise, `error@0.50` as `error`
+                names = dict.fromkeys(self._metrics.values())
+                by_name = dict(zip(names, computed.values(), strict=True))
+                computed = {asked: by_name[name] for asked, name in self._metrics.items()}
+            scores |= {f"{channel}-{name}": score for name, score in computed.items()}
             if self._evaluate:
                 for metric, score in self._evaluate(booster.predict(matrix), matrix):
                     scores[f"{channel}-{metric}"] = score

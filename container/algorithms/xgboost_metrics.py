@@ -160,6 +160,25 @@ def is_ours(metric: str) -> bool:
     return metric in _OURS
 
 
+def names_for_xgboost(metrics: Iterable[str], tweedie_power: float) -> dict[str, str]:
+    """What to ask XGBoost for, by the name that the job uses; the metrics that it lacks left out.
+
+    It prints `error@0.50` as `error`, and drops a metric whose name it has printed already. Metrics
+    that are the same to it get the same name here, so each different one is printed, in this order.
+
+    Args:
+        metrics: Names that `check_metrics` accepts.
+        tweedie_power: What `tweedie-nloglik` is computed for, which XGBoost wants to be told.
+    """
+    by_printed: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for metric in metrics:
+        if not is_ours(metric):
+            full = f"{metric}@{tweedie_power}" if metric == "tweedie-nloglik" else metric
+            names[metric] = by_printed.setdefault(_as_printed(full), full)
+    return names
+
+
 def check_metrics(metrics: Iterable[str], objective: str | None) -> None:
     """Refuse a metric that is unknown or does not fit the objective.
 
@@ -222,6 +241,15 @@ def _predicted_classes(predictions: Vector, objective: str) -> Vector:
     if objective == "multi:softmax":
         return predictions
     return (predictions > (0 if objective == "binary:logitraw" else 0.5)).astype(np.float32)
+
+
+def _as_printed(metric: str) -> str:
+    """Seen with XGBoost 3.2.0: thresholds and powers in six digits, all else as it was given."""
+    name, _, number = metric.partition("@")
+    if name not in ("error", "tweedie-nloglik") or not number:
+        return metric
+    value = float(np.float32(number))
+    return name if name == "error" and value == 0.5 else f"{name}@{value:g}"
 
 
 def _has_argument(metric: str) -> bool:

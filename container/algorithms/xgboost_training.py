@@ -17,7 +17,12 @@ from container.algorithms.xgboost_cross_validation import cross_validate
 from container.algorithms.xgboost_data import build_matrices, survey
 from container.algorithms.xgboost_hyperparameters import XGBoostHyperparameters
 from container.algorithms.xgboost_library import clean_message
-from container.algorithms.xgboost_metrics import check_metrics, evaluator, is_ours
+from container.algorithms.xgboost_metrics import (
+    check_metrics,
+    evaluator,
+    is_ours,
+    names_for_xgboost,
+)
 from container.algorithms.xgboost_stopping import EarlyStopping
 from container.errors import HyperparameterError, TrainingError
 
@@ -27,6 +32,7 @@ logger = logging.getLogger(__name__)
 _NOT_BINDING = frozenset(
     {"num_round", "nthread", "verbosity", "save_model_on_termination", "use_dask_gpu_training"}
 )
+_TWEEDIE_POWER = 1.5  # XGBoost's default for `tweedie_variance_power`
 
 
 def fit(job: TrainingInput) -> TrainedModel:
@@ -62,13 +68,18 @@ def fit(job: TrainingInput) -> TrainedModel:
 def _train(job: TrainingInput) -> TrainedBooster:
     hyperparameters: XGBoostHyperparameters = job.hyperparameters
     metrics = _metrics(hyperparameters)
-    parameters = _parameters(job, metrics)
+    names = names_for_xgboost(metrics, hyperparameters.tweedie_variance_power or _TWEEDIE_POWER)
+    parameters = _parameters(job)
+    if metrics:
+        parameters["eval_metric"] = list(dict.fromkeys(names.values()))
+        parameters["disable_default_eval_metric"] = 1
     _refuse_missing_gpu(parameters)
     start = job.checkpoints.resume(_binding(hyperparameters), hyperparameters.num_round)
     with connected(job.cluster):
         boosting = Boosting(
             job,
             parameters,
+            metrics=names,
             evaluate=_evaluator(metrics, hyperparameters, job.cluster),
             stopping=_stopping(hyperparameters),
             start=of_first_host(start, job.cluster),
@@ -94,12 +105,9 @@ def _metrics(hyperparameters: XGBoostHyperparameters) -> list[str]:
     return metrics
 
 
-def _parameters(job: TrainingInput, metrics: list[str]) -> dict[str, Any]:
+def _parameters(job: TrainingInput) -> dict[str, Any]:
     hyperparameters: XGBoostHyperparameters = job.hyperparameters
     parameters = {"nthread": job.n_threads} | hyperparameters.for_xgboost()
-    if metrics:
-        parameters["eval_metric"] = [metric for metric in metrics if not is_ours(metric)]
-        parameters["disable_default_eval_metric"] = 1
     if job.checkpoints.is_on and is_random(parameters):
         # Only then: without checkpoints a job draws the numbers that XGBoost itself draws.
         parameters["seed_per_iteration"] = 1

@@ -455,6 +455,79 @@ def test_job_watched_metric_never_fails_the_job(cancer: Tree, metric: str) -> No
     assert job.main(cancer.environ) == 0, cancer.failure
 
 
+def _scores(output: str, name: str) -> list[float]:
+    """What the metric lines say of one metric."""
+    lines = [line for line in output.splitlines() if line.startswith("[")]
+    found = [re.search(rf"\t{re.escape(name)}:(\S+)", line) for line in lines]
+    return [float(match[1]) for match in found if match]
+
+
+def test_job_reports_metrics_under_the_names_asked_for(
+    cancer: Tree, records: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """C-013, C-100: XGBoost prints some under other names, and none twice; a tuning job looks for
+    its own."""
+    given = {"error@0.50": 0.5, "error@.7": 0.7, "error@0.5": 0.5, "error": 0.5, "error@0.70": 0.7}
+    cancer.hyperparameters(
+        objective="binary:logistic",
+        eval_metric=",".join([*given, "f1", "auc"]),
+        _tuning_objective_metric="validation:error@0.9",
+    )
+
+    assert job.main(cancer.environ) == 0, cancer.failure
+
+    output = capsys.readouterr().out
+    rows = records[400:].astype(np.float32)
+    predicted = _booster(cancer).predict(xgboost.DMatrix(rows[:, 1:]))
+    for name, threshold in (given | {"error@0.9": 0.9}).items():
+        expected = np.mean((predicted > threshold) != rows[:, 0])
+        scores = _scores(output, f"validation-{name}")
+        assert len(scores) == 3, name
+        assert scores[-1] == pytest.approx(expected, abs=1e-5), name
+    assert len(_scores(output, "validation-auc")) == len(_scores(output, "train-f1")) == 3
+
+
+@pytest.mark.parametrize("metric", ["error@0.5", "error@.7"])
+def test_job_early_stopping_may_watch_a_metric_that_xgboost_renames(
+    cancer: Tree, metric: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """C-097: it finds the score under the name that the job uses."""
+    cancer.hyperparameters(
+        num_round="100",
+        objective="binary:logistic",
+        eval_metric=f"logloss,{metric}",
+        early_stopping_rounds="3",
+    )
+
+    assert job.main(cancer.environ) == 0, cancer.failure
+
+    scores = _scores(capsys.readouterr().out, f"validation-{metric}")
+    assert _booster(cancer).num_boosted_rounds() == scores.index(min(scores)) + 1
+    assert len(scores) == scores.index(min(scores)) + 1 + 3
+
+
+@pytest.mark.parametrize("power", [None, "1.3"])
+@pytest.mark.parametrize("key", ["eval_metric", "_tuning_objective_metric"])
+def test_job_computes_the_tweedie_metric_for_its_own_power(
+    tree: Tree, key: str, power: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """C-013: XGBoost takes the name only with a power behind it."""
+    rows = np.random.default_rng(0).gamma(2, size=(50, 3)).astype(np.float32)
+    value = "tweedie-nloglik" if key == "eval_metric" else "validation:tweedie-nloglik"
+    given = {"tweedie_variance_power": power} if power else {}
+    tree.hyperparameters(objective="reg:tweedie", **{key: value}, **given)
+    tree.channel("train", {"a.csv": as_csv(rows)})
+    tree.channel("validation", {"a.csv": as_csv(rows)})
+
+    assert job.main(tree.environ) == 0, tree.failure
+
+    data = xgboost.DMatrix(rows[:, 1:], rows[:, 0])
+    parameters = {"objective": "reg:tweedie", "eval_metric": f"tweedie-nloglik@{power or 1.5}"}
+    line = xgboost.train(parameters | given, data, 3).eval(data)
+    scores = _scores(capsys.readouterr().out, "validation-tweedie-nloglik")
+    assert scores[-1] == pytest.approx(float(line.rpartition(":")[2]), abs=1e-5)
+
+
 def test_job_computes_the_metrics_that_xgboost_lacks(
     cancer: Tree, records: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
