@@ -96,7 +96,8 @@ class Admission:
             try:
                 connection.connect(str(self._socket_file))
                 connection.send(os.fsencode(directory))
-                while packet := connection.recv(_MAX_MESSAGE_BYTES):
+                # The fork server has the last word.
+                while "status" not in heard and (packet := connection.recv(_MAX_MESSAGE_BYTES)):
                     heard |= json.loads(packet)
             except ConnectionError:
                 pass  # the fork server was killed; what is missing from the answer says so

@@ -77,12 +77,9 @@ class ForkServer:
             _serve_and_exit(self._listener, self._settings, self._n_at_once, parent)
         self.process_id = process_id
 
-    def close(self) -> None:
-        """Let nobody ask any more."""
-        self._listener.close()
-
     def stop(self) -> None:
-        """End it and whatever it is trying."""
+        """End it and whatever it is trying, and let nobody ask any more."""
+        self._listener.close()
         if self.process_id:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process_id, signal.SIGTERM)
@@ -180,9 +177,16 @@ class _Server:
             return
         process_id = os.fork()
         if process_id == 0:
+            self._close_what_is_not_the_childs()
             _try_and_exit(Path(directory), self._settings, client)
         deadline = time.monotonic() + MODEL_TIMEOUT_SECONDS
         self._trials[process_id] = _Trial(client, deadline)
+
+    def _close_what_is_not_the_childs(self) -> None:
+        """A model's code shall not keep other clients waiting, or speak to them."""
+        self._listener.close()
+        for trial in self._trials.values():
+            trial.client.close()
 
     def _reap(self) -> None:
         while self._trials:
@@ -193,6 +197,7 @@ class _Server:
             _kill(process_id)  # what it may have started
             with contextlib.suppress(OSError):
                 trial.client.send(json.dumps({"status": status, "is_late": trial.is_late}).encode())
+                trial.client.shutdown(socket.SHUT_RDWR)  # whoever else may have a copy of it
             trial.client.close()
 
     def _kill_the_late(self) -> None:

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from container.errors import ModelLoadError, OutOfMemoryError, PlatformError
 from container.settings import Settings
 from serve.models import artifact
 from serve.models import fork_server as fork_server_module
-from serve.models.admission import Admission
+from serve.models.admission import Admission, Admitted
 from serve.models.fork_server import ForkServer, is_listening
 from serve.models.registry import Registry
 
@@ -44,7 +44,6 @@ def running(directory: Path) -> Iterator[ForkServer]:
         server.stop()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(server.process_id, 0)
-        server.close()
 
 
 @pytest.fixture
@@ -296,3 +295,55 @@ def test_more_models_than_at_once_wait_for_each_other(tmp_path: Path, admission:
 
     assert len({each.digest for each in admitted}) == 5
     assert time.monotonic() - started > 0.55
+
+
+def test_trial_does_not_wait_for_one_that_began_later(tmp_path: Path, admission: Admission) -> None:
+    """C-090: a model that is slow to load holds up nobody else's."""
+    with two_at_once(tmp_path, admission) as (first, second):
+        (tmp_path / "first may end").touch()
+
+        assert first.result(timeout=10).algorithm == "code"
+        assert not second.done()
+
+
+def test_trial_cannot_speak_for_another(tmp_path: Path, admission: Admission) -> None:
+    """C-082: it has no socket to a client but its own."""
+    speak_to_all = """
+import contextlib, socket
+for number in range(3, 256):
+    with contextlib.suppress(OSError):
+        found = socket.socket(fileno=os.dup(number))
+        if found.type == socket.SOCK_SEQPACKET:
+            found.send(b'{"status": 256}')
+"""
+    with two_at_once(tmp_path, admission, speak_to_all) as (first, second):
+        with pytest.raises(ModelLoadError, match="ended with status 1"):
+            second.result(timeout=10)
+        (tmp_path / "first may end").touch()
+
+        assert first.result(timeout=10).algorithm == "code"
+
+
+@contextmanager
+def two_at_once(
+    directory: Path, admission: Admission, deed: str = ""
+) -> "Iterator[list[Future[Admitted]]]":
+    """Have a model tried and, while it is, another, which does something; both wait to be let."""
+    may_end = {name: directory / f"{name} may end" for name in ("first", "second")}
+    with ThreadPoolExecutor(2) as pool:
+        futures = []
+        for name, text in (("first", ""), ("second", deed)):
+            model, runs = directory / name, directory / f"{name} runs"
+            (model / "code").mkdir(parents=True)
+            waiting = f"while not os.path.exists({str(may_end[name])!r}):\n    time.sleep(0.01)"
+            functions = "def model_fn(d): pass\ndef predict_fn(d, m): pass"
+            write_script(model, f"open({str(runs)!r}, 'w')\n{text}\n{waiting}\n{functions}")
+            futures.append(pool.submit(admission.admit, model))
+            deadline = time.monotonic() + 10
+            while not runs.exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+        try:
+            yield futures
+        finally:
+            for file in may_end.values():
+                file.touch()
