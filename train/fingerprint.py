@@ -15,6 +15,11 @@ def of_channel(directory: Path) -> str:
     return of_files(directory, data_files(directory)) if directory.exists() else ""
 
 
+def of_hosts(fingerprints: Sequence[str]) -> str:
+    """One of a channel on all hosts, given that on each: their order counts, as their bins do."""
+    return hashlib.sha256("\n".join(fingerprints).encode()).hexdigest()[:16]
+
+
 def of_files(directory: Path, files: Sequence[Path]) -> str:
     """Hash every file's path below `directory`, its size, and its first and last 4 KiB.
 

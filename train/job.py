@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from container import cgroup, hyperparameters, logs, manifest
 from container.algorithms import registry
-from container.algorithms.base import Algorithm, Checkpoints, TrainedModel, TrainingInput
+from container.algorithms.base import Algorithm, Checkpoints, Cluster, TrainedModel, TrainingInput
 from container.errors import (
     AlgorithmError,
     ContainerError,
@@ -101,7 +101,7 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: R
                 interruption=interruption,
                 scratch=scratch,
                 cluster=hosts,
-                checkpoints=_checkpoints(opt_ml, settings, channels, recorder, started),
+                checkpoints=_checkpoints(opt_ml, settings, channels, recorder, started, hosts),
                 output_dir=opt_ml.output_data_dir,
             )
         )
@@ -140,14 +140,19 @@ def _checkpoints(
     channels: Iterable[str],
     recorder: Recorder,
     started: float,
+    hosts: Cluster,
 ) -> Checkpoints:
     directory = opt_ml.checkpoint_dir()
+    own: dict[str, str] = {}
+    if directory is not None:
+        own = {name: fingerprint.of_channel(opt_ml.data_dir / name) for name in channels}
+    told = hosts.gather(own)
     if directory is None or not opt_ml.resource_config().is_leader:
         return NoCheckpoints(is_on=directory is not None)  # the others train as the first one does
     limit = settings.max_runtime_seconds
     return CheckpointDirectory(
         directory,
-        data={name: fingerprint.of_channel(opt_ml.data_dir / name) for name in channels},
+        data={name: fingerprint.of_hosts([host.get(name, "") for host in told]) for name in own},
         recorder=recorder,
         schedule=Schedule(settings.checkpoint_seconds, end_time=started + limit if limit else None),
     )

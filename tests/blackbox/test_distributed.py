@@ -215,6 +215,26 @@ def test_all_hosts_resume_from_the_checkpoint_of_the_first(job: Job) -> None:
     assert models[0] == models[1]
 
 
+def test_checkpoint_of_other_data_on_any_host_is_ignored(job: Job, cancer: TabularDataset) -> None:
+    """C-032: a job does not go on from a model of other records, on whichever host they were."""
+    job.lay_out(2)
+    assert job.run().exit_codes == [0, 0]
+    for tree in job.trees.values():
+        tree.empty_outputs()
+        tree.write_hyperparameters(CLASSIFIER | {"num_round": "7"})
+    first, *rest = cancer.train.splitlines(keepends=True)
+    other = {"part-1.csv": b"".join([*rest[::2], first])}
+    job.tree(1).write_channel(
+        "train", other, content_type=CONTENT_TYPE, distribution="ShardedByS3Key"
+    )
+
+    finished = job.run()
+
+    assert finished.exit_codes == [0, 0], finished.output
+    assert len(finished.metric_lines()[0]) == 7
+    assert "another job made it: channel train differ" in finished.output
+
+
 @pytest.mark.parametrize(
     ("files", "reason"),
     [

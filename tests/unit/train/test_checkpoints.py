@@ -271,6 +271,13 @@ def test_fingerprint_tells_other_data(tmp_path: Path) -> None:
     assert len(set(seen)) == len(seen)
 
 
+def test_fingerprint_of_hosts_tells_which_of_them_has_what() -> None:
+    """One host with other data is enough, and so are two that have changed places."""
+    seen = [["a"], ["a", "b"], ["b", "a"], ["a", "c"], ["a", ""], ["ab"]]
+
+    assert len({fingerprint.of_hosts(hosts) for hosts in seen}) == len(seen)
+
+
 def test_header_is_one_line_of_json(tmp_path: Path) -> None:
     """Anybody can look into a checkpoint with `head -n 2`."""
     _fill(tmp_path, 2)
