@@ -238,6 +238,30 @@ def test_every_worker_serves_what_any_worker_loaded_after_all_died(
         assert [float(answer.body) for answer in answers] == list(range(1, 21))
 
 
+@pytest.mark.parametrize("exit_code", [3, 4])
+def test_code_that_ends_its_process_ends_no_server(start_fleet: StartFleet, exit_code: int) -> None:
+    """C-089: with the exit codes, too, by which gunicorn says that an application is broken."""
+    script = f"""
+        import os
+
+        def model_fn(model_dir):
+            return None
+
+        def transform_fn(model, body, content_type, accept):
+            os._exit({exit_code})
+    """
+    with start_fleet(SAGEMAKER_MODEL_SERVER_WORKERS="1") as fleet:
+        fleet.write("bad", {"code/inference.py": script})
+        fleet.write_constant("good", 1.0)
+        assert fleet.load("bad").status == fleet.load("good").status == 200
+
+        with pytest.raises((ConnectionError, http.client.HTTPException)):
+            fleet.invoke("bad", b"x")
+
+        assert float(retried(lambda: fleet.invoke("good")).body) == 1.0
+        assert fleet.names() == ["bad", "good"]
+
+
 def test_files_of_a_server_that_was_killed_are_removed_by_the_next_one(
     start_fleet: StartFleet,
 ) -> None:
