@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import io
+import threading
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from container.errors import (
@@ -19,9 +21,12 @@ Receive = Callable[[], Awaitable[Message]]
 
 _SIZE_SETTING = "SAGEMAKER_MAX_PAYLOAD_IN_MB"
 _TIME_SETTING = "SAGEMAKER_MODEL_SERVER_TIMEOUT"
+_MEMORY = "the memory granted"
 # How long a client that is refused is listened to, so that it sees the answer and not a reset.
 _DISCARD_SECONDS = 2.0
 _INFLATE_BYTES = 2**20
+# What follows the end of a gzip member is copied: a body of many members must not be, for each.
+_DEFLATED_BYTES = 2**14
 _GZIP_FORMAT = 16 + zlib.MAX_WBITS
 
 
@@ -30,18 +35,21 @@ class ClientDisconnectedError(Exception):
 
 
 class RequestBodies:
-    """Reads the bodies of one worker's requests; used from its event loop only."""
+    """The bodies of one worker's requests: read on its event loop, inflated in any thread."""
 
     def __init__(self, *, max_bytes: int, max_held_bytes: int, timeout_seconds: float) -> None:
         """Args:
-        max_bytes: Limit of one body, also once it is decompressed; 0 means none.
-        max_held_bytes: Limit of all bodies that are being received or worked on.
+        max_bytes: Limit of one body, also once it is decompressed; 0 means `max_held_bytes`.
+        max_held_bytes: Limit of all bodies that are being received or worked on; 0 means none.
         timeout_seconds: How long a body may take to arrive.
         """
-        self._max_bytes = max_bytes
+        self._max_bytes = max_bytes or max_held_bytes
+        self._limit_setting = _SIZE_SETTING if max_bytes else _MEMORY
         self._max_held_bytes = max_held_bytes
         self._timeout_seconds = timeout_seconds
-        self._n_held = 0
+        self._n_held = 0  # as received; the event loop's
+        self._n_inflated = 0  # of all threads
+        self._lock = threading.Lock()  # of the latter
 
     async def read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """Receive a whole body. Whoever gets it gives it back with `release`.
@@ -54,12 +62,13 @@ class RequestBodies:
         if self._max_bytes and declared.isdigit() and int(declared) > self._max_bytes:
             if b"expect" not in headers:  # who asks first sends nothing when refused
                 await _discard({"type": "http.request", "more_body": True}, receive)
-            raise PayloadTooLargeError(self._max_bytes, _SIZE_SETTING)
+            raise PayloadTooLargeError(self._max_bytes, self._limit_setting)
         message = await receive()  # most bodies are there already, in one piece
         if message["type"] == "http.request" and not message["more_body"]:
             body: bytes = message["body"]
             if not self._max_bytes or len(body) <= self._max_bytes:
-                self._hold(len(body))
+                self._refuse_beyond(len(body))
+                self._n_held += len(body)
                 return body
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -71,37 +80,42 @@ class RequestBodies:
         """Say that a body is not needed any more."""
         self._n_held -= len(body)
 
-    def inflate(self, body: bytes, content_encoding: str) -> bytes:
-        """Undo the content encoding under the limit of a body; may run in any thread.
+    @contextlib.contextmanager
+    def inflated(self, body: bytes, content_encoding: str) -> Iterator[bytes]:
+        """Undo the content encoding; what comes of it counts as held until the context ends.
 
         Raises:
-            UnsupportedContentEncodingError, MalformedPayloadError, PayloadTooLargeError
+            UnsupportedContentEncodingError, MalformedPayloadError
+            PayloadTooLargeError, OverloadedError: as soon as it is known.
         """
         if not body or content_encoding in ("", "identity"):
-            return body
+            yield body
+            return
         if content_encoding not in ("gzip", "x-gzip"):
             raise UnsupportedContentEncodingError(content_encoding)
-        parts: list[bytes] = []
-        n_bytes = 0
-        stream = zlib.decompressobj(_GZIP_FORMAT)
-        rest = body
+        n_held = 0
+        inflated = io.BytesIO()
         try:
-            while rest:
-                parts.append(stream.decompress(rest, _INFLATE_BYTES))
-                n_bytes += len(parts[-1])
-                if self._max_bytes and n_bytes > self._max_bytes:
-                    raise PayloadTooLargeError(self._max_bytes, _SIZE_SETTING)
-                rest = stream.unconsumed_tail
-                if stream.eof and (rest := stream.unused_data):
-                    stream = zlib.decompressobj(_GZIP_FORMAT)  # members may follow each other
-        except zlib.error as error:
-            raise MalformedPayloadError("the body is not gzip") from error
-        if not stream.eof:
-            raise MalformedPayloadError("the gzip stream ends too early")
-        return b"".join(parts)
+            for part in _members(body):
+                if self._max_bytes and n_held + len(part) > self._max_bytes:
+                    raise PayloadTooLargeError(self._max_bytes, self._limit_setting)
+                with self._lock:
+                    self._refuse_beyond(len(part))
+                    self._n_inflated += len(part)
+                n_held += len(part)
+                inflated.write(part)
+            yield inflated.getvalue()
+        finally:
+            with self._lock:
+                self._n_inflated -= n_held
+
+    def inflate(self, body: bytes, content_encoding: str) -> bytes:
+        """What `inflated` gives, held no longer than it takes to make it."""
+        with self.inflated(body, content_encoding) as inflated:
+            return inflated
 
     async def _read_on(self, message: Message, receive: Receive) -> bytes:
-        parts: list[bytes] = []
+        received = io.BytesIO()  # gives its memory away without a copy
         n_held = 0
         is_whole = False
         try:
@@ -111,12 +125,15 @@ class RequestBodies:
                 part: bytes = message["body"]
                 if self._max_bytes and n_held + len(part) > self._max_bytes:
                     await _discard(message, receive)
-                    raise PayloadTooLargeError(self._max_bytes, _SIZE_SETTING)
-                if self._n_held + len(part) > self._max_held_bytes:
+                    raise PayloadTooLargeError(self._max_bytes, self._limit_setting)
+                try:
+                    self._refuse_beyond(len(part))
+                except OverloadedError:
                     await _discard(message, receive)
-                self._hold(len(part))
+                    raise
+                self._n_held += len(part)
                 n_held += len(part)
-                parts.append(part)
+                received.write(part)
                 if message["more_body"]:
                     message = await receive()
                 else:
@@ -124,14 +141,34 @@ class RequestBodies:
         finally:
             if not is_whole:
                 self._n_held -= n_held
-        return b"".join(parts)
+        return received.getvalue()
 
-    def _hold(self, n_bytes: int) -> None:
-        if self._n_held + n_bytes > self._max_held_bytes:
-            raise OverloadedError(
-                "bytes of requests in hand", self._max_held_bytes, "the memory granted"
-            )
-        self._n_held += n_bytes
+    def _refuse_beyond(self, n_bytes: int) -> None:
+        """Raises `OverloadedError` if so many bytes more are too many."""
+        if 0 < self._max_held_bytes < self._n_held + self._n_inflated + n_bytes:
+            raise OverloadedError("bytes of requests in hand", self._max_held_bytes, _MEMORY)
+
+
+def _members(body: bytes) -> Iterator[bytes]:
+    """What the members of a gzip stream hold, piece by piece; there is at least one.
+
+    Raises:
+        MalformedPayloadError: it is something else, or not all of it.
+    """
+    stream = zlib.decompressobj(_GZIP_FORMAT)
+    deflated = memoryview(body)
+    try:
+        for start in range(0, len(body), _DEFLATED_BYTES):
+            rest: bytes | memoryview = deflated[start : start + _DEFLATED_BYTES]
+            while rest:
+                if stream.eof:
+                    stream = zlib.decompressobj(_GZIP_FORMAT)  # members may follow each other
+                yield stream.decompress(rest, _INFLATE_BYTES)
+                rest = stream.unused_data if stream.eof else stream.unconsumed_tail
+    except zlib.error as error:
+        raise MalformedPayloadError("the body is not gzip") from error
+    if not stream.eof:
+        raise MalformedPayloadError("the gzip stream ends too early")
 
 
 async def _discard(message: Message, receive: Receive) -> None:
