@@ -52,13 +52,6 @@ def _word(text: str) -> str:
     return text.strip().strip("\"'").strip().lower()
 
 
-def _truth(text: str) -> bool:
-    word = _word(text)
-    if word in _YES or word in _NO:
-        return word in _YES
-    raise ValueError(text)
-
-
 def _level(text: str) -> int:
     """A level of `logging`, by its number or by its name."""
     word = _word(text)
@@ -71,8 +64,8 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip().lower() for part in text.split(",") if part.strip())
 
 
-_YES = ("true", "1", "yes", "on")
 _NO = ("false", "0", "no", "off")
+_TRUTHS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(_NO, False)
 _LEVEL_NUMBER = _integer(0, 50)
 
 
@@ -89,7 +82,7 @@ def _one_of(*words: str) -> Parser[str]:
 
 
 _TEXT = Parser("any text", str.strip)
-_FLAG = Parser("true or false (or 1, 0, yes, no, on, off)", _truth)
+_FLAG = Parser("true or false (or 1, 0, yes, no, on, off)", lambda text: _TRUTHS[_word(text)])
 # AWS's own images ask only whether it is set.
 _IS_SET = Parser("any text; false, 0, no and off mean false", lambda text: _word(text) not in _NO)
 _LEVEL = Parser(f"{_LEVEL_NUMBER.accepted}, or debug, info, warning, error or critical", _level)
@@ -296,3 +289,9 @@ class Settings:
                 except (ValueError, KeyError) as error:
                     raise SettingsError(variable, text, parser.accepted) from error
         return cls(**values)
+
+
+def base_dir(environ: Mapping[str, str]) -> Path:
+    """Where the tree lies, for what must be told there even if another setting is refused."""
+    variable = "SAGEMAKER_BASE_DIR"
+    return Settings.from_env({variable: environ.get(variable, "")}).base_dir

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import NoReturn
 
 from container import cgroup, hyperparameters, logs, manifest
@@ -31,7 +30,7 @@ from container.errors import (
 from container.manifest import ModelManifest
 from container.opt_ml import OptMl, ResourceConfig, replace_files
 from container.redaction import Redactor, mask
-from container.settings import Settings
+from container.settings import Settings, base_dir
 from train import artifacts, cluster, data, fingerprint, memory, metrics
 from train.checkpoints import CheckpointDirectory, NoCheckpoints, Schedule
 from train.interruption import EXIT_CODE, Interruption
@@ -49,15 +48,12 @@ def main(environ: Mapping[str, str]) -> int:
     try:
         settings = Settings.from_env(environ)
     except SettingsError as error:
-        defaults = Settings()
-        logs.configure(defaults.log_level, redact)
-        opt_ml = OptMl(Path(environ.get("SAGEMAKER_BASE_DIR") or defaults.base_dir))
-        return _fail(opt_ml, error, redact)
+        logs.configure(Settings().log_level, redact)
+        return _fail(OptMl(base_dir(environ)), error, redact)
     logs.configure(settings.log_level, redact)
     interruption.install()
     opt_ml = OptMl(settings.base_dir)
     try:
-        opt_ml.clear_failure()
         opt_ml.reserve_failure()
         run(opt_ml, settings, interruption, redact)
     # The one boundary: nothing may end a job in silence, nor an algorithm's sys.exit(0) as success.

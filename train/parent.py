@@ -15,10 +15,11 @@ import resource
 import signal
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from types import FrameType
 
 from container import cgroup
+from container.opt_ml import OptMl
+from container.settings import Settings, base_dir
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,10 @@ _STOPPED = 128 + signal.SIGTERM
 def main(environ: Mapping[str, str]) -> int:
     """Run the job in a child and return its exit code."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # none is lost between fork and handler
+    opt_ml = OptMl(base_dir(environ))
+    with contextlib.suppress(OSError):
+        # Before anything can go wrong: a reason that is there is taken for this run's own.
+        opt_ml.clear_failure()
     n_kills = cgroup.memory_kills()
     sys.stdout.flush()
     parent, child = os.getpid(), os.fork()
@@ -41,7 +46,7 @@ def main(environ: Mapping[str, str]) -> int:
     _forward_signals(child)
     status, usage = _wait_for(child)
     exit_code = os.waitstatus_to_exitcode(status)
-    return _conclude(environ, exit_code, usage, is_memory=cgroup.memory_kills() > n_kills)
+    return _conclude(opt_ml, exit_code, usage, is_memory=cgroup.memory_kills() > n_kills)
 
 
 def _become_child(parent: int) -> None:
@@ -76,15 +81,12 @@ def _wait_for(child: int) -> tuple[int, resource.struct_rusage]:
 
 
 def _conclude(
-    environ: Mapping[str, str], exit_code: int, usage: resource.struct_rusage, *, is_memory: bool
+    opt_ml: OptMl, exit_code: int, usage: resource.struct_rusage, *, is_memory: bool
 ) -> int:
     # Not before now: the parent stays small for as long as the job runs.
     from container import logs
-    from container.opt_ml import OptMl
-    from container.settings import Settings
     from train import memory
 
-    opt_ml = OptMl(Path(environ.get("SAGEMAKER_BASE_DIR") or Settings().base_dir))
     try:
         if exit_code >= 0:
             return exit_code

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from container.errors import SettingsError
-from container.settings import Settings
+from container.settings import Settings, base_dir
 
 
 def test_from_env_empty_environment_gives_the_defaults() -> None:
@@ -144,3 +144,13 @@ def test_on_full_takes_its_two_words_only() -> None:
     """C-081: the message names both."""
     with pytest.raises(SettingsError, match=r"BYOA_ON_FULL.*evict or refuse"):
         Settings.from_env({"BYOA_ON_FULL": "Evict"})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, "/opt/ml"), ({"SAGEMAKER_BASE_DIR": "/tree"}, "/tree")]
+)
+def test_base_dir_is_known_although_another_setting_is_refused(
+    given: dict[str, str], expected: str
+) -> None:
+    """C-027: the reason is left there."""
+    assert base_dir(given | {"BYOA_HOSTS_PORT": "none"}) == Path(expected)

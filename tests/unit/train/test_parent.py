@@ -93,12 +93,66 @@ def test_death_of_the_child_is_explained(tree: Tree, number: signal.Signals, rea
 def test_failure_file_of_the_killed_job_itself_is_kept(tree: Tree) -> None:
     """PITFALLS 120: it knew better."""
     (tree.root / "output").mkdir()
-    (tree.root / "output" / "failure").write_text("row 7 is not a row")
-    with _start(tree, "os.kill(os.getpid(), signal.SIGKILL)") as process:
+    body = """
+        with open(os.environ["SAGEMAKER_BASE_DIR"] + "/output/failure", "w") as file:
+            file.write("row 7 is not a row")
+        os.kill(os.getpid(), signal.SIGKILL)"""
+    with _start(tree, body) as process:
         process.communicate(timeout=30)
 
     assert process.returncode == 1
     assert tree.failure == "row 7 is not a row"
+
+
+def _leave_old_failure(tree: Tree) -> None:
+    (tree.root / "output").mkdir()
+    (tree.root / "output" / "failure").write_text("the reason of an earlier run")
+
+
+def test_failure_of_an_earlier_run_is_removed(tree: Tree) -> None:
+    """C-026: success leaves no failure file behind."""
+    _leave_old_failure(tree)
+    with _start(tree, "return 0") as process:
+        process.communicate(timeout=30)
+
+    assert not (tree.root / "output" / "failure").exists()
+
+
+@pytest.mark.parametrize("body", ["os.kill(os.getpid(), signal.SIGKILL)", "os.abort()"])
+def test_failure_of_an_earlier_run_does_not_hide_how_the_child_died(tree: Tree, body: str) -> None:
+    """C-027, C-028: also where it dies before it could clear anything itself."""
+    _leave_old_failure(tree)
+    with _start(tree, body) as process:
+        process.communicate(timeout=30)
+
+    assert tree.failure.startswith(("killed, peak ", "the training process crashed (SIGABRT)"))
+
+
+def test_failure_of_an_earlier_run_does_not_hide_a_refused_setting(tree: Tree) -> None:
+    """C-027, C-028: the job that is run here is the real one."""
+    _leave_old_failure(tree)
+    environ = os.environ | {"PYTHONPATH": str(ROOT)} | tree.environ
+
+    finished = subprocess.run(
+        [sys.executable, "-m", "container", "train"],
+        cwd=ROOT,
+        env=environ | {"SAGEMAKER_CONTAINER_LOG_LEVEL": "loud"},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert finished.returncode == 1
+    assert "SAGEMAKER_CONTAINER_LOG_LEVEL='loud' is not accepted" in tree.failure
+
+
+def test_failure_file_that_cannot_be_removed_does_not_end_the_job(tree: Tree) -> None:
+    """C-026: it may be anything, on any kind of mount."""
+    (tree.root / "output" / "failure").mkdir(parents=True)
+    with _start(tree, "return 0") as process:
+        process.communicate(timeout=30)
+
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
