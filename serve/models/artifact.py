@@ -4,12 +4,17 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from container import cgroup
 from container.errors import InvalidRequestError, ModelLoadError, ModelNotFoundError
 
 MAX_URL_CHARACTERS = 4096
+# Reading so many takes seconds; the largest frameworks that code may bring along have 20,000.
+_MAX_MEMBERS = 50_000
+_MAX_DEPTH = 100
 
 
 class _File(NamedTuple):
@@ -21,7 +26,7 @@ def directory_of(url: str, roots: Sequence[Path]) -> Path:
     """The directory that `url` names, if models may be loaded from there.
 
     Raises:
-        InvalidRequestError: it is no absolute path, or leads out of the roots, also by a link.
+        InvalidRequestError: it is no absolute path, or does not lead below a root, also by a link.
         ModelNotFoundError: there is no such directory.
     """
     if not url.startswith("/") or "\0" in url or len(url) > MAX_URL_CHARACTERS:
@@ -33,9 +38,11 @@ def directory_of(url: str, roots: Sequence[Path]) -> Path:
         is_directory = path.is_dir()
     except OSError:
         is_directory = False
-    if not any(path.is_relative_to(os.path.realpath(root)) for root in roots):
+    if not any(Path(os.path.realpath(root)) in path.parents for root in roots):
         allowed = ", ".join(map(str, roots))
-        raise InvalidRequestError(f"url leads out of the directories of models: {allowed}")
+        raise InvalidRequestError(
+            f"url leads out of the directories of models, or to one of them itself: {allowed}"
+        )
     if not is_directory:
         raise ModelNotFoundError("there is no directory of that url")
     return path
@@ -59,10 +66,17 @@ def digest(directory: Path) -> str:
     """What is the same for the same files, wherever they lie.
 
     Raises:
-        ModelLoadError: a file cannot be read.
+        ModelLoadError: a file cannot be read, or there is more to read than the memory granted.
     """
+    files = list(_files(directory))
+    n_bytes, max_bytes = sum(file.facts.st_size for file in files), cgroup.memory_bytes()
+    if n_bytes > max_bytes:
+        raise ModelLoadError(
+            f"the model's files have {n_bytes / 2**20:.0f} MiB together, more than the container "
+            f"has memory: {max_bytes / 2**20:.0f} MiB"
+        )
     whole = hashlib.sha256()
-    for file in _files(directory):
+    for file in files:
         try:
             with open(directory / file.name, "rb", opener=_open_without_waiting) as stream:
                 content = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -73,28 +87,46 @@ def digest(directory: Path) -> str:
 
 
 def _files(directory: Path) -> Iterator[_File]:
-    """Every file below `directory` in the order of their names.
+    """Every file below `directory`, in an order that only their names decide.
 
     A link is followed to a file inside, not to one outside, and never to a directory.
     """
     try:
-        yield from _files_below(directory, directory)
+        for entry in _members(directory):
+            name = entry.path.removeprefix(f"{directory}/")
+            facts = entry.stat()
+            if not stat.S_ISREG(facts.st_mode):
+                raise ModelLoadError(f"{name} is neither a file nor a directory")
+            if entry.is_symlink() and not _is_inside(entry.path, directory):
+                raise ModelLoadError(f"{name} is a link that leads out of the model directory")
+            yield _File(name, facts)
     except OSError as error:
         raise ModelLoadError(f"the model directory cannot be read: {error.strerror}") from error
 
 
-def _files_below(directory: Path, top: Path) -> Iterator[_File]:
-    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files_below(Path(entry.path), top)
-            continue
-        name = os.path.relpath(entry.path, top)
-        facts = entry.stat()
-        if not stat.S_ISREG(facts.st_mode):
-            raise ModelLoadError(f"{name} is neither a file nor a directory")
-        if entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(top):
-            raise ModelLoadError(f"{name} is a link that leads out of the model directory")
-        yield _File(name, facts)
+def _members(top: Path) -> Iterator[os.DirEntry[str]]:
+    """All that is below `top` but directories; raises `ModelLoadError` where that is too much."""
+    n_left = _MAX_MEMBERS
+    pending = [(str(top), 0)]
+    while pending:
+        directory, depth = pending.pop()
+        with os.scandir(directory) as entries:
+            found = sorted(islice(entries, n_left + 1), key=lambda entry: entry.name)
+        n_left -= len(found)
+        if n_left < 0 or depth > _MAX_DEPTH:
+            raise ModelLoadError(
+                f"the model directory holds more than {_MAX_MEMBERS} files and directories, or "
+                f"more than {_MAX_DEPTH} one in the other"
+            )
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                pending.append((entry.path, depth + 1))
+            else:
+                yield entry
+
+
+def _is_inside(path: str, directory: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(directory)
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from container import cgroup
 from container.errors import InvalidRequestError, ModelLoadError, ModelNotFoundError
 from serve.models import artifact
 
@@ -47,6 +48,17 @@ def test_url_outside_the_roots_is_refused_whether_it_exists_or_not(
     for url in ("/etc", "/nowhere", str(directory / "out"), f"{directory}/../../../.."):
         with pytest.raises(InvalidRequestError, match="leads out"):
             artifact.directory_of(url, [tmp_path / "models"])
+
+
+def test_root_itself_is_no_directory_of_a_model(directory: Path, tmp_path: Path) -> None:
+    """C-082: it holds all models, which nobody wants to have read as one."""
+    models = tmp_path / "models"
+    (tmp_path / "alias").symlink_to(models)
+
+    for url in (models, models / "m" / "..", tmp_path / "alias"):
+        with pytest.raises(InvalidRequestError, match="or to one of them itself"):
+            artifact.directory_of(str(url), [models])
+    assert artifact.directory_of(str(models / "m"), [models / "m", models]) == models / "m"
 
 
 def test_file_or_nothing_is_no_directory(directory: Path, tmp_path: Path) -> None:
@@ -108,6 +120,42 @@ def test_link_may_lead_to_a_file_inside_only(directory: Path, tmp_path: Path) ->
 
     with pytest.raises(ModelLoadError, match="secret is a link that leads out"):
         artifact.signature(directory)
+
+
+def test_more_files_than_a_model_has_are_refused(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-082: directories count as well, wherever they are."""
+    monkeypatch.setattr(artifact, "_MAX_MEMBERS", 4)
+    (directory / "a").mkdir()
+    artifact.digest(directory)
+    (directory / "a" / "b").mkdir()
+
+    for look in (artifact.signature, artifact.digest):
+        with pytest.raises(ModelLoadError, match="holds more than 4 files and directories"):
+            look(directory)
+
+
+def test_directories_too_deep_for_recursion_are_refused(directory: Path) -> None:
+    """C-082: who looks into them next may call itself for each."""
+    deep = directory
+    for _ in range(101):
+        deep = deep / "d"
+        deep.mkdir()
+
+    for look in (artifact.signature, artifact.digest):
+        with pytest.raises(ModelLoadError, match="more than 100 one in the other"):
+            look(directory)
+    deep.rmdir()
+    artifact.digest(directory)
+
+
+def test_more_bytes_than_there_is_memory_are_not_read(directory: Path) -> None:
+    """C-082: a sparse file of any size takes no room, and all the time to read."""
+    os.truncate(directory / "xgboost-model", cgroup.memory_bytes())
+
+    with pytest.raises(ModelLoadError, match="MiB together, more than the container has memory"):
+        artifact.digest(directory)
 
 
 def test_names_that_are_no_text_are_no_problem(directory: Path) -> None:
