@@ -27,7 +27,7 @@ def parse(content: bytes | memoryview) -> Any:
         Dictionaries, lists, strings, numbers, booleans and None; typed arrays as `numpy.ndarray`
         that borrow `content`.
     Raises:
-        ValueError: the bytes are not one whole document.
+        ValueError: the bytes are not one whole document, or an object has two members of one name.
     """
     reader = _Reader(content)
     value = reader.value(reader.marker(), depth=0)
@@ -146,8 +146,11 @@ class _Reader:
 
     def _object(self, depth: int) -> dict[str, Any]:
         members: dict[str, Any] = {}
+        start = self.position - 1
         while self._peek() != "}":
             key = self._text()
+            if key in members:  # XGBoost would take the other one
+                raise ValueError(f"the object at byte {start} has two members of the same name")
             members[key] = self.value(self.marker(), depth=depth + 1)
         self.position += 1
         return members

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import orjson
 
 from container.algorithms import ubjson
 from container.errors import ModelLoadError
@@ -75,13 +74,24 @@ class _UnusableModelError(ValueError):
 
 
 def parse(content: bytes | memoryview) -> Any:
+    """Read a document of either format.
+
+    Raises:
+        ValueError, RecursionError: it is none; or an object has two members of the same name, of
+            which XGBoost may take the one that was not checked.
+    """
     # Both begin with a brace; in UBJSON the type of the first key's length follows.
     if bytes(content[1:2]) in (b"L", b"l", b"I", b"i", b"U"):
         return ubjson.parse(content)
-    try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return json.loads(bytes(content))  # takes NaN and Infinity, which XGBoost writes
+    # Takes NaN and Infinity, which XGBoost writes, and shows repeated names.
+    return json.loads(bytes(content), object_pairs_hook=_object)
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    distinct = dict(members)
+    if len(distinct) < len(members):
+        raise ValueError("an object has two members of the same name")
+    return distinct
 
 
 def _check_version(written: tuple[int, ...], installed: tuple[int, ...]) -> None:

@@ -1,6 +1,7 @@
 """Models that XGBoost would misread or crash on, and those that it would not."""
 
 import json
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -176,6 +177,23 @@ def test_reader_takes_every_type() -> None:
         **{"a": 255, "b": -1, "c": 256, "d": 65536, "e": True, "f": False, "g": None},
         **{"h": "x", "i": "hi", "j": [1, 2], "k": [True], "l": 1.0},
     }
+
+
+@pytest.mark.parametrize("raw_format", ["ubj", "json"])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_member_given_twice_is_refused(raw_format: str, is_first: bool) -> None:
+    """PITFALLS C-1: of two `split_indices` XGBoost's readers take one, and others the other."""
+    content = bytes(_train().save_raw(raw_format))
+    if raw_format == "json":
+        names, outside = [b'"split_indices":', b'"split_type":'], b"[1000000],"
+    else:
+        names = [b"L" + struct.pack(">q", len(n)) + n for n in (b"split_indices", b"split_type")]
+        outside = ubjson.dump(np.full(3, 10**6, dtype=np.int32))
+    start = content.index(names[0 if is_first else 1])
+    twice = content[:start] + names[0] + outside + content[start:]
+
+    with pytest.raises(ModelLoadError, match="two members of the same name"):
+        xgboost_structure.check(twice, "model", VERSION)
 
 
 def test_mutated_models_are_refused_or_predict(tmp_path: Any) -> None:
