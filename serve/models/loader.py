@@ -1,5 +1,7 @@
 """Loads a model that was admitted into this worker; called in a thread."""
 
+from pathlib import Path
+
 from container.errors import ModelLoadError, UserError
 from container.settings import Settings
 from serve import loading
@@ -19,11 +21,22 @@ def load(model: Model, settings: Settings) -> Servable:
         directory = artifact.directory_of(model.url, roots(settings))
     except UserError as error:
         raise ModelLoadError(f"the files of model {model.name} are gone") from error
-    if artifact.signature(directory) != model.signature and artifact.digest(directory) != (
-        model.digest
-    ):
+    seen = _check(model, directory, model.signature)
+    servable = loading.inspect(directory, settings, model_name=model.name).load()
+    _check(model, directory, seen)  # they may have changed while they were read
+    return servable
+
+
+def _check(model: Model, directory: Path, known: str) -> str:
+    """The signature of the files; raises `ModelLoadError` if they are not those admitted.
+
+    Args:
+        known: A signature that they had when they were.
+    """
+    signature = artifact.signature(directory)
+    if signature != known and artifact.digest(directory) != model.digest:
         raise ModelLoadError(
             f"the files of model {model.name} have changed since it was loaded; unload it and load "
             "it again to serve them"
         )
-    return loading.inspect(directory, settings, model_name=model.name).load()
+    return signature

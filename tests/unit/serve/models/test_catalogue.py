@@ -1,4 +1,5 @@
 import asyncio
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ import pytest
 
 from container.errors import ContainerError, ModelLoadError, ModelNotFoundError, OutOfMemoryError
 from container.settings import Settings
-from serve.models import loader
+from serve.models import artifact, loader
 from serve.models.admission import Admitted
 from serve.models.catalogue import Catalogue
 from serve.models.metrics import ModelMetrics
@@ -161,21 +162,22 @@ def test_catalogue_that_was_not_started_says_so(worker: Worker) -> None:
     worker.run(work)
 
 
+def _admitted(directory: Path, script: str) -> Model:
+    """A model that is code only, as it stands in the registry."""
+    code = directory / "models" / "m" / "code"
+    code.mkdir(parents=True)
+    (code / "inference.py").write_text(
+        f"def transform_fn(model, data, content_type, accept): return 'x'\n{script}\n"
+    )
+    facts = (artifact.digest(code.parent), artifact.signature(code.parent))
+    return Model(1, "m", str(code.parent), *facts, "code", 10)
+
+
 def test_files_are_loaded_only_if_they_are_those_that_were_admitted(tmp_path: Path) -> None:
     """C-088: touched files are read again, changed and missing ones refused."""
-    from serve.models import artifact
-
-    directory = tmp_path / "models" / "m"
-    directory.mkdir(parents=True)
-    (directory / "code").mkdir()
-    script = directory / "code" / "inference.py"
-    script.write_text(
-        "def transform_fn(model, data, content_type, accept): return 'x'\n"
-        "def model_fn(model_dir): return None\n"
-    )
     settings = Settings(base_dir=tmp_path, is_multi_model=True)
-    admitted = (artifact.digest(directory), artifact.signature(directory))
-    model = Model(1, "m", str(directory), *admitted, "code", 10)
+    model = _admitted(tmp_path, "def model_fn(model_dir): return None")
+    script = Path(model.url, "code", "inference.py")
     assert not loader.load(model, settings).is_thread_safe
 
     script.touch()
@@ -183,8 +185,19 @@ def test_files_are_loaded_only_if_they_are_those_that_were_admitted(tmp_path: Pa
     script.write_text(script.read_text() + "\n")
     with pytest.raises(ModelLoadError, match="have changed since it was loaded"):
         loader.load(model, settings)
-    script.unlink()
-    (directory / "code").rmdir()
-    directory.rmdir()
+    shutil.rmtree(model.url)
     with pytest.raises(ModelLoadError, match="are gone"):
+        loader.load(model, settings)
+
+
+def test_files_that_change_while_they_are_read_are_not_loaded(tmp_path: Path) -> None:
+    """C-088: what was read before may be of the old ones, and what was read after of the new."""
+    settings = Settings(base_dir=tmp_path, is_multi_model=True)
+    model = _admitted(
+        tmp_path,
+        "def model_fn(model_dir):\n"
+        "    with open(f'{model_dir}/code/inference.py', 'a') as file: file.write('\\n')",
+    )
+
+    with pytest.raises(ModelLoadError, match="have changed since it was loaded"):
         loader.load(model, settings)
