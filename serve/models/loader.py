@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from container.errors import ModelLoadError, UserError
+from container import cgroup
+from container.errors import ModelLoadError, OutOfMemoryError, UserError
 from container.settings import Settings
 from serve import loading
 from serve.invocation import Servable
@@ -16,13 +17,24 @@ def load(model: Model, settings: Settings) -> Servable:
 
     Raises:
         ModelLoadError: they are gone, or are others now; or what loading raises.
+        OutOfMemoryError: this worker has no room for what a trial had room for.
     """
     try:
         directory = artifact.directory_of(model.url, roots(settings))
     except UserError as error:
         raise ModelLoadError(f"the files of model {model.name} are gone") from error
     seen = _check(model, directory, model.signature)
-    servable = loading.inspect(directory, settings, model_name=model.name).load()
+    try:
+        servable = loading.inspect(directory, settings, model_name=model.name).load()
+    except (MemoryError, ModelLoadError) as error:
+        # What a user's code raises is the cause of the error.
+        if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
+            raise OutOfMemoryError(
+                f"loading model {model.name} takes more memory than there is: "
+                f"{cgroup.memory_available_bytes() >> 20} of {cgroup.memory_bytes() >> 20} MiB "
+                "are free"
+            ) from error
+        raise
     _check(model, directory, seen)  # they may have changed while they were read
     return servable
 

@@ -8,6 +8,7 @@ import pytest
 
 from container.errors import ContainerError, ModelLoadError, ModelNotFoundError, OutOfMemoryError
 from container.settings import Settings
+from serve import loading
 from serve.models import artifact, loader
 from serve.models.admission import Admitted
 from serve.models.catalogue import Catalogue
@@ -201,3 +202,32 @@ def test_files_that_change_while_they_are_read_are_not_loaded(tmp_path: Path) ->
 
     with pytest.raises(ModelLoadError, match="have changed since it was loaded"):
         loader.load(model, settings)
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [("np.empty(2**60, np.uint8)", OutOfMemoryError), ("raise ValueError", ModelLoadError)],
+)
+def test_memory_that_a_users_code_lacks_is_507(
+    tmp_path: Path, body: str, error: type[Exception]
+) -> None:
+    """C-081: a trial before it had enough; other failures of code stay what they are."""
+    model = _admitted(tmp_path, f"import numpy as np\ndef model_fn(model_dir): {body}")
+
+    with pytest.raises(error):
+        loader.load(model, Settings(base_dir=tmp_path, is_multi_model=True))
+
+
+def test_memory_that_an_algorithm_lacks_is_507(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-081: it raises the error itself."""
+
+    def inspect(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(loading, "inspect", inspect)
+    model = _admitted(tmp_path, "")
+
+    with pytest.raises(OutOfMemoryError, match=r"loading model m takes .* of \d+ MiB are free"):
+        loader.load(model, Settings(base_dir=tmp_path))
