@@ -31,8 +31,10 @@ _SHARES = ("subsample", "colsample_bytree", "colsample_bylevel", "colsample_byno
 
 def is_random(parameters: Mapping[str, Any]) -> bool:
     """Whether rounds draw random numbers."""
-    is_dart = parameters.get("booster") == "dart"
-    return is_dart or any(parameters.get(name, 1) < 1 for name in _SHARES)
+    booster = parameters.get("booster")
+    if booster == "gblinear":  # it has no samples and no trees
+        return False
+    return booster == "dart" or any(parameters.get(name, 1) < 1 for name in _SHARES)
 
 
 class Boosting:

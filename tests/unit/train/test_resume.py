@@ -91,6 +91,7 @@ KINDS: list[dict[str, str]] = [
     {"booster": "dart", "rate_drop": "0.3", "one_drop": "1", "sample_type": "weighted"},
     {"booster": "dart", "rate_drop": "0.3", "subsample": "0.5", "colsample_bynode": "0.5"},
     {"booster": "gblinear", "updater": "coord_descent"},
+    {"booster": "gblinear", "updater": "coord_descent", "subsample": "0.5"},
     {"base_score": "0.3", "max_delta_step": "1", "gamma": "1"},
 ]
 
