@@ -10,6 +10,7 @@ to lock.
 """
 
 import asyncio
+import contextlib
 import fnmatch
 import gc
 import time
@@ -83,7 +84,9 @@ class Residency:
         self._residents: OrderedDict[str, Resident] = OrderedDict()  # the least recent first
         self._leaving: set[Resident] = set()  # dropped, and not freed yet
         self._n_bytes = 0
-        self._threads = Capacity(n_threads=_N_LOADING_THREADS, n_waiting=_MAX_WAITING)
+        self._loading = Capacity(n_threads=_N_LOADING_THREADS, n_waiting=_MAX_WAITING)
+        self._freeing = Capacity(n_threads=1, n_waiting=_MAX_WAITING)
+        self._code_turn = asyncio.Lock()
         self._returns = Returns()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -181,9 +184,16 @@ class Residency:
         self._free_if_done(resident)
 
     async def _loaded(self, model: Model) -> Servable:
+        # Models with code are loaded one at a time (`serve/isolated_modules.py`): the others of
+        # them wait here, where they take no thread and none of their own time.
+        has_code = model.algorithm == OWN_CODE
+        async with self._code_turn if has_code else contextlib.nullcontext():
+            return await self._loaded_in_time(model)
+
+    async def _loaded_in_time(self, model: Model) -> Servable:
         try:
             async with asyncio.timeout(MODEL_TIMEOUT_SECONDS) as limit:
-                return await self._threads.run(lambda: self._load_servable(model))
+                return await self._loading.run(lambda: self._load_servable(model))
         except TimeoutError as error:
             if not limit.expired():  # the model's own
                 raise
@@ -237,7 +247,7 @@ class Residency:
     async def _free(self, resident: Resident) -> None:
         started = time.perf_counter()
         if resident.servable is not None:
-            await self._threads.run(lambda: self._discard(resident), has_begun=True)
+            await self._freeing.run(lambda: self._discard(resident), has_begun=True)
             self._metrics.unloaded(resident.model.name, time.perf_counter() - started)
         self._tell_metrics()
         self._leaving.remove(resident)

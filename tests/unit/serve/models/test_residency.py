@@ -380,6 +380,49 @@ def test_room_of_what_is_being_freed_is_free(
     run(work)
 
 
+def test_models_with_code_hold_up_no_others(
+    residency: Residency, registry: Registry, loader: Loader, add: Callable[..., Model]
+) -> None:
+    """C-089: they are loaded one at a time, however many wait, and take one thread."""
+    add("a")
+    names = [f"code-{index}" for index in range(6)]
+    for name in names:
+        registry.reserve(name, "test", lambda owner: True)
+        registry.add(Model(0, name, f"/models/{name}", "d", "s", "code", 1))
+
+    async def work() -> None:
+        loader.gate.clear()
+        waiting = [asyncio.create_task(use(residency, name)) for name in names]
+        await until(lambda: loader.loaded == names[:1])
+        other = asyncio.create_task(use(residency, "a"))
+        await until(lambda: loader.loaded == ["code-0", "a"])
+        loader.gate.set()
+        await asyncio.gather(other, *waiting)
+
+    run(work)
+    assert loader.loaded == ["code-0", "a", *names[1:]]
+
+
+def test_freeing_does_not_wait_for_loads(
+    residency: Residency, loader: Loader, add: Callable[..., Model]
+) -> None:
+    """C-085: however many are slow to load."""
+    for name in ("a", *(names := [f"slow-{index}" for index in range(8)])):
+        add(name, n_bytes=1)
+
+    async def work() -> None:
+        await use(residency, "a")
+        loader.gate.clear()
+        waiting = [asyncio.create_task(use(residency, name)) for name in names]
+        await until(lambda: len(loader.loaded) > 4)
+        await residency.forget("a", 10**9)
+        assert not any(task.done() for task in waiting)
+        loader.gate.set()
+        await asyncio.gather(*waiting)
+
+    run(work)
+
+
 def test_metrics_follow(
     residency: Residency, metrics: ModelMetrics, add: Callable[..., Model]
 ) -> None:
