@@ -83,7 +83,8 @@ class Residency:
         self._retire = retire
         self._residents: OrderedDict[str, Resident] = OrderedDict()  # the least recent first
         self._leaving: set[Resident] = set()  # dropped, and not freed yet
-        self._n_bytes = 0
+        self._n_bytes = 0  # also of those that are being loaded
+        self._n_loaded = self._n_loaded_bytes = 0
         self._loading = Capacity(n_threads=_N_LOADING_THREADS, n_waiting=_MAX_WAITING)
         self._freeing = Capacity(n_threads=1, n_waiting=_MAX_WAITING)
         self._code_turn = asyncio.Lock()
@@ -180,7 +181,7 @@ class Residency:
         if not servable.is_thread_safe:
             resident.turn = asyncio.Lock()
         self._metrics.loaded(resident.model.name, time.perf_counter() - started)
-        self._tell_metrics()
+        self._count(resident, 1)
         self._free_if_done(resident)
 
     async def _loaded(self, model: Model) -> Servable:
@@ -242,6 +243,8 @@ class Residency:
         if resident.is_dropped and not resident.n_leases and resident.loading is None:
             # Others may have the room from here on, a moment before it is there.
             self._n_bytes -= resident.model.n_bytes
+            if resident.servable is not None:
+                self._count(resident, -1)
             self._start(self._free(resident))
 
     async def _free(self, resident: Resident) -> None:
@@ -249,7 +252,6 @@ class Residency:
         if resident.servable is not None:
             await self._freeing.run(lambda: self._discard(resident), has_begun=True)
             self._metrics.unloaded(resident.model.name, time.perf_counter() - started)
-        self._tell_metrics()
         self._leaving.remove(resident)
         if resident.freed is not None:
             resident.freed.set()
@@ -261,8 +263,11 @@ class Residency:
             gc.collect()  # modules and functions refer to each other
         self._returns.freed(resident.model.n_bytes)
 
-    def _tell_metrics(self) -> None:
-        self._metrics.resident(len(self._residents), self._n_bytes)
+    def _count(self, resident: Resident, change: int) -> None:
+        """Tell the metrics of a model that is in memory now, or that nobody uses any more."""
+        self._n_loaded += change
+        self._n_loaded_bytes += change * resident.model.n_bytes
+        self._metrics.resident(self._n_loaded, self._n_loaded_bytes)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -436,13 +436,51 @@ def test_metrics_follow(
         await residency.forget("d", 10**9)
 
     run(work)
-    samples = {
-        sample.name: sample.value
-        for metric in metrics.collect(Totals(4, 1.0, 2.0))
-        for sample in metric.samples
-    }
+    samples = samples_of(metrics)
     assert samples["byoa_model_loads_total"] == 4
     assert samples["byoa_model_unloads_total"] == 2
     assert samples["byoa_resident_models"] == 2
     assert samples["byoa_resident_model_bytes"] == 20
     assert samples["LoadedModelCount"] == 4
+
+
+def samples_of(metrics: ModelMetrics) -> dict[str, float]:
+    return {
+        sample.name: sample.value
+        for metric in metrics.collect(Totals(4, 1.0, 2.0))
+        for sample in metric.samples
+    }
+
+
+def test_metrics_count_what_is_in_memory(
+    residency: Residency, loader: Loader, metrics: ModelMetrics, add: Callable[..., Model]
+) -> None:
+    """Not what is being loaded or fails to; what was dropped, for as long as it is in use."""
+    add("a")
+    add("b")
+    seen: list[tuple[float, float]] = []
+
+    def look() -> None:
+        samples = samples_of(metrics)
+        seen.append((samples["byoa_resident_models"], samples["byoa_resident_model_bytes"]))
+
+    async def work() -> None:
+        resident, _ = await residency.lease("a")
+        look()
+        loader.gate.clear()
+        loader.error = ModelLoadError("broken")
+        loading = asyncio.create_task(use(residency, "b"))
+        await until(lambda: loader.loaded == ["a", "b"])
+        residency.release((await residency.lease("a"))[0])
+        forgetting = asyncio.create_task(residency.forget("a", 10**9))
+        await asyncio.sleep(0)
+        look()
+        residency.release(resident)
+        look()
+        loader.gate.set()
+        await asyncio.gather(loading, forgetting, return_exceptions=True)
+        look()
+
+    run(work)
+
+    assert seen == [(1, 10), (1, 10), (0, 0), (0, 0)]
