@@ -86,21 +86,26 @@ def cross_validate(
         HyperparameterError: there are more folds than records.
         ChannelError: labels or widths that do not fit.
     """
-    return _CrossValidation(job, train).run(binding)
+    hyperparameters: XGBoostHyperparameters = job.hyperparameters
+    n_trainings = (hyperparameters.kfold or 0) * hyperparameters.num_cv_round
+    facts = dict(binding) | {"hyperparameter num_round": hyperparameters.num_round}
+    finished = _decode(job.checkpoints.resume(facts, n_trainings))
+    if finished:  # before anything is read, which may take long
+        job.interruption.keep(_together(finished))
+    return _CrossValidation(job, train, finished).run(n_trainings)
 
 
 class _CrossValidation:
-    def __init__(self, job: TrainingInput, train: Train) -> None:
+    def __init__(self, job: TrainingInput, train: Train, finished: list[FinishedFold]) -> None:
         hyperparameters: XGBoostHyperparameters = job.hyperparameters
         self._job = job
         self._train = train
+        self._finished = finished
         self._n_folds = hyperparameters.kfold or 0
-        self._n_trainings = self._n_folds * hyperparameters.num_cv_round
         self._n_rounds = hyperparameters.num_round
         self._seed = (hyperparameters.seed or 0) % 2**32
         objective = hyperparameters.objective or ""
         self._is_classifier = objective.startswith(("binary:", "multi:"))
-        self._finished: list[FinishedFold] = []
         self._records = Records.survey(job.channels)
         for name, labels in self._records.labels.items():
             check_labels(labels, hyperparameters, channel=name)
@@ -110,17 +115,14 @@ class _CrossValidation:
                 "_kfold", f"asks for {self._n_folds} folds of {len(self._labels)} records"
             )
 
-    def run(self, binding: Mapping[str, object]) -> CrossValidated:
+    def run(self, n_trainings: int) -> CrossValidated:
         checkpoints = self._job.checkpoints
-        facts = dict(binding) | {"hyperparameter num_round": self._n_rounds}
-        self._finished = _decode(checkpoints.resume(facts, self._n_trainings))
-        while len(self._finished) < self._n_trainings:
-            if self._finished:
-                self._job.interruption.keep(self._model())
+        while len(self._finished) < n_trainings:
             fold = self._next_fold()
             if self._job.interruption.was_requested:  # so the fold may not be complete
-                return self._model() if self._finished else CrossValidated([fold.booster])
+                return _together(self._finished or [fold])
             self._finished.append(fold)
+            self._job.interruption.keep(_together(self._finished))
             logger.info(
                 "fold_completed",
                 extra={"n_completed": len(self._finished), "scores": dict(fold.scores)},
@@ -130,10 +132,7 @@ class _CrossValidation:
             if len(self._finished) % self._n_folds == 0:
                 self._announce(self._finished[-self._n_folds :])
         self._conclude()
-        return self._model()
-
-    def _model(self) -> CrossValidated:
-        return CrossValidated([fold.booster for fold in self._finished])
+        return _together(self._finished)
 
     def _held_out(self, number: int) -> NDArray[np.bool_]:
         """The records that training `number` does not see."""
@@ -229,6 +228,10 @@ class _NoCheckpoints:
 
     def save(self, n_rounds: int, parts: Mapping[str, bytes]) -> None:
         """Do nothing."""
+
+
+def _together(folds: Sequence[FinishedFold]) -> CrossValidated:
+    return CrossValidated([fold.booster for fold in folds])
 
 
 def _encode(folds: Sequence[FinishedFold]) -> dict[str, bytes]:

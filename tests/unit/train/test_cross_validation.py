@@ -2,7 +2,11 @@
 
 import csv
 import json
+import os
 import signal
+import subprocess
+import sys
+import textwrap
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -271,6 +275,51 @@ def test_resumed_cross_validation_ends_as_the_unbroken_one(
 
     assert outcome(folds) == unbroken
     assert len(unbroken) == 9
+
+
+STOPPED_WHILE_READING = textwrap.dedent(
+    """
+    import os, signal, sys, time
+    from train import job
+    from train.channel import StoredChannel
+
+    def batches(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+        raise AssertionError("nobody has stopped it")
+
+    StoredChannel.batches = batches
+    sys.exit(job.main({"SAGEMAKER_BASE_DIR": sys.argv[1]}))
+    """
+)
+
+
+def test_resumed_cross_validation_that_is_stopped_while_reading_leaves_its_models(
+    folds: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-029, C-032: those of its checkpoint, as a job without folds does."""
+    (folds.root / "checkpoints").mkdir()
+
+    def die() -> None:
+        raise ConnectionAbortedError("the machine is gone")
+
+    with monkeypatch.context() as patch:
+        _die_in(patch, 10, die)  # in the third fold
+        assert job.main(folds.environ) == 1
+    (folds.root / "output" / "failure").unlink()
+
+    finished = subprocess.run(
+        [sys.executable, "-c", STOPPED_WHILE_READING, str(folds.root)],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert finished.returncode == 128 + signal.SIGTERM, finished.stderr
+    assert [model.num_boosted_rounds() for model in _models(folds)] == [4, 4]
+    assert folds.failure == ""
 
 
 @pytest.mark.parametrize(
