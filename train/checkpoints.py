@@ -79,7 +79,7 @@ class CheckpointDirectory:
     _digests: dict[str, str] = field(default_factory=dict)
     _own: list[Path] = field(default_factory=list)
     _last_saved: float = field(default_factory=lambda: time.monotonic())
-    _last_asked: float = field(default_factory=lambda: time.monotonic())
+    _last_asked: float | None = None  # data are read before the first round
     _saving_seconds: float = 0.0
     _is_last_call_over: bool = False
 
@@ -107,9 +107,9 @@ class CheckpointDirectory:
     def is_due(self) -> bool:
         """See `container.algorithms.base.Checkpoints.is_due`. Called once a round."""
         now = time.monotonic()
-        round_seconds, self._last_asked = now - self._last_asked, now
+        round_seconds = 0.0 if self._last_asked is None else now - self._last_asked
+        self._last_asked = now
         if self._is_last_call(now, round_seconds):
-            self._is_last_call_over = True
             return True
         interval = self.schedule.interval_seconds
         if interval:
@@ -143,11 +143,16 @@ class CheckpointDirectory:
         self._saving_seconds = self._last_saved - started
 
     def _is_last_call(self, now: float, round_seconds: float) -> bool:
-        """Whether after another round it may be too late to save one before the job is stopped."""
+        """Whether after another round it may be too late to save one before the job is stopped.
+
+        A round may have been slower than others: the call is over only when time itself is short.
+        """
         end_time = self.schedule.end_time
         if end_time is None or self._is_last_call_over:
             return False
-        return now + 2 * round_seconds + self._saving_seconds + _LAST_CALL_SECONDS >= end_time
+        latest = end_time - self._saving_seconds - _LAST_CALL_SECONDS
+        self._is_last_call_over = now >= latest
+        return now + 2 * round_seconds >= latest
 
     def _usable(self, file: Path) -> Checkpoint | None:
         """The checkpoint in a file, if it is whole and of this job."""

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -226,18 +227,42 @@ def test_schedule_makes_one_before_the_time_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PITFALLS 25: one that is ready before the platform stops the job, with time for a round."""
-    now = 0.0
+    due = _due_times(tmp_path, monkeypatch, round_ends=range(10, 300, 10))
+
+    assert due == [250, 260, 270]  # from two rounds and half a minute before the end to that
+
+
+@pytest.mark.parametrize(
+    ("round_ends", "expected"),
+    [
+        ([140, *range(141, 300)], [268, 269, 270]),  # 139 s of reading are no round
+        ([1, 101, *range(102, 300)], [101, 268, 269, 270]),  # one that was slow
+    ],
+)
+def test_slow_round_does_not_use_up_the_last_checkpoint(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    round_ends: Sequence[int],
+    expected: list[int],
+) -> None:
+    """PITFALLS 25: what was saved long before the end is not the last one."""
+    assert _due_times(tmp_path, monkeypatch, round_ends) == expected
+
+
+def _due_times(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, round_ends: Sequence[int]
+) -> list[int]:
+    """When checkpoints are made in a job that begins at 0 and is stopped at 300."""
+    now = 0
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now)
     schedule = Schedule(interval_seconds=3600, end_time=300.0)
-    directory = CheckpointDirectory(tmp_path, DATA, Recorder(), schedule)
+    made = CheckpointDirectory(directory, DATA, Recorder(), schedule)
     due = []
-    while now < 290:
-        now += 10  # a round
-        if directory.is_due():
+    for now in round_ends:
+        if made.is_due():
             due.append(now)
-            directory.save(1, {"model": b"m"})
-
-    assert due == [250.0]  # two rounds and half a minute before the end
+            made.save(1, {"model": b"m"})
+    return due
 
 
 def test_fingerprint_tells_other_data(tmp_path: Path) -> None:
