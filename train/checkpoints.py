@@ -8,6 +8,7 @@ It names the data and the hyperparameters that made it, by digest: a job goes on
 file that is whole and is its own, and leaves all others alone. (C-031 to C-033)
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -183,7 +184,8 @@ class CheckpointDirectory:
 
     def _remove_temporary_files(self) -> None:
         for file in self.directory.glob(f"{_TEMPORARY_PREFIX}*.tmp"):
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it is only in the way, wherever it comes from
+                file.unlink()
 
 
 def _checkpoint_files(directory: Path) -> Iterator[Path]:

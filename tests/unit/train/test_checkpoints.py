@@ -196,6 +196,18 @@ def test_directory_that_cannot_be_written_does_not_end_the_job(
     assert [record.getMessage() for record in _warnings(caplog)] == ["checkpoint_not_saved"]
 
 
+def test_temporary_file_that_cannot_be_removed_does_not_end_the_job(tmp_path: Path) -> None:
+    """A directory of that name, or a mount that can only be read."""
+    _fill(tmp_path, 1)
+    (tmp_path / "checkpoints" / ".checkpoint-00000000.tmp").mkdir()
+    (tmp_path / "checkpoints" / ".checkpoint-00000002.tmp").write_bytes(b"half")
+
+    found = _resume(tmp_path)
+
+    assert found is not None
+    assert _names(tmp_path) == [".checkpoint-00000000.tmp", "checkpoint-00000001"]
+
+
 def test_schedule_spaces_checkpoints_by_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
