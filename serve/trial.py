@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 # The platform waits 8 minutes for the first good ping; this is half of them.
 MODEL_TIMEOUT_SECONDS = 240.0
 _MAX_MESSAGE_BYTES = 2**16
+_MAX_PROBLEM_CHARACTERS = 4000  # of up to 12 bytes each in JSON: a pipe takes 64 KiB at once
 
 
 def try_model(
@@ -69,7 +70,8 @@ def in_child(work: Callable[[], object], *, timeout_seconds: float = MODEL_TIMEO
 
 def _work_and_exit(work: Callable[[], object], writer: int) -> None:
     """The child: never returns, and runs nothing of the parent's on its way out."""
-    message: dict[str, str | bool] = {}
+    problem = ""
+    is_memory = False
     exit_code = 1
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -77,14 +79,15 @@ def _work_and_exit(work: Callable[[], object], writer: int) -> None:
         work()
         exit_code = 0
     except ContainerError as error:
-        message = {"problem": error.message}
+        problem = error.message
     except MemoryError:
-        message = {"problem": "it needs more memory than there is", "is_memory": True}
+        problem, is_memory = "it needs more memory than there is", True
     except Exception as error:
         logger.exception("trial_failed")
-        message = {"problem": f"{type(error).__name__}: {error}"}
+        problem = f"{type(error).__name__}: {error}"
     finally:
-        os.write(writer, json.dumps(message).encode()[:_MAX_MESSAGE_BYTES])
+        message = {"problem": problem[:_MAX_PROBLEM_CHARACTERS], "is_memory": is_memory}
+        os.write(writer, json.dumps(message).encode())
         os._exit(exit_code)
 
 

@@ -9,6 +9,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from container.algorithms import ubjson, xgboost_binary, xgboost_structure
@@ -41,31 +42,37 @@ def model_files(directory: Path, manifest: ModelManifest | None) -> list[Path]:
     if manifest is not None:
         names: Iterable[str] = manifest.files
         return sorted((directory / name for name in names if _is_numbered(name)), key=_natural)
-    return _found(directory)[0]
+    likely = _likely(directory)
+    if len(likely) == 1 or all(_is_numbered(path.name) for path in likely):
+        return likely  # if one is no model after all, that is worth an error
+    problems = {path: _foreign(path) for path in likely}
+    models = [path for path, problem in problems.items() if problem is None]
+    if not models:
+        return likely  # what is wrong with the first is the best answer
+    for path, problem in problems.items():
+        if problem is not None:
+            _warn_once(path, problem)
+    return models
 
 
 def recognises(directory: Path) -> bool:
-    """Whether there is a model; warns of files that looked like one and are passed over."""
-    models, foreign = _found(directory)
-    for name, reason in foreign.items():
-        logger.warning("file_passed_over", extra={"file": name, "reason": reason})
-    return bool(models)
+    """Whether there is a model, or what may be one: no file is read but for its first bytes."""
+    return bool(_likely(directory))
 
 
-def _found(directory: Path) -> tuple[list[Path], dict[str, str]]:
-    """The models of a directory without a manifest, and why which other files are none."""
+def _likely(directory: Path) -> list[Path]:
+    """What may be the models of a directory without a manifest."""
     if not directory.is_dir():
-        return [], {}
+        return []
     regular = sorted((path for path in directory.iterdir() if path.is_file()), key=_natural)
     numbered = [path for path in regular if _is_numbered(path.name)]
-    if numbered:
-        return numbered, {}  # if one is no model after all, that is worth an error
-    likely = [path for path in regular if _looks_like_model(path)]
-    problems = {path.name: _foreign(path) for path in likely} if len(likely) > 1 else {}
-    foreign = {name: reason for name, reason in problems.items() if reason is not None}
-    models = [path for path in likely if path.name not in foreign]
-    # With nothing left, what is wrong with the first is the best answer.
-    return (models, foreign) if models else (likely, {})
+    return numbered or [path for path in regular if _looks_like_model(path)]
+
+
+@lru_cache
+def _warn_once(path: Path, reason: str) -> None:
+    """Say in this process that a file looked like a model and is passed over."""
+    logger.warning("file_passed_over", extra={"file": path.name, "reason": reason})
 
 
 def _foreign(path: Path) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Self
 
 from container.errors import ModelLoadError
 
+_SHOWN = 100  # characters of what a file says
 _ADVICE = (
     "pickles are not run here: save the model with Booster.save_model('model.ubj'), an estimator's "
     "with get_booster().save_model('model.ubj')"
@@ -54,38 +55,59 @@ class _Inert:
         pass
 
 
-def _bytearray(source: Any = b"", encoding: str | None = None) -> bytearray:
+class _Function:
+    """What a pickle may call. A pickle may set attributes of what it has: here there are none."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> NoReturn:
+        raise pickle.UnpicklingError("a state for a function")
+
+
+class _ByteArray(_Function):
     """`bytearray` of something that is there: given a number it would take that much memory."""
-    if isinstance(source, str) and encoding in ("latin-1", "latin1"):
-        return bytearray(source, "latin-1")
-    if not isinstance(source, bytes):
-        raise pickle.UnpicklingError("bytearray of something that is not bytes")
-    return bytearray(source)
+
+    __slots__ = ()
+
+    def __call__(self, source: Any = b"", encoding: str | None = None) -> bytearray:
+        if isinstance(source, str) and encoding in ("latin-1", "latin1"):
+            return bytearray(source, "latin-1")
+        if not isinstance(source, bytes):
+            raise pickle.UnpicklingError("bytearray of something that is not bytes")
+        return bytearray(source)
 
 
-def _encode(text: Any, encoding: str = "latin1") -> bytes:
+class _Encode(_Function):
     """How old protocols write bytes: `_codecs.encode(text, "latin1")`."""
-    if not isinstance(text, str) or encoding != "latin1":
-        raise pickle.UnpicklingError("an encoding other than latin1")
-    return text.encode("latin-1")
+
+    __slots__ = ()
+
+    def __call__(self, text: Any, encoding: str = "latin1") -> bytes:
+        if not isinstance(text, str) or encoding != "latin1":
+            raise pickle.UnpicklingError("an encoding other than latin1")
+        return text.encode("latin-1")
 
 
-def _reconstruct(kind: Any, base: Any, state: Any) -> Any:
+class _Reconstruct(_Function):
     """How old protocols make an object: `copyreg._reconstructor(Booster, object, None)`."""
-    if kind not in (_PickledBooster, _PickledEstimator, _Inert):
-        raise pickle.UnpicklingError("an object other than a booster")
-    if base is not object or state is not None:
-        raise pickle.UnpicklingError("an object with a base")
-    return kind()
+
+    __slots__ = ()
+
+    def __call__(self, kind: Any, base: Any, state: Any) -> Any:
+        if kind not in (_PickledBooster, _PickledEstimator, _Inert):
+            raise pickle.UnpicklingError("an object other than a booster")
+        if base is not object or state is not None:
+            raise pickle.UnpicklingError("an object with a base")
+        return kind()
 
 
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("xgboost.core", "Booster"): _PickledBooster,
-    ("builtins", "bytearray"): _bytearray,
-    ("__builtin__", "bytearray"): _bytearray,
-    ("_codecs", "encode"): _encode,
-    ("copyreg", "_reconstructor"): _reconstruct,
-    ("copy_reg", "_reconstructor"): _reconstruct,
+    ("builtins", "bytearray"): _ByteArray(),
+    ("__builtin__", "bytearray"): _ByteArray(),
+    ("_codecs", "encode"): _Encode(),
+    ("copyreg", "_reconstructor"): _Reconstruct(),
+    ("copy_reg", "_reconstructor"): _Reconstruct(),
     ("builtins", "object"): object,
     ("__builtin__", "object"): object,
 }
@@ -104,7 +126,7 @@ class _BoosterUnpickler(pickle.Unpickler):
             return _PickledEstimator
         if module.partition(".")[0] in _INERT_PACKAGES or (module, name) in _INERT:
             return _Inert
-        raise _ForbiddenError(f"{module}.{name}")
+        raise _ForbiddenError(f"{module}.{name}"[:_SHOWN])
 
     def persistent_load(self, pid: Any) -> NoReturn:
         raise _ForbiddenError("a persistent object")
@@ -124,13 +146,14 @@ def booster_state(content: bytes, name: str) -> bytes:
         ModelLoadError: it is not a pickled booster and nothing else.
     """
     try:
-        pickled = _BoosterUnpickler(io.BytesIO(content)).load()
+        pickled = _BoosterUnpickler(io.BytesIO(_as_far_as_sound(content))).load()
     except _ForbiddenError as error:
         raise ModelLoadError(
             f"{name} is a pickle that asks for {error}, which is no part of a booster; {_ADVICE}"
         ) from error
     except Exception as error:
-        raise ModelLoadError(f"{name} is not a pickled booster: {error}; {_ADVICE}") from error
+        problem = str(error)[:_SHOWN]
+        raise ModelLoadError(f"{name} is not a pickled booster: {problem}; {_ADVICE}") from error
     if isinstance(pickled, _PickledEstimator):
         _check_missing(pickled.state.get("missing"), name)
         pickled = pickled.state.get("_Booster")
@@ -140,11 +163,37 @@ def booster_state(content: bytes, name: str) -> bytes:
     return bytes(handle)
 
 
+def _as_far_as_sound(content: bytes) -> bytes:
+    """The pickle up to its end, or to where something is announced that is not there.
+
+    The unpickler takes the memory that it is told of before it looks for what belongs there.
+
+    Raises:
+        UnpicklingError: it puts something at a place of its memo that no pickler would: nine bytes
+            can make the memo 34 GB large.
+    """
+    import pickletools  # 3 ms, for pickles only
+
+    stream = io.BytesIO(content)
+    end = 0
+    try:
+        for n_before, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+            if "PUT" in opcode.name and (argument or 0) > n_before:
+                raise pickle.UnpicklingError(f"memo place {argument} after {n_before} instructions")
+            end = stream.tell()
+    except ValueError:
+        pass  # joblib has arrays follow what asks for them: that is refused for its name
+    return content[:end]
+
+
 def _check_missing(missing: Any, name: str) -> None:
     """An estimator may take another value than NaN for missing, which its booster knows not of."""
     if missing is None or (isinstance(missing, float) and math.isnan(missing)):
         return
+    shown = "another value than NaN"  # whatever else it is, its text may have no end
+    if isinstance(missing, float) or (isinstance(missing, int) and missing.bit_length() <= 64):
+        shown = repr(missing)
     raise ModelLoadError(
-        f"{name} is an estimator that takes {missing!r} for a missing value, which a booster does "
+        f"{name} is an estimator that takes {shown} for a missing value, which a booster does "
         "not; train it with missing=numpy.nan"
     )

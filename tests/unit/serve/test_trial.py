@@ -76,6 +76,20 @@ def test_want_of_memory_is_told_from_other_reasons(work: object, is_memory: bool
     assert failure.value.details["is_memory"] is is_memory
 
 
+@pytest.mark.parametrize("character", ["x", "é", "\N{GRINNING FACE}", "\udcff"])
+def test_long_reason_is_cut_and_still_heard(character: str) -> None:
+    """A file may say what it asks for at any length, in any characters."""
+
+    def refuse() -> None:
+        raise ModelLoadError("the model is " + character * 100_000)
+
+    with pytest.raises(ModelLoadError) as failure:
+        trial.in_child(refuse, timeout_seconds=10)
+
+    assert failure.value.message.startswith(f"the model is {character}")
+    assert len(failure.value.message) == 4000
+
+
 def test_work_that_hangs_is_killed() -> None:
     """A model that never comes to an end does not hold up the start for ever."""
     started = time.monotonic()

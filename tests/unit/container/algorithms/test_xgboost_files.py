@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -87,16 +89,33 @@ def test_file_that_resembles_a_model_is_passed_over(
 
 
 def test_what_is_passed_over_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """C-060: by name, with the reason."""
+    """C-060: by name, with the reason, once."""
     (tmp_path / "model.ubj").write_bytes(_booster().save_raw("ubj"))
     (tmp_path / "encoder.pkl").write_bytes(pickle.dumps(["a", "b"]))
 
-    assert ALGORITHM.recognises(tmp_path)
+    ALGORITHM.verify(tmp_path, None)
+    ALGORITHM.load(tmp_path, None, OPTIONS)
 
     (record,) = caplog.records
     assert (record.message, record.levelname) == ("file_passed_over", "WARNING")
     assert record.__dict__["file"] == "encoder.pkl"
     assert "without a booster" in record.__dict__["reason"]
+
+
+def test_models_are_recognised_without_being_read(tmp_path: Path) -> None:
+    """C-061: what reading a file may do, it shall do to the process that tries the model."""
+    for name in ("a.ubj", "b.ubj"):
+        with (tmp_path / name).open("wb") as file:
+            file.write(_booster().save_raw("ubj"))
+            file.truncate(2**24)
+
+    tracemalloc.start()
+    is_recognised = ALGORITHM.recognises(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert is_recognised
+    assert peak < 2**20
 
 
 def test_file_called_as_the_model_is_stands_alone(tmp_path: Path) -> None:
@@ -209,6 +228,76 @@ def test_hostile_pickle_is_refused_by_name_and_never_run(
     assert not canary.exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"\x80\x02Nr\xff\xff\xff\x7f.", "memo place 2147483647 after 2 instructions"),
+        (b"\x80\x02Np9999999999\n.", "memo place 9999999999"),
+        (b"\x80\x04B" + struct.pack("<I", 2**32 - 1) + b".", "Ran out of input"),
+        (b"\x80\x04\x8e" + struct.pack("<Q", 2**33) + b".", "Ran out of input"),
+        (b"\x80\x05\x96" + struct.pack("<Q", 2**33) + b".", "Ran out of input"),
+    ],
+    ids=["memo", "memo-in-text", "bytes", "bytes-of-64-bits", "bytearray"],
+)
+def test_pickle_that_announces_gigabytes_is_refused_before_they_are_taken(
+    tmp_path: Path, content: bytes, problem: str
+) -> None:
+    """C-061: a memo of 34 GB takes nine bytes."""
+    (tmp_path / "xgboost-model").write_bytes(content)
+
+    tracemalloc.start()
+    with pytest.raises(ModelLoadError, match=problem):
+        ALGORITHM.load(tmp_path, None, OPTIONS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 2**22
+
+
+def _state(name: bytes, value: bytes) -> bytes:
+    """BUILD with a state and a slot state of one member each."""
+    member = b"}X" + struct.pack("<I", len(name)) + name + value + b"s"
+    return member + member + b"\x86b."
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        b"cbuiltins\nbytearray\n",
+        b"c_codecs\nencode\n",
+        b"ccopyreg\n_reconstructor\n",
+        b"cbuiltins\nobject\n",
+        b"cxgboost.core\nBooster\n",
+        b"cxgboost.sklearn\nXGBClassifier\n",
+        b"cnumpy\nndarray\n",
+    ],
+)
+@pytest.mark.parametrize("name", [b"__defaults__", b"__doc__", b"state", b"__class__"])
+def test_pickle_changes_nothing_of_what_it_may_use(
+    tmp_path: Path, made: bytes, name: bytes
+) -> None:
+    """PITFALLS 23: BUILD sets attributes, and those of a function are the next pickle's as well."""
+    (tmp_path / "xgboost-model").write_bytes(b"\x80\x02" + made + _state(name, b"N"))
+
+    with pytest.raises(ModelLoadError, match="is not a pickled booster"):
+        ALGORITHM.load(tmp_path, None, OPTIONS)
+
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        (tmp_path / "xgboost-model").write_bytes(pickle.dumps(_booster(), protocol))
+        ALGORITHM.load(tmp_path, None, OPTIONS)
+
+
+def test_refusal_of_a_pickle_is_short(tmp_path: Path) -> None:
+    """What a file asks for may be of any length."""
+    for content in (b"\x80\x02c%b\nf\n." % (b"x" * 100_000), b"\x80\x02F%b\n." % (b"x" * 100_000)):
+        (tmp_path / "xgboost-model").write_bytes(content)
+
+        with pytest.raises(ModelLoadError) as caught:
+            ALGORITHM.load(tmp_path, None, OPTIONS)
+
+        assert len(caught.value.message) < 500
+
+
 def _estimator(**parameters: Any) -> xgboost.XGBClassifier:
     labels = (FEATURES[:, 0] > 0).astype(int)
     estimator = xgboost.XGBClassifier(n_estimators=4, n_jobs=1, **parameters)
@@ -237,6 +326,20 @@ def test_estimator_with_a_missing_value_of_its_own_is_refused(tmp_path: Path) ->
 
     with pytest.raises(ModelLoadError, match=r"takes 0\.0 for a missing value"):
         ALGORITHM.load(tmp_path, None, OPTIONS)
+
+
+def test_missing_value_whose_text_has_no_end_is_not_written_out(tmp_path: Path) -> None:
+    """Pairs of pairs: 60 instructions, 2**60 words."""
+    pairs: Any = ()
+    for _ in range(60):
+        pairs = (pairs, pairs)
+    for missing in (pairs, 10**5000):
+        estimator = _estimator()
+        estimator.missing = missing
+        (tmp_path / "xgboost-model").write_bytes(pickle.dumps(estimator))
+
+        with pytest.raises(ModelLoadError, match="takes another value than NaN for a missing"):
+            ALGORITHM.load(tmp_path, None, OPTIONS)
 
 
 @pytest.mark.parametrize("compress", ["zlib", "gzip", "bz2", "xz"])
