@@ -52,7 +52,7 @@ def parse(text: bytes) -> Any:
     """Parse JSON text into Python scalars and instances of `ARRAY` and `OBJECT`.
 
     Raises:
-        MalformedPayloadError: it is not JSON, with line and column.
+        MalformedPayloadError: it is not JSON, with line and column; or it nests too deep.
     """
     refuse_byte_order_mark(text)
     if len(text) > _MAX_VALUES and text.count(b",") >= _MAX_VALUES:
@@ -68,7 +68,10 @@ def parse(text: bytes) -> Any:
             f"the text is not JSON: {error.msg}", line=error.lineno, column=error.colno
         ) from error
     # An integer of more than 64 bits. The standard library takes it, and shows repeated names.
-    return json.loads(text, parse_int=float, object_pairs_hook=_object)
+    try:
+        return json.loads(text, parse_int=float, object_pairs_hook=_object)
+    except RecursionError as error:
+        raise MalformedPayloadError("the text nests deeper than any record") from error
 
 
 def refuse_byte_order_mark(text: bytes) -> None:

@@ -15,7 +15,8 @@ from container import codecs
 from container.codecs.base import MAX_CELLS, Columns
 from container.errors import MalformedPayloadError
 
-CSV, LIBSVM, JSON = "text/csv", "text/libsvm", "application/json"
+CSV, LIBSVM = "text/csv", "text/libsvm"
+JSON, JSON_LINES = "application/json", "application/jsonlines"
 NPY, NPZ = "application/x-npy", "application/x-npz"
 PARQUET, RECORDIO = "application/x-parquet", "application/x-recordio-protobuf"
 LITTLE = 8 * 2**20
@@ -256,3 +257,15 @@ def test_number_of_a_million_digits_is_refused_at_once(content_type: str, body: 
         codecs.decoder(content_type)(body, Columns())
 
     assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize("content_type", [JSON, JSON_LINES])
+@pytest.mark.parametrize("depth", [500, 1000, 1024, 1025, 100_000])
+@pytest.mark.parametrize("number", [b"1", b"1" * 30])
+@pytest.mark.parametrize(("start", "end"), [(b"[", b"]"), (b'{"features":', b"}")])
+def test_json_that_nests_deep_is_refused(
+    content_type: str, depth: int, number: bytes, start: bytes, end: bytes
+) -> None:
+    """Each reader has a depth of its own; integers of 100 bits go to the last of them."""
+    with pytest.raises(MalformedPayloadError):
+        codecs.decoder(content_type)(start * depth + number + end * depth, Columns())
