@@ -167,8 +167,22 @@ class StoredChannel:
                 n_rows += batch.n_rows
 
     def _check(self, part: _Part, first: _Part) -> None:
-        """Refuse a missing label, a bad weight, and another width than the first record has."""
+        """Refuse a missing label, a bad weight, and another form than the first record has.
+
+        What a sparse record leaves out is missing, and a zero of a dense one is not: together they
+        would be neither.
+        """
         batch = part.batch
+        forms = [
+            "sparse" if isinstance(each.batch.features, SparseRows) else "dense"
+            for each in (part, first)
+        ]
+        if forms[0] != forms[1]:
+            raise self._error(
+                part.source,
+                f"{self._record} {part.n_before + 1}: {forms[0]} where {first.source} is "
+                f"{forms[1]}; give all records the same form",
+            )
         if not isinstance(batch.features, SparseRows):
             n_columns = batch.n_features + self.columns.n_leading
             expected = first.batch.n_features + self.columns.n_leading

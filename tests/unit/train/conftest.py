@@ -83,12 +83,17 @@ def cancer(tree: Tree, records: np.ndarray) -> Tree:
     return tree
 
 
-def as_recordio(rows: Sequence[Sequence[float]]) -> bytes:
-    """Records as RecordIO frames with protobuf records, label first."""
+def as_recordio(rows: Sequence[Sequence[float]], *, is_sparse: bool = False) -> bytes:
+    """Records as RecordIO frames with protobuf records, label first; sparse ones leave out 0."""
     frames = []
     for label, *features in rows:
         record = record_class()()
-        record.features["values"].float32_tensor.values.extend(features)
+        tensor = record.features["values"].float32_tensor
+        there = [column for column, cell in enumerate(features) if cell or not is_sparse]
+        tensor.values.extend(features[column] for column in there)
+        if is_sparse:
+            tensor.keys.extend(there)
+            tensor.shape.append(len(features))
         record.label["values"].float32_tensor.values.append(label)
         payload = record.SerializeToString()
         frames.append(struct.pack("<II", 0xCED7230A, len(payload)) + payload)

@@ -256,6 +256,26 @@ def test_width_may_not_change_between_parts(
         list(feeder.open().batches())
 
 
+@pytest.mark.parametrize("is_sparse_first", [False, True])
+def test_form_may_not_change_between_parts(tree: Tree, *, is_sparse_first: bool) -> None:
+    """The zeros of dense records would become missing, without a word."""
+    rows = [[1, 2, 0], [0, 0, 3]]
+    feeder = Feeder(tree, "File")
+    feeder.channel(
+        "train",
+        as_recordio(rows, is_sparse=is_sparse_first),
+        as_recordio(rows, is_sparse=not is_sparse_first),
+    )
+    first, second = ("sparse", "dense") if is_sparse_first else ("dense", "sparse")
+
+    with pytest.raises(ChannelError) as caught:
+        list(feeder.open().batches())
+
+    assert caught.value.message.startswith(
+        f"channel 'train', file 'part-1': record 1: {second} where file 'part-0' is {first}"
+    )
+
+
 @pytest.mark.parametrize("content", [b"", b"\n", b"\r\n\n", gzip.compress(b"", mtime=0)])
 def test_channel_without_records_is_an_error(feeder: Feeder, content: bytes) -> None:
     """PITFALLS 110: never a model of nothing."""
