@@ -113,37 +113,48 @@ class _Records:
 
     def add(self, record: Any) -> None:
         tensor = _tensor(record.features, "features")
-        values = np.array(tensor.values[:], dtype=np.float32)
-        width = None
+        n_keys, n_values, width = len(tensor.keys), len(tensor.values), None
         if tensor.shape:
             if len(tensor.shape) > 1:
                 raise ValueError("the shape must be one number")
             width = tensor.shape[0]
-        if tensor.keys or (width and not len(values)):
-            if self._rows:
-                raise ValueError("the record has keys where the first has none")
+        is_sparse = n_keys or (width and not n_values)
+        # Before the numbers are taken out: one of a byte then takes forty.
+        if is_sparse:
+            self._check_cells(n_keys, n_values)
+        else:
+            self._check_row(n_values, width)
+        values = np.array(tensor.values[:], dtype=np.float32)
+        if is_sparse:
             self._sparse.add(np.array(tensor.keys[:], dtype=np.uint64), values, width)
         else:
-            self._add_row(values, width)
+            self._rows += values.data
         if self._label_required:
             label = _tensor(record.label, "label")
             if len(label.values) != 1:
                 raise ValueError(f"there are {len(label.values)} labels; one is required")
             self._labels.append(_fitting(np.float32(label.values[0])))
 
-    def _add_row(self, values: Floats, width: int | None) -> None:
+    def _check_cells(self, n_keys: int, n_values: int) -> None:
+        if self._rows:
+            raise ValueError("the record has keys where the first has none")
+        if n_keys != n_values:
+            raise ValueError(f"there are {n_keys} keys and {n_values} values")
+        if self._n_expected is not None and n_values > self._n_expected:
+            raise ValueError(f"the record has {n_values} values for {self._n_expected} columns")
+
+    def _check_row(self, n_values: int, width: int | None) -> None:
         if len(self._sparse):
             raise ValueError("the record has no keys where the first has some")
-        if width not in (None, len(values)):
-            raise ValueError(f"the shape is {width} and there are {len(values)} values")
-        if not len(values):
+        if width not in (None, n_values):
+            raise ValueError(f"the shape is {width} and there are {n_values} values")
+        if not n_values:
             raise ValueError("the record is empty")
-        self._width = self._width or len(values)
-        if len(values) != self._width:
+        self._width = self._width or n_values
+        if n_values != self._width:
             n_expected = self._n_expected
             others = f"{n_expected} are expected" if n_expected else f"the first has {self._width}"
-            raise ValueError(f"the record has {len(values)} values where {others}")
-        self._rows += values.data
+            raise ValueError(f"the record has {n_values} values where {others}")
 
     def batch(self) -> Batch:
         labels = np.array(self._labels, dtype=np.float32) if self._label_required else None

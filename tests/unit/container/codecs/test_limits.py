@@ -13,6 +13,7 @@ import pytest
 
 from container import codecs
 from container.codecs.base import MAX_CELLS, Columns
+from container.codecs.record_message import record_class
 from container.errors import MalformedPayloadError
 
 CSV, LIBSVM = "text/csv", "text/libsvm"
@@ -214,6 +215,29 @@ def test_recordio_length_is_only_believed_with_its_record() -> None:
     assert refusal(RECORDIO, body) == (
         "record 1: the frame announces 4294967292 bytes, which are not all there"
     )
+
+
+@pytest.mark.parametrize(
+    ("n_keys", "n_values", "problem"),
+    [
+        (0, 2**21, "the record has 2097152 values where 28 are expected"),
+        (2**21, 2**21, "the record has 2097152 values for 28 columns"),
+        (2**21, 1, "there are 2097152 keys and 1 values"),
+        (1, 2**21, "there are 1 keys and 2097152 values"),
+    ],
+)
+def test_recordio_of_other_width_is_refused_before_its_numbers_are_taken_out(
+    n_keys: int, n_values: int, problem: str
+) -> None:
+    """A byte is an integer, of which Python makes 36."""
+    record = record_class()()
+    record.features["values"].int32_tensor.values.extend([1] * n_values)
+    record.features["values"].int32_tensor.keys.extend([1] * n_keys)
+    payload = record.SerializeToString()
+    body = struct.pack("<II", 0xCED7230A, len(payload)) + payload + bytes(-len(payload) % 4)
+    assert len(body) < 2**23
+
+    assert refusal(RECORDIO, body, Columns(n_features=28)) == f"record 1: {problem}"
 
 
 @pytest.mark.parametrize(
