@@ -11,6 +11,8 @@ What differs from the stock ones (gunicorn 27.0.1) and why:
   the stock worker waits for the first request for ever and counts nothing.
 - A client that closes its side after a request gets its answer.
 - What is not HTTP is answered in the form of all errors.
+- A client that takes nothing of its answer is cut off. The stock worker keeps it for ever.
+- A request is answered in the task of its connection: ours are over with their answer.
 - It shares its socket with a process that stands in for it until it can answer.
 """
 
@@ -44,6 +46,8 @@ _HEARTBEAT_SECONDS = 1.0
 # A connection costs about 20 KB; the platform keeps a few dozen.
 _MAX_CONNECTIONS = 4096
 _FIRST_REQUEST_SECONDS = 30.0
+# How long a client may take nothing of an answer that waits for it: 64 KiB and more.
+_UNREAD_SECONDS = 30.0
 _ACCEPT_PAUSE_SECONDS = 0.5
 # gunicorn's own table of reasons has only some.
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
@@ -60,6 +64,7 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         self.n_running = 0
         self._has_ended = False
         self._first_request: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._first_request is not None:
@@ -73,6 +78,10 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
             if self._has_ended:
                 self.worker.loop.call_soon(self.transport.close)
 
+    async def _serve_http_request(self, request: Any, sockname: Any, peername: Any) -> Any:
+        """Answer in the task of the connection: our application ends with its answer."""
+        return await self._handle_http_request(request, sockname, peername)
+
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.worker.connections[self] = None
         # From here on gunicorn's own keep-alive timer bounds the wait for the next request.
@@ -81,9 +90,37 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.worker.connections.pop(self, None)
-        if self._first_request is not None:
-            self._first_request.cancel()
+        for timer in (self._first_request, self._unread):
+            if timer is not None:
+                timer.cancel()
+        if not self.n_running and self._request_ready is not None:
+            # Nothing is left to do, which the stock protocol finds out after 3 seconds: until then
+            # a connection is 10 KB.
+            self._closed = True
+            self._task = None
+            self._request_ready.set()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client is slower than its answer, which is kept for it and holds up a drain."""
+        super().pause_writing()
+        self._watch_reader(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+        super().resume_writing()
+
+    def _watch_reader(self, n_bytes: int) -> None:
+        self._unread = self.worker.loop.call_later(_UNREAD_SECONDS, self._check_reader, n_bytes)
+
+    def _check_reader(self, n_bytes: int) -> None:
+        n_left = self.transport.get_write_buffer_size()
+        if n_left < n_bytes:
+            self._watch_reader(n_left)
+        else:  # closing would wait for the answer to be read
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         try:
