@@ -220,7 +220,7 @@ def _gunicorn_options(
     return {
         "bind": f"fd://{listener.detach()}",
         "workers": n_workers,
-        "asgi_loop": "asyncio",
+        "asgi_loop": "uvloop",
         "http_parser": "python",
         "keepalive": _KEEP_ALIVE_SECONDS,
         "timeout": settings.timeout_seconds + _SILENCE_SECONDS,
