@@ -1,6 +1,6 @@
 """The one form that every error has on the wire, whichever application answers."""
 
-import uuid
+import random
 
 import orjson
 
@@ -17,4 +17,4 @@ def request_id(inference_id: str) -> str:
     """The client's `X-Amzn-SageMaker-Inference-Id`, or a new id where there is none fit to log."""
     if 0 < len(inference_id) <= _MAX_ID_CHARACTERS and inference_id.isprintable():
         return inference_id
-    return uuid.uuid4().hex
+    return f"{random.getrandbits(128):032x}"  # no secret; reseeded after a fork

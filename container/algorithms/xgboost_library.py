@@ -84,9 +84,23 @@ class _Scratch:
         self.n_dimensions = c_uint64()
         self.values = POINTER(c_float)()
         self.output = (byref(self.shape), byref(self.n_dimensions), byref(self.values))
+        self._records: dict[int, tuple[Floats, bytes]] = {}  # by width
 
     def __del__(self) -> None:
         self._free(self.proxy)
+
+    def interface(self, features: Floats) -> bytes:
+        """What the library is told of dense features: a single record is copied to a place of its
+        own, about which it is told the same every time."""
+        if len(features) != 1:
+            return _interface(features)
+        width = features.shape[1]
+        if width not in self._records:
+            record = np.empty((1, width), dtype=np.float32)
+            self._records[width] = record, _interface(record)
+        record, interface = self._records[width]
+        record[:] = features
+        return interface
 
     def predictions(self) -> Floats:
         """A copy, since the library's buffer is this thread's next prediction's, too."""
@@ -205,7 +219,7 @@ class Booster:
             )
         else:
             self._call(
-                *("XGBoosterPredictFromDense", self._handle, _interface(features), config),
+                *("XGBoosterPredictFromDense", self._handle, scratch.interface(features), config),
                 *(scratch.proxy, *scratch.output),
             )
         return scratch.predictions()

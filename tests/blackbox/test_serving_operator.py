@@ -76,7 +76,6 @@ def test_every_invocation_is_one_line_with_what_it_took(
     assert (answered["status"], answered["content_type"]) == (200, "text/csv")
     assert (answered["n_rows"], answered["n_bytes"]) == (114, len(cancer.payload))
     steps = [answered[f"{step}_ms"] for step in ("queue", "decode", "predict", "encode")]
-    assert steps[0] == 0
     assert all(step > 0 for step in steps[1:])
     assert sum(steps) <= answered["duration_ms"]
     assert malformed["request_id"] == json.loads(refused.body)["error"]["request_id"]
