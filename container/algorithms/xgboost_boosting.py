@@ -81,13 +81,17 @@ class Boosting:
                     stopping.add(scores)
             job.interruption.keep(self._model())
 
-    def run(self, matrices: Mapping[str, xgboost.DMatrix], n_rounds: int) -> TrainedBooster:
+    def run(
+        self, matrices: Mapping[str, xgboost.DMatrix], n_rounds: int, device: str
+    ) -> TrainedBooster:
         """Boost until there are `n_rounds`, early stopping ends it, or the platform does.
 
         Args:
             matrices: One a channel, `train` among them.
             n_rounds: Those of the checkpoint included.
+            device: `cpu` or `cuda`.
         """
+        self._parameters["device"] = device
         booster = xgboost.Booster(
             self._parameters,
             list(matrices.values()),

@@ -166,13 +166,19 @@ class XGBoostHyperparameters(BaseModel):
     aft_loss_distribution: Literal["normal", "logistic", "extreme"] | None = None
     aft_loss_distribution_scale: NonNegative | None = None
     save_model_on_termination: Literal["true", "false"] = "false"
-    use_dask_gpu_training: Literal["false"] = "false"
+    use_dask_gpu_training: Literal["true", "false"] = "false"
     tuning_objective_metric: str | None = Field(None, validation_alias="_tuning_objective_metric")
     kfold: Size | None = Field(None, ge=2, validation_alias="_kfold")
     num_cv_round: Size = Field(1, ge=1, validation_alias="_num_cv_round")
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
+        if self.use_dask_gpu_training == "true":
+            raise HyperparameterError(
+                "use_dask_gpu_training",
+                "'true' is not supported; leave it out: a GPU is used where there is one, and "
+                "several hosts train one model without Dask, on GPUs with tree_method='gpu_hist'",
+            )
         self._check_objective()
         self._check_constraints()
         self._check_updaters()

@@ -1,11 +1,9 @@
 """Training with XGBoost: what the job asks for, made into matrices and rounds."""
 
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import xgboost
 
 from container.algorithms import xgboost_log
@@ -15,6 +13,7 @@ from container.algorithms.xgboost_boosting import Boosting, is_random
 from container.algorithms.xgboost_collective import check_distributable, connected, of_first_host
 from container.algorithms.xgboost_cross_validation import cross_validate
 from container.algorithms.xgboost_data import build_matrices, survey
+from container.algorithms.xgboost_gpu import device_for, has_gpu
 from container.algorithms.xgboost_hyperparameters import XGBoostHyperparameters
 from container.algorithms.xgboost_library import clean_message
 from container.algorithms.xgboost_metrics import (
@@ -32,6 +31,7 @@ logger = logging.getLogger(__name__)
 _NOT_BINDING = frozenset(
     {"num_round", "nthread", "verbosity", "save_model_on_termination", "use_dask_gpu_training"}
 )
+_NO_GPU_MEMORY = "Memory allocation error on worker"  # XGBoost 3.2.0, device_vector.cu
 _TWEEDIE_POWER = 1.5  # XGBoost's default for `tweedie_variance_power`
 
 
@@ -60,6 +60,11 @@ def fit(job: TrainingInput) -> TrainedModel:
             )
         return _train(job)
     except xgboost.core.XGBoostError as error:
+        if _NO_GPU_MEMORY in str(error):
+            raise TrainingError(
+                "the memory of the GPU does not suffice; use an instance whose GPU has more, or "
+                "train on the CPU: set CUDA_VISIBLE_DEVICES=-1 in the job's Environment"
+            ) from error
         if "bad_alloc" in str(error):
             raise MemoryError from error
         raise TrainingError(f"XGBoost refused to train: {clean_message(str(error))}") from error
@@ -86,8 +91,10 @@ def _train(job: TrainingInput) -> TrainedBooster:
         )
         surveys = survey(job, hyperparameters)
         matrices = build_matrices(job, surveys, hyperparameters, parameters)
+        device = device_for(parameters, matrices, job.cluster)
+        logger.info("training_device", extra={"device": device})
         job.interruption.defer()
-        return boosting.run(matrices, hyperparameters.num_round)
+        return boosting.run(matrices, hyperparameters.num_round, device)
 
 
 def _metrics(hyperparameters: XGBoostHyperparameters) -> list[str]:
@@ -116,12 +123,7 @@ def _parameters(job: TrainingInput) -> dict[str, Any]:
 
 def _refuse_missing_gpu(parameters: Mapping[str, Any]) -> None:
     """XGBoost itself would train on the CPU, and say so in a line of its log."""
-    if parameters.get("device") != "cuda":
-        return
-    record = xgboost.DMatrix(np.zeros((1, 1)))
-    probe = xgboost.Booster({"device": "cuda"}, [record])
-    device = json.loads(probe.save_config())["learner"]["generic_param"]["device"]
-    if not device.startswith("cuda"):
+    if parameters.get("device") == "cuda" and not has_gpu():
         raise HyperparameterError(
             "tree_method",
             "'gpu_hist' needs a GPU and the GPU image, and XGBoost finds no GPU here; use 'hist', "

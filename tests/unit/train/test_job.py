@@ -183,6 +183,40 @@ def test_job_refuses_weights_of_records_that_are_ranked(tree: Tree, records: np.
     assert "channel 'train': there are records with a weight" in tree.failure
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+def test_job_uses_a_gpu_that_is_there(
+    cancer: Tree,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    is_there: bool,
+) -> None:
+    """The log says so; without one nothing is asked of XGBoost that it would have to refuse."""
+    monkeypatch.setattr("container.algorithms.xgboost_gpu.has_gpu", lambda: is_there)
+
+    assert job.main(cancer.environ) == 0, cancer.failure
+
+    output = capsys.readouterr().out
+    assert f'"event": "training_device", "device": "{"cuda" if is_there else "cpu"}"' in output
+    # What XGBoost says to `device=cuda` where there is none in truth.
+    assert ("Device is changed from GPU to CPU" in output) == is_there
+
+
+def test_job_without_enough_memory_on_the_gpu_says_what_to_do(
+    cancer: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-028: it is not the memory of the machine, which the message would otherwise name."""
+    text = "Memory allocation error on worker 0: std::bad_alloc: cudaErrorMemoryAllocation"
+
+    def refuse(*_: object) -> None:
+        raise xgboost.core.XGBoostError(text)
+
+    monkeypatch.setattr("container.algorithms.xgboost_boosting.Boosting.run", refuse)
+
+    assert job.main(cancer.environ) == 1
+    assert cancer.failure.startswith("the memory of the GPU does not suffice")
+
+
 @pytest.mark.parametrize("usable_share", [0.8, 0.0], ids=["in memory", "on disk"])
 @pytest.mark.parametrize(
     "given",

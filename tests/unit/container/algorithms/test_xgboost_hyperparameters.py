@@ -136,6 +136,7 @@ def test_interaction_constraints_are_nested_lists() -> None:
         ({"objective": "multi:softmax", "num_class": "1"}, "'1' is not accepted"),
         ({"objective": "binary:logistic", "num_class": "2"}, "only for objective multi:softmax"),
         ({"objective": "binary:logistic", "base_score": "2"}, "between 0 and 1"),
+        ({"use_dask_gpu_training": "true"}, "leave it out: a GPU is used where there is one"),
         ({"objective": "rank:ndcg", "csv_weights": "1"}, "'csv_weights': must be 0 with"),
         ({"updater": "grow_colmaker,grow_histmaker"}, "exactly one grow_"),
         ({"updater": "refresh"}, "exactly one grow_"),
