@@ -150,7 +150,11 @@ class InferenceApplication:
         try:
             reply = await self._reply(turn, seen, headers, receive)
             if reply.pieces is None:
-                await replies.send_whole(send, reply)
+                self._bodies.keep(reply.body)
+                try:
+                    await replies.send_whole(send, reply)
+                finally:
+                    self._bodies.release(reply.body)
             else:
                 await self._stream(turn, seen, reply, reply.pieces, receive, send)
         except ClientDisconnectedError:
@@ -211,8 +215,9 @@ class InferenceApplication:
 
         def work() -> Answer:
             seen.queue_seconds = time.perf_counter() - queued
-            inflated = self._bodies.inflate(body, _text(headers, b"content-encoding").lower())
-            return servable.invoke(_invocation(inflated, headers, seen))
+            encoding = _text(headers, b"content-encoding").lower()
+            with self._bodies.inflated(body, encoding) as inflated:
+                return servable.invoke(_invocation(inflated, headers, seen))
 
         turn.hold()
         return await self._capacity.run(work, seconds=self._timeout_seconds, after=turn.end)

@@ -1,4 +1,4 @@
-"""Request bodies: bounded one by one, together, and in time."""
+"""Bodies: bounded one by one, together, and in time."""
 
 import asyncio
 import contextlib
@@ -75,6 +75,10 @@ class RequestBodies:
                 return await self._read_on(message, receive)
         except TimeoutError as error:
             raise SlowRequestError(self._timeout_seconds, _TIME_SETTING) from error
+
+    def keep(self, answer: bytes) -> None:
+        """Count an answer, too, until it is sent and released: its client may be slow to read."""
+        self._n_held += len(answer)
 
     def release(self, body: bytes) -> None:
         """Say that a body is not needed any more."""

@@ -397,3 +397,35 @@ def test_stream_ends_when_the_client_has_gone(server: Server) -> None:
     client.request("POST", "/invocations", b"x")
 
     assert len(made) < 50
+
+
+def test_answers_that_are_not_read_count_as_held(
+    server: Server, blocking: BlockingServable
+) -> None:
+    """PITFALLS 106: what slow clients leave unread is bounded, with what is being received."""
+    client = server.client(blocking, max_held_bytes=1000)
+    blocking.may_answer.set()
+    is_read = asyncio.Event()
+
+    async def scenario() -> tuple[Reply, Reply]:
+        async def slowly(message: Any) -> None:
+            await is_read.wait()
+
+        scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": []}
+        slow = asyncio.create_task(client.app(scope, _body_of(900), slowly))
+        await asyncio.sleep(0.2)
+        refused = await client.send("POST", "/invocations", b"x" * 200)
+        is_read.set()
+        await slow
+        return refused, await client.send("POST", "/invocations", b"x" * 200)
+
+    refused, answered = asyncio.run(scenario())
+
+    assert (refused.status, answered.status) == (503, 200)
+
+
+def _body_of(n_bytes: int) -> Callable[[], Any]:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"x" * n_bytes, "more_body": False}
+
+    return receive
