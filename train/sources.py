@@ -18,6 +18,8 @@ _HEAD_BYTES = 2**16
 _GZIP_MAGIC = b"\x1f\x8b"
 _PARQUET_MAGIC = b"PAR1"
 _RECORDIO_MAGIC = b"\x0a\x23\xd7\xce"
+# A record of libsvm without features, or one of CSV without columns: the next line tells.
+_LABEL_ALONE = re.compile(rb"([-+.\deE]+(:[-+.\deE]+)?)?")
 _LIBSVM_LINE = re.compile(rb"\s*[-+.\deE]+(:[-+.\deE]+)?\s+\d+:[-+.\d]")
 
 
@@ -99,15 +101,17 @@ class Stream:
         return self._opened[0]
 
     def content_type(self) -> str | None:
-        """The format, by magic number or first line; None where there is nothing."""
+        """The format, by magic number or first lines; None where there is nothing."""
         if not self.head:
             return None
         if self.head.startswith(_PARQUET_MAGIC):
             return content_types.PARQUET
         if self.head.startswith(_RECORDIO_MAGIC):
             return content_types.RECORDIO
-        line = self.head.partition(b"\n")[0]
-        return content_types.LIBSVM if _LIBSVM_LINE.match(line) else content_types.CSV
+        for line in self.head.splitlines():
+            if not _LABEL_ALONE.fullmatch(line.strip()):
+                return content_types.LIBSVM if _LIBSVM_LINE.match(line) else content_types.CSV
+        return content_types.CSV
 
     def close(self) -> None:
         """Close it, wherever it was read to."""

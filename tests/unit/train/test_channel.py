@@ -1,5 +1,6 @@
 """Channels in every mode and format: the same records, and errors that name their place."""
 
+import contextlib
 import gzip
 import json
 import logging
@@ -20,6 +21,7 @@ from tests.unit.train.conftest import Tree, as_csv, as_libsvm, as_parquet, as_re
 from train import chunks, data, parsing, record_store
 from train.channel import StoredChannel
 from train.scratch import Scratch
+from train.sources import FileSource, Stream
 
 LABELLED = Columns(label_size=1)
 
@@ -122,6 +124,26 @@ def test_gzip_is_undone(feeder: Feeder, records: np.ndarray, name: str) -> None:
     feeder.channel("train", *parts, ContentType=content_type)
 
     np.testing.assert_allclose(_rows(feeder.open()), records, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type"),
+    [
+        (b"0\n1 0:5 3:2\n", "text/libsvm"),
+        (b"\n0:2\r\n-1e3 \n1 0:5\n", "text/libsvm"),
+        (b"1:0.5 7:1\n", "text/libsvm"),
+        (b"1\n0,5\n", "text/csv"),
+        (b"1\n0\n", "text/csv"),
+        (b"1 0:5\n1,2\n", "text/libsvm"),
+        (b"y\n1 0:5\n", "text/csv"),
+    ],
+)
+def test_first_line_that_tells_is_the_format(tree: Tree, content: bytes, content_type: str) -> None:
+    """A record without features might be of either."""
+    path = tree.channel("train", {"a": content}) / "a"
+
+    with contextlib.closing(Stream(FileSource(path, path.parent))) as stream:
+        assert stream.content_type() == content_type
 
 
 def test_several_processes_read_the_same(
