@@ -53,11 +53,7 @@ def _leave_at_once(signum: int, frame: FrameType | None) -> None:
     os._exit(128 + signum)
 
 
-def _exit_on_sigterm(signum: int, frame: FrameType | None) -> None:
-    sys.exit(128 + signum)
-
-
 if __name__ == "__main__":
     # As PID 1 a process ignores SIGTERM until it handles it: before the frameworks are imported.
-    signal.signal(signal.SIGTERM, _exit_on_sigterm)
+    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
     sys.exit(main(sys.argv[1:], os.environ))

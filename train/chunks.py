@@ -42,11 +42,6 @@ _SPLITS: dict[str, _Split] = {
 }
 
 
-def can_cut(content_type: str) -> bool:
-    """Whether a stream of this format can be read chunk by chunk."""
-    return content_type in _SPLITS
-
-
 def cut(stream: IO[bytes], content_type: str, source: str) -> Generator[Chunk, None, None]:
     """Read a stream to its end, `CHUNK_BYTES` at a time; a longer record makes a longer chunk."""
     split = _SPLITS[content_type]
