@@ -42,8 +42,13 @@ class Peers:
                 writer.close()
 
         listener = self._listener()
-        # A process that a model's code has forked must not pass for this one when this one is dead.
-        os.register_at_fork(after_in_child=listener.close)
+
+        def let_go() -> None:
+            """In what a model's code has forked, which must not pass for this process."""
+            with contextlib.suppress(OSError):
+                os.close(listener.detach())  # `close` would wait for uvloop to let go
+
+        os.register_at_fork(after_in_child=let_go)
         return await asyncio.start_unix_server(answer, sock=listener)
 
     def is_alive(self, name: str) -> bool:

@@ -53,6 +53,7 @@ def test_slow_one_is_waited_for_until_the_time_is_up(tmp_path: Path) -> None:
 
 LISTENER = """
 import asyncio, os, sys, time
+import uvloop  # as workers do
 from pathlib import Path
 from serve.models.peers import Peers
 
@@ -69,7 +70,7 @@ async def work():
             time.sleep(60)
         await asyncio.sleep(60)
 
-asyncio.run(work())
+uvloop.run(work())
 """
 
 
