@@ -34,6 +34,18 @@ class Reply(NamedTuple):
     pieces: Pieces | None = None
 
 
+Refusal = Callable[[ContainerError, str], Reply]
+"""Makes the reply to a request that an error ended, as `refusal` does."""
+
+
+class _ShuttingDownError(ContainerError):
+    code, status = "shutting_down", 503
+
+
+class _MethodNotAllowedError(ContainerError):
+    code, status = "method_not_allowed", 405
+
+
 def of_answer(answer: Answer) -> Reply:
     """The reply that carries a model's answer."""
     headers: list[tuple[bytes, bytes]] = []
@@ -53,20 +65,27 @@ def refusal(error: ContainerError, identity: str) -> Reply:
         headers = (*headers, _RETRY)
     if isinstance(error, PayloadTooLargeError | SlowRequestError | OverloadedError):
         headers = (*headers, _CLOSE)  # what was not read would be taken for the next request
-    return Reply(status_of(error), error_body(error.code, error.message, identity), headers)
+    return Reply(status_of(error), error_body(error.code, text_of(error), identity), headers)
 
 
-def shutting_down(identity: str) -> Reply:
+def text_of(error: ContainerError) -> str:
+    """The message, in which names of files and what a user's code said may be no Unicode text."""
+    return error.message.encode("utf-8", "backslashreplace").decode()
+
+
+def shutting_down(identity: str, refuse: Refusal = refusal) -> Reply:
     """The reply to a request that came after SIGTERM."""
-    body = error_body("shutting_down", "the server is shutting down; try again", identity)
-    return Reply(503, body, (*JSON, _RETRY, _CLOSE))
+    reply = refuse(_ShuttingDownError("the server is shutting down; try again"), identity)
+    return reply._replace(headers=(*reply.headers, _RETRY, _CLOSE))
 
 
-def method_not_allowed(path: str, method: str, allowed: tuple[str, ...]) -> Reply:
+def method_not_allowed(
+    path: str, method: str, allowed: tuple[str, ...], refuse: Refusal = refusal
+) -> Reply:
     """The reply to a wrong method on a path of the hot path."""
     message = f"{method} {path} is not supported; use {' or '.join(allowed)}"
-    body = error_body("method_not_allowed", message, request_id(""))
-    return Reply(405, body, (*JSON, (b"allow", ", ".join(allowed).encode())))
+    reply = refuse(_MethodNotAllowedError(message), request_id(""))
+    return reply._replace(headers=(*reply.headers, (b"allow", ", ".join(allowed).encode())))
 
 
 async def send_whole(send: Send, reply: Reply) -> None:

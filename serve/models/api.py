@@ -32,6 +32,8 @@ def create_blueprint(catalogue: Catalogue) -> Blueprint:
     """The routes; they hold no state of their own."""
     routes = Blueprint("models", __name__)
     routes.register_error_handler(ContainerError, _refused)
+    routes.register_error_handler(HTTPException, _http_error)
+    routes.register_error_handler(Exception, _failed)
     routes.app_errorhandler(HTTPException)(_http_error)
 
     @routes.post("/models")
@@ -123,6 +125,16 @@ def _http_error(error: HTTPException) -> Response:
     body = replies.error_body(http_error(error), status, request_id(""))
     headers = allowed_methods(error)
     return Response(body, status, headers=headers, content_type=CONTENT_TYPE)
+
+
+def _failed(error: Exception) -> Response:
+    """What nobody has foreseen."""
+    identity = request_id(request.headers.get("X-Amzn-SageMaker-Inference-Id", ""))
+    logger.error("request_failed", extra={"request_id": identity}, exc_info=error)
+    unknown = ContainerError("the request failed; see the log")
+    unknown.code = "internal_error"
+    body = replies.error_body(unknown, 500, identity)
+    return Response(body, 500, content_type=CONTENT_TYPE)
 
 
 def _json(answer: object) -> Response:

@@ -171,11 +171,11 @@ class Registry:
         return None if row is None else Verdict._make(row)
 
     def remember(self, digest: str, verdict: Verdict) -> None:
-        """Keep a verdict."""
+        """Keep a verdict; its problem may name files whose names are no Unicode text."""
+        problem = verdict.problem and verdict.problem.encode("utf-8", "backslashreplace").decode()
+        row = (digest, verdict.algorithm, verdict.n_bytes, problem)
         with self._writing() as connection:
-            cursor = connection.execute(
-                "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?)", (digest, *verdict)
-            )
+            cursor = connection.execute("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?)", row)
             oldest = (cursor.lastrowid or 0) - _MAX_VERDICTS
             connection.execute("DELETE FROM verdicts WHERE rowid <= ?", (oldest,))
 

@@ -26,7 +26,7 @@ _TYPES = {
 
 
 def refused_invocation(error: ContainerError, request_id: str) -> Reply:
-    """The reply to an invocation that an error ended."""
+    """The reply to an invocation that an error ended: a `serve.replies.Refusal`."""
     reply = replies.refusal(error, request_id)
     return reply._replace(body=error_body(error, reply.status, request_id))
 
@@ -44,8 +44,9 @@ def error_body(error: ContainerError, status: int, request_id: str) -> bytes:
         kind = "InvalidModelException"
     else:
         kind = _TYPES.get(status) or _exception(HTTPStatus(status))
-    ours = {"code": error.code, "message": error.message, "request_id": request_id}
-    return orjson.dumps({"code": status, "type": kind, "message": error.message, "error": ours})
+    message = replies.text_of(error)
+    ours = {"code": error.code, "message": message, "request_id": request_id}
+    return orjson.dumps({"code": status, "type": kind, "message": message, "error": ours})
 
 
 def listed(model: Model) -> dict[str, str]:

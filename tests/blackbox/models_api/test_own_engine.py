@@ -1,5 +1,7 @@
 """The `/models` API from outside, where all models share the workers."""
 
+import json
+import os
 import time
 from contextlib import suppress
 from http.client import HTTPException
@@ -8,7 +10,7 @@ import pytest
 
 from local_test.invoke import ping
 from tests.blackbox.models_api.conftest import Start
-from tests.blackbox.models_api.models import wait_for
+from tests.blackbox.models_api.models import Models, wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -45,3 +47,21 @@ def test_process_that_a_model_has_left_behind_holds_nothing_up(start: Start) -> 
         assert models.unload("other").status == 200
 
         assert time.monotonic() - asked_at < 20
+
+
+def test_directory_that_no_model_looks_like_is_400(models: Models) -> None:
+    """C-082: a name of any bytes, which JSON does not have, and more levels than Python has."""
+    odd, deep = models.directory("odd"), models.directory("deep")
+    odd.mkdir(parents=True)
+    (odd / os.fsdecode(b"\xff")).touch()
+    deep.mkdir(parents=True)
+    for _ in range(1100):
+        deep = deep / "d"
+        deep.mkdir()
+
+    for name in ("odd", "odd", "deep"):
+        answer = models.load(name)
+        assert answer.status == 400
+        assert json.loads(answer.body)["type"] == "InvalidModelException"
+        assert name not in models.names()
+    os.removedirs(deep)

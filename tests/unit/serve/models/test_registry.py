@@ -134,6 +134,13 @@ def test_verdicts_are_kept_and_the_oldest_forgotten(
     assert registry.verdict("2") == bad
 
 
+def test_problem_that_names_a_file_with_any_bytes_is_kept(registry: Registry) -> None:
+    """C-082: the database takes Unicode text only."""
+    registry.remember("1", Verdict("", 0, f"files found: {os.fsdecode(bytes([255]))}"))
+
+    assert registry.verdict("1") == Verdict("", 0, "files found: \\udcff")
+
+
 def test_writer_that_is_killed_half_way_leaves_the_registry_as_it_was(
     registry: Registry, versions: Versions, add: Callable[..., Model]
 ) -> None:
