@@ -3,17 +3,21 @@
 import asyncio
 import logging
 import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 from container.errors import ContainerError, ModelNotFoundError, OutOfMemoryError
 from container.settings import Settings
 from serve.models import artifact
-from serve.models.admission import Admission
+from serve.models.admission import Admission, Admitted
 from serve.models.peers import Peers
 from serve.models.registry import Model, Registry
 from serve.models.residency import Residency
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # An invocation that takes longer than its own limit ends with its process.
 _DRAIN_SLACK_SECONDS = 10.0
@@ -102,7 +106,7 @@ class Catalogue:
         return models[:limit], len(models) > limit
 
     def _add(self, name: str, url: str, directory: Path) -> Model:
-        admitted = self._admission.admit(directory)
+        admitted = self._admit(directory)
         if admitted.n_bytes > self._max_bytes:
             raise OutOfMemoryError(
                 f"the model takes {admitted.n_bytes / 2**20:.1f} MiB; all models of a worker may "
@@ -120,6 +124,17 @@ class Catalogue:
             )
         return model
 
+    def _admit(self, directory: Path) -> Admitted:
+        """Have a model tried, once more where idle models could make room for the trial."""
+        try:
+            return self._admission.admit(directory)
+        except OutOfMemoryError:
+            if self._settings.on_full != "evict":
+                raise
+            if not self._on_loop(self._residency.make_room_to_try()):
+                raise
+        return self._admission.admit(directory)
+
     def _load_here(self, name: str) -> None:
         """Load a registered model into this worker."""
 
@@ -127,9 +142,14 @@ class Catalogue:
             resident, _ = await self._residency.lease(name)
             self._residency.release(resident)
 
+        self._on_loop(make_resident())
+
+    def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do what belongs on the event loop, and wait for it in this thread."""
         if self._loop is None:
+            work.close()
             raise ContainerError("the worker has not started")
-        asyncio.run_coroutine_threadsafe(make_resident(), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def _forget(self, model: Model) -> None:
         limit = self._settings.timeout_seconds + _DRAIN_SLACK_SECONDS

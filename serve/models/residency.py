@@ -5,8 +5,7 @@
 A model is leased while invocations use it: then it is never evicted, and when it is deleted it
 drains first. However many invocations wait for a model, it is loaded once.
 
-Everything here happens on the event loop, but for loading and freeing themselves: there is nothing
-to lock.
+Everything here happens on the event loop, but for loading and freeing themselves, without locks.
 """
 
 import asyncio
@@ -18,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from container import cgroup
 from container.errors import ModelLoadError, ModelNotFoundError, OutOfMemoryError
 from serve.capacity import Capacity
 from serve.invocation import Servable
@@ -140,6 +140,19 @@ class Residency:
                 leaving.freed = leaving.freed or asyncio.Event()
                 await leaving.freed.wait()
 
+    async def make_room_to_try(self) -> bool:
+        """Evict until as much is free as any model here may take; a trial has only what is free.
+
+        Returns:
+            Whether anything could be evicted; its memory has been given back then.
+        """
+        victims, _ = self._victims(self._max_bytes - cgroup.memory_available_bytes())
+        for victim in victims:
+            victim.freed = asyncio.Event()
+            self._drop(victim)
+        await asyncio.gather(*(victim.freed.wait() for victim in victims if victim.freed))
+        return bool(victims)
+
     def _current(self, name: str) -> Resident:
         """What the registry says there is under that name, loaded or about to be."""
         place = Versions.place(name)
@@ -185,10 +198,9 @@ class Residency:
         self._free_if_done(resident)
 
     async def _loaded(self, model: Model) -> Servable:
-        # Models with code are loaded one at a time (`serve/isolated_modules.py`): the others of
-        # them wait here, where they take no thread and none of their own time.
-        has_code = model.algorithm == OWN_CODE
-        async with self._code_turn if has_code else contextlib.nullcontext():
+        # Those with code one at a time (`serve/isolated_modules.py`): where they wait for each
+        # other, they take no thread and none of their own time.
+        async with self._code_turn if model.algorithm == OWN_CODE else contextlib.nullcontext():
             return await self._loaded_in_time(model)
 
     async def _loaded_in_time(self, model: Model) -> Servable:
@@ -205,7 +217,14 @@ class Residency:
 
     def _make_room(self, model: Model) -> None:
         """Evict what was used least recently until `model` fits."""
-        wanted = self._n_bytes + model.n_bytes - self._max_bytes
+        victims, missing = self._victims(self._n_bytes + model.n_bytes - self._max_bytes)
+        if missing > 0:
+            raise OutOfMemoryError(self._why_full(model))
+        for victim in victims:
+            self._drop(victim)
+
+    def _victims(self, wanted: int) -> tuple[list[Resident], int]:
+        """The least recent ones that take so many bytes, and how many bytes that is too few."""
         victims = []
         for resident in self._residents.values():
             if wanted <= 0:
@@ -213,22 +232,18 @@ class Residency:
             if not resident.n_leases and resident.loading is None and not resident.is_pinned:
                 victims.append(resident)
                 wanted -= resident.model.n_bytes
-        if wanted > 0:
-            raise OutOfMemoryError(self._why_full(model))
-        for victim in victims:
-            self._drop(victim)
+        return victims, wanted
 
     def _why_full(self, model: Model) -> str:
-        setting = "BYOA_MODEL_MEMORY_MB"
         if model.n_bytes > self._max_bytes:
             return (
                 f"the model takes {_mebibytes(model.n_bytes)} MiB; all models of a worker may take "
-                f"{_mebibytes(self._max_bytes)} ({setting})"
+                f"{_mebibytes(self._max_bytes)} (BYOA_MODEL_MEMORY_MB)"
             )
         return (
             f"the model takes {_mebibytes(model.n_bytes)} MiB, and {_mebibytes(self._n_bytes)} of "
-            f"{_mebibytes(self._max_bytes)} MiB ({setting}) hold {len(self._residents)} models, "
-            "those that could make room in use or pinned"
+            f"{_mebibytes(self._max_bytes)} MiB (BYOA_MODEL_MEMORY_MB) hold "
+            f"{len(self._residents)} models, those that could make room in use or pinned"
         )
 
     def _drop(self, resident: Resident) -> None:

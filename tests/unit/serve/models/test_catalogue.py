@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from container import cgroup
 from container.errors import ContainerError, ModelLoadError, ModelNotFoundError, OutOfMemoryError
 from container.settings import Settings
 from serve import loading
@@ -25,10 +26,14 @@ class Trials:
 
     n_bytes = 10
     error: Exception | None = None
+    n_without_memory = 0  # trials that find no room
 
     def admit(self, directory: Path) -> Admitted:
         if self.error is not None:
             raise self.error
+        if self.n_without_memory:
+            self.n_without_memory -= 1
+            raise OutOfMemoryError("loading the model takes more memory than there is")
         return Admitted("digest", "signature", "xgboost", self.n_bytes)
 
 
@@ -150,6 +155,29 @@ def test_third_model_is_evicted_for_or_refused(worker: Worker) -> None:
         worker.run(load("d"), on_full="refuse")
     worker.run(load("d"))
     assert worker.registry.totals() == (4, 40)
+
+
+def test_trial_that_finds_no_room_is_repeated_where_idle_models_can_make_some(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-081: once, and not where BYOA_ON_FULL leaves the choice to the platform."""
+    monkeypatch.setattr(cgroup, "memory_available_bytes", lambda: 0)
+
+    def work(catalogue: Catalogue) -> None:
+        worker.trials.n_without_memory = 1
+        with pytest.raises(OutOfMemoryError):  # nothing is here yet
+            catalogue.load("a", worker.url)
+        catalogue.load("a", worker.url)
+        worker.trials.n_without_memory = 1
+        catalogue.load("b", worker.url)
+        worker.trials.n_without_memory = 2
+        with pytest.raises(OutOfMemoryError):
+            catalogue.load("c", worker.url)
+
+    worker.run(work)
+    worker.trials.n_without_memory = 1
+    with pytest.raises(OutOfMemoryError):
+        worker.run(lambda catalogue: catalogue.load("c", worker.url), on_full="refuse")
 
 
 def test_catalogue_that_was_not_started_says_so(worker: Worker) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from container import cgroup
 from container.errors import ModelLoadError, ModelNotFoundError, OutOfMemoryError
 from serve.models import residency as residency_module
 from serve.models.metrics import ModelMetrics, Totals
@@ -234,6 +235,38 @@ def test_leased_and_pinned_models_are_never_evicted(
         await use(residency, "a")
         assert residency.lease_now("vip-1") is not None
         residency.release(held)
+
+    run(work)
+
+
+@pytest.mark.parametrize(("n_free_bytes", "evicted"), [(30, ""), (29, "a"), (15, "ab"), (0, "ab")])
+def test_idle_models_make_room_to_try_another(
+    residency: Residency,
+    add: Callable[..., Model],
+    monkeypatch: pytest.MonkeyPatch,
+    n_free_bytes: int,
+    evicted: str,
+) -> None:
+    """C-081: the least recent first, until as much is free as any model may take."""
+    monkeypatch.setattr(cgroup, "memory_available_bytes", lambda: n_free_bytes)
+    for name in ("vip-1", "leased", "a", "b"):
+        add(name, n_bytes=7)
+
+    async def work() -> None:
+        await use(residency, "vip-1")
+        leased, _ = await residency.lease("leased")
+        idle = []
+        for name in ("a", "b"):
+            idle.append((await residency.lease(name))[0])
+            residency.release(idle[-1])
+
+        assert await residency.make_room_to_try() == bool(evicted)
+
+        freed = [resident.model.name for resident in idle if resident.servable is None]
+        assert "".join(freed) == evicted
+        for name in ("vip-1", "leased", *set("ab") - set(evicted)):
+            assert residency.lease_now(name) is not None, name
+        residency.release(leased)
 
     run(work)
 
