@@ -32,18 +32,12 @@ def create_blueprint(catalogue: Catalogue) -> Blueprint:
     """The routes; they hold no state of their own."""
     routes = Blueprint("models", __name__)
     routes.register_error_handler(ContainerError, _refused)
-    routes.register_error_handler(HTTPException, _http_error)
-    routes.register_error_handler(Exception, _failed)
     routes.app_errorhandler(HTTPException)(_http_error)
+    routes.app_errorhandler(Exception)(_failed)
 
     @routes.post("/models")
     def load() -> Response:
-        given = _parameters()
-        name = names.check(given.get("model_name"))
-        url = given.get("url")
-        if not isinstance(url, str) or not url:
-            raise InvalidRequestError("Parameter url is required.")
-        catalogue.load(name, url)
+        catalogue.load(*_name_and_url())
         return _json({"status": replies.REGISTERED})
 
     @routes.get("/models")
@@ -70,6 +64,15 @@ def create_blueprint(catalogue: Catalogue) -> Blueprint:
         raise ModelNotFoundError("name a model: POST /models/NAME/invoke")
 
     return routes
+
+
+def _name_and_url() -> tuple[str, str]:
+    given = _parameters()
+    name = names.check(given.get("model_name"))
+    url = given.get("url")
+    if not isinstance(url, str) or not url:
+        raise InvalidRequestError("Parameter url is required.")
+    return name, url
 
 
 def _parameters() -> dict[str, object]:
