@@ -101,19 +101,7 @@ def inspect(
     script = user_module.find(model_dir, program, settings.submit_directory)
     user_module.warn_of_what_is_not_used(model_dir, script, settings.submit_directory)
     if script is not None:
-        accept = settings.default_accept or toolkit_formats.RESPONSE_TYPES[0]
-        options = ServingOptions(ensemble=settings.ensemble)
-        if settings.output_keys:
-            reason = (
-                "SAGEMAKER_INFERENCE_OUTPUT selects nothing where a script answers; use output_fn"
-            )
-            logger.warning("setting_not_used", extra={"reason": reason})
-        return ScriptArtifact(
-            *(model_dir, script, described, accept, options),
-            is_batch=settings.is_batch,
-            model_name=model_name,
-            shares_process=settings.is_multi_model and settings.multi_model_engine == "gunicorn",
-        )
+        return _of_script(model_dir, script, described, settings, model_name)
     algorithm = registry.for_artifact(model_dir, described)
     for key in settings.output_keys:
         if key not in algorithm.output_keys:
@@ -124,6 +112,28 @@ def inspect(
             )
     accept = _default_accept(algorithm, settings)
     return Artifact(model_dir, algorithm, described, accept, settings)
+
+
+def _of_script(
+    model_dir: Path,
+    script: Path,
+    described: ModelManifest | None,
+    settings: Settings,
+    model_name: str,
+) -> ScriptArtifact:
+    if settings.output_keys:
+        reason = "SAGEMAKER_INFERENCE_OUTPUT selects nothing where a script answers; use output_fn"
+        logger.warning("setting_not_used", extra={"reason": reason})
+    return ScriptArtifact(
+        model_dir,
+        script,
+        described,
+        settings.default_accept or toolkit_formats.RESPONSE_TYPES[0],
+        ServingOptions(ensemble=settings.ensemble),
+        is_batch=settings.is_batch,
+        model_name=model_name,
+        shares_process=settings.is_multi_model and settings.multi_model_engine == "gunicorn",
+    )
 
 
 def _default_accept(algorithm: Algorithm, settings: Settings) -> str:
