@@ -48,7 +48,10 @@ _OF_THE_JOB = frozenset(
 )
 # Known to older versions; XGBoost 3 would warn that they are not used.
 _WITHOUT_EFFECT = frozenset(
-    {"sketch_eps", "dsplit", "predictor", "deterministic_histogram", "prob_buffer_row"}
+    {
+        *("deterministic_histogram", "dsplit", "lambda_bias", "predictor", "prob_buffer_row"),
+        "sketch_eps",
+    }
 )
 
 _EXPECTED_CONSTRAINTS = "a list of integers in brackets is expected"

@@ -1,4 +1,6 @@
+import numpy as np
 import pytest
+import xgboost
 
 from container.algorithms.xgboost_hyperparameters import XGBoostHyperparameters
 from container.errors import HyperparameterError
@@ -183,3 +185,20 @@ def test_names_of_older_versions_are_translated_or_reported() -> None:
         "objective": "reg:squarederror",
     }
     assert checked.without_effect() == ["predictor"]
+
+
+def test_what_xgboost_no_longer_knows_is_not_sent_to_it(
+    capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    """It would warn of each in terms of its source; the job names them itself."""
+    given = {"sketch_eps": "0.1", "dsplit": "row", "predictor": "auto", "lambda_bias": "0.5"}
+    given |= {"deterministic_histogram": "true", "prob_buffer_row": "2", "verbosity": "1"}
+    data = xgboost.DMatrix(np.ones((2, 1)), np.ones(2))
+    for booster in ("gbtree", "gblinear"):
+        checked = _checked(booster=booster, **given)
+        xgboost.train(checked.for_xgboost(), data, 1)
+
+        assert checked.without_effect() == sorted(set(given) - {"verbosity"})
+
+    assert "not used" not in capfd.readouterr().err
+    assert not list(recwarn)
