@@ -49,6 +49,7 @@ _FIRST_REQUEST_SECONDS = 30.0
 # How long a client may take nothing of an answer that waits for it: 64 KiB and more.
 _UNREAD_SECONDS = 30.0
 _ACCEPT_PAUSE_SECONDS = 0.5
+_FLASK_THREADS = "WSGI"  # how a2wsgi names them
 # gunicorn's own table of reasons has only some.
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 # Held back by `serve.arbiter` while a worker is being born.
@@ -211,8 +212,11 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
         """Serve until told to leave; threads that a user's code started do not hold that up."""
         super().run()
         self.asgi.close()
-        if any(not thread.daemon for thread in threading.enumerate()[1:]):
-            self.log.warning("Leaving threads behind that do not end (pid: %s)", self.pid)
+        threads = [thread.name for thread in threading.enumerate()[1:] if not thread.daemon]
+        if threads:
+            # Those of Flask's requests are idle by now, and end only with the interpreter.
+            if not all(name.startswith(_FLASK_THREADS) for name in threads):
+                self.log.warning("Leaving threads behind that do not end (pid: %s)", self.pid)
             logging.shutdown()
             os._exit(0)
 
