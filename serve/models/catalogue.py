@@ -19,7 +19,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# An invocation that takes longer than its own limit ends with its process.
+# Every invocation has its answer by then. A stream, or code that goes on beyond its limit, has the
+# model until it ends, or its process does.
 _DRAIN_SLACK_SECONDS = 10.0
 
 
@@ -81,6 +82,8 @@ class Catalogue:
 
     def unload(self, name: str) -> None:
         """Delete a model; when this returns, no worker has it in memory.
+
+        Unless work that takes longer than an invocation may, which is not waited for, still has it.
 
         Raises:
             ModelNotFoundError
