@@ -72,7 +72,8 @@ def write_predictions(
     """Write `predictions.csv`, one line a record, in the order of `train` and `validation`.
 
     A line has the label, the mean probability and the commonest class, or else the label and the
-    mean prediction (CONTRACT 7.5). Means are over the repetitions.
+    mean prediction (CONTRACT 7.5). Means are over the repetitions. Where a model names a class and
+    nothing else, the probability is the share of the models that name it.
 
     Args:
         directory: Where to write.
@@ -87,32 +88,41 @@ def write_predictions(
     for model, is_held_out in models:
         values = _predict(model, Fold("validation", records, is_held_out))
         if is_classifier:
-            chosen = xgboost_outputs.select(
-                values, ("probability", "predicted_label"), objective=model.objective, n_classes=2
-            )
-            values = chosen["probability"]
+            values, classes = _probabilities(model.objective, values)
             repetition = int(n_seen[is_held_out].min())
             if repetition == len(votes):
                 votes.append(np.zeros(len(labels), dtype=np.int64))
-            votes[repetition][is_held_out] = chosen["predicted_label"]
+            votes[repetition][is_held_out] = classes
         total[is_held_out] += values
         n_seen[is_held_out] += 1
     columns: list[NDArray[Any]] = [labels, total / n_seen]
     if is_classifier:
-        columns.append(_modal(np.stack(votes)))
+        modal, share = _modal(np.stack(votes))
+        columns = [labels, np.where(np.isnan(columns[1]), share, columns[1]), modal]
     np.savetxt(directory / PREDICTIONS, np.column_stack(columns), delimiter=",", fmt="%.9g")
 
 
-def _modal(votes: NDArray[np.int64]) -> NDArray[Any]:
-    """The commonest vote on each record, the smallest of those that tie.
+def _probabilities(objective: str, values: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """The probability that a prediction stands for, NaN for `multi:softmax`, and the class."""
+    keys = ("probability", "predicted_label")
+    chosen = xgboost_outputs.select(values, keys, objective=objective, n_classes=2)
+    probabilities: Floats = chosen["probability"]
+    if objective == "binary:logitraw":
+        probabilities = np.exp(-np.logaddexp(0, -values))  # the sigmoid, without overflow
+    elif objective == "binary:hinge":
+        probabilities = values  # 0 or 1: their mean is how many said 1
+    return probabilities, chosen["predicted_label"]
+
+
+def _modal(votes: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The commonest vote on each record, the smallest of those that tie, and its share of all.
 
     Args:
         votes: `[n_voters, n_rows]`, classes from 0.
     """
     n_classes = int(votes.max()) + 1
     counts = np.stack([(votes == name).sum(axis=0) for name in range(n_classes)])
-    winners: NDArray[Any] = np.argmax(counts, axis=0)
-    return winners
+    return np.argmax(counts, axis=0), counts.max(axis=0) / len(votes)
 
 
 def _predict(model: TrainedBooster, fold: Fold) -> Floats:

@@ -157,6 +157,35 @@ def test_repetitions_deal_anew(folds: Tree, records: np.ndarray) -> None:
     assert set(predictions[:, 2]) == {0, 1}
 
 
+@pytest.mark.parametrize("objective", ["binary:logitraw", "binary:hinge", "multi:softmax"])
+def test_classifier_without_probabilities_has_one_all_the_same(
+    folds: Tree, records: np.ndarray, objective: str
+) -> None:
+    """CONTRACT 7.5: the sigmoid of a margin, or how many of the models said so."""
+    given = {"num_class": "2"} if objective == "multi:softmax" else {}
+    folds.hyperparameters(
+        objective=objective, num_round="8", _kfold="2", _num_cv_round="3", **given
+    )
+
+    assert job.main(folds.environ) == 0, folds.failure
+
+    models, predictions = _models(folds), _predictions(folds)
+    data = xgboost.DMatrix(records[:, 1:].astype(np.float32))
+    said = np.stack([model.predict(data) for model in models]).astype(np.float64)
+    if objective == "binary:logitraw":
+        said = 1 / (1 + np.exp(-said))
+    # For each record one model of each pair has not seen it: one of eight means is the one.
+    choices = np.stack(
+        [(said[a] + said[b] + said[c]) / 3 for a in (0, 1) for b in (2, 3) for c in (4, 5)]
+    )
+    if objective == "multi:softmax":  # of two classes: 0 is the commonest up to a half
+        choices = np.maximum(choices, 1 - choices)
+    assert np.abs(choices - predictions[:, 1]).min(axis=0).max() < 1e-6
+    if objective == "binary:hinge":
+        np.testing.assert_array_equal(predictions[:, 2], predictions[:, 1] > 0.5)
+    assert len(set(predictions[:, 1])) > 1
+
+
 def test_regression_has_two_columns(tree: Tree) -> None:
     """CONTRACT 7.5: true value and mean prediction."""
     rows = np.random.default_rng(0).normal(size=(60, 4))
