@@ -19,12 +19,11 @@ from serve.capacity import Capacity
 from serve.error_reply import request_id
 from serve.invocation import Answer, Invocation, Servable
 from serve.observation import Observation, Observer
-from serve.replies import Pieces, Receive, Reply, Send
+from serve.replies import Pieces, Receive, Refusal, Reply, Send
 from serve.request_body import ClientDisconnectedError, RequestBodies
 from serve.turns import Models, Scope, Turn
 
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-Refusal = Callable[[ContainerError, str], Reply]
 
 # Requests that were on their way when SIGTERM came are still answered for this long.
 _LATE_ARRIVAL_SECONDS = 1.0
@@ -106,7 +105,7 @@ class InferenceApplication:
             finally:
                 self._n_active -= 1
         elif method not in allowed:
-            reply = replies.method_not_allowed(path, method, allowed)
+            reply = replies.method_not_allowed(path, method, allowed, self._refusal)
             await replies.send_whole(send, reply._replace(body=b"") if method == "HEAD" else reply)
         elif turn is None:
             status = 200 if self._draining_since is None else 503
@@ -170,7 +169,7 @@ class InferenceApplication:
     ) -> Reply:
         try:
             if self._is_closed():
-                return seen.replied(replies.shutting_down(seen.request_id))
+                return seen.replied(replies.shutting_down(seen.request_id, self._refusal))
             body = await self._bodies.read(headers, receive)
             seen.n_bytes = len(body)
             try:

@@ -7,12 +7,8 @@ What differs from the stock ones (gunicorn 27.0.1) and why:
   burst and its sibling none; asyncio also cuts the listen backlog to 100 (C-048, C-077).
 - On SIGTERM it first answers pings with 503, finishes what is in flight, closes idle connections
   and then leaves. The stock worker waits for idle kept-alive connections until the time is up.
-- A connection that sends no request is closed, and idle ones make room where there are too many:
-  the stock worker waits for the first request for ever and counts nothing.
-- A client that closes its side after a request gets its answer.
-- What is not HTTP is answered in the form of all errors.
-- A client that takes nothing of its answer is cut off. The stock worker keeps it for ever.
-- A request is answered in the task of its connection: ours are over with their answer.
+- Idle connections make room where there are too many. The stock worker counts nothing.
+- What a model's code forks lets go of the sockets, so that no client waits for its end.
 - It shares its socket with a process that stands in for it until it can answer.
 """
 
@@ -26,18 +22,13 @@ import signal
 import socket
 import threading
 from collections.abc import Coroutine
-from http import HTTPStatus
 from typing import Any
 
-from gunicorn.asgi import protocol
-from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers.gasgi import ASGIWorker
 
-from serve.asgi import ASGIApp, InferenceApplication
-from serve.error_reply import CONTENT_TYPE, error_body, request_id
-from serve.replies import Receive, Send
+from serve.asgi import InferenceApplication
+from serve.connection import Connection, complete_reasons
 from serve.stand_in import StandIn
-from serve.turns import Scope
 
 # Out of gunicorn's graceful_timeout, what is left for closing connections and for the arbiter.
 _RESERVED_SECONDS = 2.0
@@ -45,119 +36,10 @@ _CLOSING_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 1.0
 # A connection costs about 20 KB; the platform keeps a few dozen.
 _MAX_CONNECTIONS = 4096
-_FIRST_REQUEST_SECONDS = 30.0
-# How long a client may take nothing of an answer that waits for it: 64 KiB and more.
-_UNREAD_SECONDS = 30.0
 _ACCEPT_PAUSE_SECONDS = 0.5
 _FLASK_THREADS = "WSGI"  # how a2wsgi names them
-# gunicorn's own table of reasons has only some.
-_REASONS = {status.value: status.phrase for status in HTTPStatus}
 # Held back by `serve.arbiter` while a worker is being born.
 LEAVE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-
-
-class Connection(ASGIProtocol):  # type: ignore[misc]
-    """One client connection that knows whether it is idle and is known to its worker."""
-
-    def __init__(self, worker: "InferenceWorker") -> None:
-        super().__init__(worker)
-        self.app: ASGIApp = self._counted
-        self.n_running = 0
-        self._has_ended = False
-        self._first_request: asyncio.TimerHandle | None = None
-        self._unread: asyncio.TimerHandle | None = None
-
-    async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._first_request is not None:
-            self._first_request.cancel()
-            self._first_request = None
-        self.n_running += 1
-        try:
-            await self.worker.asgi(scope, receive, send)
-        finally:
-            self.n_running -= 1
-            if self._has_ended:
-                self.worker.loop.call_soon(self.transport.close)
-
-    async def _serve_http_request(self, request: Any, sockname: Any, peername: Any) -> Any:
-        """Answer in the task of the connection: our application ends with its answer."""
-        return await self._handle_http_request(request, sockname, peername)
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        self.worker.connections[self] = None
-        # From here on gunicorn's own keep-alive timer bounds the wait for the next request.
-        self._first_request = self.worker.loop.call_later(_FIRST_REQUEST_SECONDS, transport.close)
-        super().connection_made(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.worker.connections.pop(self, None)
-        for timer in (self._first_request, self._unread):
-            if timer is not None:
-                timer.cancel()
-        if not self.n_running and self._request_ready is not None:
-            # Nothing is left to do, which the stock protocol finds out after 3 seconds: until then
-            # a connection is 10 KB.
-            self._closed = True
-            self._task = None
-            self._request_ready.set()
-        super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """The client is slower than its answer, which is kept for it and holds up a drain."""
-        super().pause_writing()
-        self._watch_reader(self.transport.get_write_buffer_size())
-
-    def resume_writing(self) -> None:
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
-        super().resume_writing()
-
-    def _watch_reader(self, n_bytes: int) -> None:
-        self._unread = self.worker.loop.call_later(_UNREAD_SECONDS, self._check_reader, n_bytes)
-
-    def _check_reader(self, n_bytes: int) -> None:
-        n_left = self.transport.get_write_buffer_size()
-        if n_left < n_bytes:
-            self._watch_reader(n_left)
-        else:  # closing would wait for the answer to be read
-            self.transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            super().data_received(data)
-        except ValueError:  # a number of thousands of digits, which the parser converts
-            self._send_error_response(400, "")
-            self.transport.close()
-
-    def eof_received(self) -> bool:
-        """Keep the connection open for the answer, if one is owed: not for half a request."""
-        self._has_ended = True
-        if self._body_receiver is not None and not self._body_receiver._complete:
-            return False
-        is_owed = self.n_running > 0 or self._current_request is not None
-        if is_owed:  # unless that request is just over
-            self.worker.loop.call_later(_CLOSING_SECONDS, self._close_unless_running)
-        return is_owed
-
-    def _close_unless_running(self) -> None:
-        if not self.n_running:
-            self.transport.close()
-
-    def _send_error_response(
-        self, status: int, message: str, extra_headers: tuple[tuple[str, str], ...] = ()
-    ) -> None:
-        """Answer what the parser refused; its own message may quote the request."""
-        reason = self._get_reason_phrase(status)
-        body = error_body("invalid_http", f"the request is refused: {reason}", request_id(""))
-        head = [
-            f"HTTP/1.1 {status} {reason}",
-            f"Content-Type: {CONTENT_TYPE}",
-            f"Content-Length: {len(body)}",
-            *(f"{name}: {value}" for name, value in extra_headers),
-            "Connection: close",
-        ]
-        self._safe_write("\r\n".join([*head, "", ""]).encode("latin-1") + body)
 
 
 class InferenceWorker(ASGIWorker):  # type: ignore[misc]
@@ -189,7 +71,7 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
 
     def load_wsgi(self) -> None:
         """Make the application, which asks to be replaced when it cannot go on."""
-        protocol._REASON_PHRASES.update(_REASONS)
+        complete_reasons()
         self.asgi = self.app.wsgi()(self.retire)
         super().init_signals()
 
@@ -231,6 +113,7 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         listeners = [listener.sock for listener in self.sockets]
+        os.register_at_fork(after_in_child=self._leave_to_parent)
         self._ready[0] = 1
         self.stand_in.dismiss()
         for listener in listeners:
@@ -251,6 +134,13 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
         deadline = self.loop.time() + _CLOSING_SECONDS
         while self.connections and self.loop.time() < deadline:
             await asyncio.sleep(0.01)
+
+    def _leave_to_parent(self) -> None:
+        for listener in self.sockets:
+            with contextlib.suppress(OSError):
+                os.close(listener.sock.fileno())
+        for connection in self.connections:
+            connection.leave_to_parent()
 
     def _listen(self, listener: socket.socket) -> None:
         self.loop.add_reader(listener, self._accept, listener)

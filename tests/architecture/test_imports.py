@@ -112,7 +112,16 @@ def test_frameworks_are_imported_by_their_own_handler_only(module: str, path: Pa
     ("library", "places"),
     [
         ("flask", ("serve.app", "serve.models.api")),
-        ("gunicorn", ("serve.server", "serve.arbiter", "serve.gunicorn_worker", "serve.models.")),
+        (
+            "gunicorn",
+            (
+                "serve.server",
+                "serve.arbiter",
+                "serve.connection",
+                "serve.gunicorn_worker",
+                "serve.models.",
+            ),
+        ),
         ("mms", ()),  # it is another program, which starts `serve.mms.handler`
         ("pydantic", ("container.hyperparameters", "container.manifest", "container.algorithms.")),
     ],

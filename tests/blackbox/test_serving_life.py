@@ -1,5 +1,6 @@
 """The life of a server's processes: loading, dying, returning, leaving."""
 
+import contextlib
 import json
 import os
 import signal
@@ -47,6 +48,19 @@ def model_fn(model_dir):
     flag = pathlib.Path("/tmp", "loaded-" + os.environ["MY_FLAG"])
     flag.touch(exist_ok=False)
 def transform_fn(model, input_data, content_type, accept):
+    return input_data, "text/plain"
+"""
+
+FORKS_AND_DIES = """
+import os, time
+def model_fn(model_dir):
+    return None
+def transform_fn(model, input_data, content_type, accept):
+    if "die" in str(input_data):
+        if os.fork() == 0:
+            time.sleep(20)
+            os._exit(0)
+        os._exit(3)
     return input_data, "text/plain"
 """
 
@@ -185,6 +199,23 @@ def _wait_until_open(server: RunningServer) -> None:
             time.sleep(0.01)
         else:
             return
+
+
+def test_nobody_waits_for_what_a_dead_worker_has_forked(backend: Backend, tmp_path: Path) -> None:
+    """C-089, PITFALLS 89: whose worker has gone is told at once, and the next one answers."""
+    ml = _scripted(tmp_path, FORKS_AND_DIES)
+    with backend.start_server(ml, environment=ONE_WORKER) as server:
+        started = time.monotonic()
+        with pytest.raises((OSError, HTTPException)):
+            invoke(server.url, b"die", content_type="text/plain", timeout_seconds=15)
+        seconds = time.monotonic() - started
+        status = 0
+        while status != 200 and time.monotonic() < started + 15:
+            with contextlib.suppress(OSError, HTTPException):
+                status = invoke(server.url, b"x", content_type="text/plain").status
+
+    assert seconds < 5
+    assert status == 200
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

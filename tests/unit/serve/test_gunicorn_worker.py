@@ -1,17 +1,9 @@
-"""What the worker does with signals, and with a client that does not read its answer."""
+"""What the worker does with signals, in processes of its own."""
 
-import asyncio
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-
-import pytest
-
-from serve import gunicorn_worker
-from serve.gunicorn_worker import Connection
 
 ROOT = Path(__file__).parents[3]
 
@@ -70,68 +62,3 @@ def test_sigterm_during_a_workers_birth_is_not_lost() -> None:
     )
 
     assert finished.returncode == 0, finished.stderr
-
-
-class SlowlyRead:
-    """A transport whose client takes what the test says each time that somebody looks."""
-
-    def __init__(self, sizes: list[int]) -> None:
-        self._sizes = iter(sizes)
-        self.is_aborted = False
-
-    def get_write_buffer_size(self) -> int:
-        return next(self._sizes)
-
-    def abort(self) -> None:
-        self.is_aborted = True
-
-
-@pytest.fixture
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    yield loop
-    loop.close()
-
-
-def _paused(loop: asyncio.AbstractEventLoop, transport: SlowlyRead) -> Connection:
-    worker = SimpleNamespace(
-        loop=loop, cfg=SimpleNamespace(), log=None, asgi=None, connections={}, nr_conns=1
-    )
-    connection = Connection(worker)  # type: ignore[arg-type]
-    connection.transport = transport
-    connection.pause_writing()
-    return connection
-
-
-@pytest.mark.parametrize(
-    ("sizes", "is_aborted"), [([100, 100], True), ([100, 60, 60], True), ([100, 60, 30], False)]
-)
-def test_client_that_takes_nothing_of_its_answer_is_cut_off(
-    loop: asyncio.AbstractEventLoop,
-    monkeypatch: pytest.MonkeyPatch,
-    sizes: list[int],
-    is_aborted: bool,
-) -> None:
-    """PITFALLS 78: as long as it takes something, however slowly, it is waited for."""
-    monkeypatch.setattr(gunicorn_worker, "_UNREAD_SECONDS", 0.05)
-    transport = SlowlyRead(sizes)
-    connection = _paused(loop, transport)
-
-    loop.run_until_complete(asyncio.sleep(0.05 * (len(sizes) - 1) + 0.02))
-    connection.resume_writing()
-
-    assert transport.is_aborted == is_aborted
-
-
-def test_client_that_has_caught_up_is_not_watched(
-    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nor is one that has gone."""
-    monkeypatch.setattr(gunicorn_worker, "_UNREAD_SECONDS", 0.01)
-    transport = SlowlyRead([100, 50])
-    _paused(loop, transport).resume_writing()
-    _paused(loop, transport).connection_lost(None)
-
-    loop.run_until_complete(asyncio.sleep(0.03))
-
-    assert not transport.is_aborted
