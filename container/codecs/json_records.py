@@ -26,6 +26,7 @@ from container.codecs.base import (
     MAX_COLUMNS,
     Batch,
     Columns,
+    Floats,
     dense_batch,
     sparse_batch,
 )
@@ -139,6 +140,16 @@ class JsonRecords:
             record = len(self._paths) + len(self._sparse)
             raise self._locate(record, fault.path, fault.problem) from None
 
+    def add_rows(self, rows: Floats) -> bool:
+        """Add records, finite and `[n_rows, n_columns]`; False if those before are unlike them."""
+        if len(self._sparse) or self._width not in (0, rows.shape[1]):
+            return False
+        self._width = rows.shape[1]
+        self._round()
+        self._rounded += rows.data
+        self._paths += [""] * len(rows)
+        return True
+
     def batch(self) -> Batch:
         """All records."""
         if len(self._sparse):
@@ -152,6 +163,8 @@ class JsonRecords:
 
     def _round(self) -> None:
         """Make 32 bits of what there is in 64."""
+        if not self._rows:
+            return
         rows = number_rows.as_float32(np.frombuffer(self._rows)).reshape(-1, self._width)
         infinite = np.isinf(rows)
         if infinite.any():

@@ -60,7 +60,7 @@ class _Rows:
         self._limit = MAX_COLUMNS if columns.n_features is None else columns.n_features
         self._n_lines = 0
         # The memory of arrays, which grows as they do.
-        self._lengths = bytearray()
+        self._lengths = bytearray(8)  # a zero before that of the first
         self._columns = bytearray()
         self._values = bytearray()
         self._labels = bytearray()
@@ -80,12 +80,11 @@ class _Rows:
         self._weights += lines.weights.data
 
     def batch(self) -> Batch:
-        lengths = np.frombuffer(self._lengths, dtype=np.int64)
-        if not len(lengths):
+        offsets = np.frombuffer(self._lengths, dtype=np.int64)
+        if len(offsets) == 1:
             raise MalformedPayloadError("there are no records")
         columns = np.frombuffer(self._columns, dtype=np.int32)
-        offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-        lengths.cumsum(out=offsets[1:])
+        offsets.cumsum(out=offsets)  # a line may be two bytes long: not another eight for each
         features = SparseRows(
             offsets=offsets,
             columns=columns,

@@ -1,0 +1,143 @@
+"""JSON: an array of records in pieces is what it is at once."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from container.codecs import json_codec, text_lines
+from container.codecs.base import Columns, Floats, SparseRows
+from container.errors import MalformedPayloadError
+
+CORPUS = sorted((Path(__file__).parents[3] / "corpus/json").glob("*/*.body"))
+# Where they are cut: within records as well, and within what is passed over.
+RECORDS = """
+[1,2] [3.5,-4] [null,6] [7,8,9] [] [[1]] ["],["] ["x"] [1e39,2] [1,100000000000000000000000000000]
+{"features":[1,2]} {"features":{"values":[1,2]}} {"features":{"keys":[1],"values":[2]}} {}
+{"features":[1,2],"more":[{},{}]} {"features":[1,2],"more":[[1],[2]]} {"features":[1,2],"a":"},{"}
+{"data":{"features":[5,6]}} {"features":[1,2],"features":[3,4]} 7 "x" null ] } ,
+""".split()  # noqa: SIM905
+FRAMES = [
+    *(("[", "]"), ('{"instances":[', "]}"), (' {\n"instances" : [ ', " ] } \n"), ("[", "]]")),
+    *(('{"instances":[', '],"more":[[1],[2]]}'), ('{"more":[[1],[2]],"instances":[', "]}")),
+    *(('{"instances":[[1,2]],"instances":[', "]}"), ('{"instances":', "}"), ("[", ""), ("", "")),
+]
+
+
+def outcome(body: bytes, columns: Columns) -> Floats | SparseRows | str:
+    try:
+        return json_codec.decode(body, columns).features
+    except MalformedPayloadError as error:
+        return error.message
+
+
+def both(body: bytes, columns: Columns, size: int) -> tuple[object, object]:
+    """What it is at once, and in pieces of `size` bytes."""
+    at_once = outcome(body, columns)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(text_lines, "PIECE_BYTES", size)
+        return at_once, outcome(body, columns)
+
+
+def assert_same(at_once: object, in_pieces: object) -> None:
+    of_the_whole = ("the text is not JSON", "the object has two members")
+    if isinstance(at_once, str) and any(fault in at_once for fault in of_the_whole):
+        assert isinstance(in_pieces, str)  # another fault, or the same with its record
+    elif isinstance(at_once, SparseRows):
+        assert isinstance(in_pieces, SparseRows)
+        assert in_pieces.n_columns == at_once.n_columns
+        np.testing.assert_array_equal(in_pieces.offsets, at_once.offsets)
+        np.testing.assert_array_equal(in_pieces.columns, at_once.columns)
+        np.testing.assert_array_equal(in_pieces.values, at_once.values)
+    elif isinstance(at_once, str):
+        assert in_pieces == at_once
+    else:
+        np.testing.assert_array_equal(in_pieces, at_once, strict=True)
+
+
+@pytest.mark.parametrize("size", [1, 4, 9])
+@pytest.mark.parametrize("body", CORPUS, ids=lambda path: path.stem)
+def test_json_of_the_corpus_in_pieces_is_what_it_is_at_once(body: Path, size: int) -> None:
+    """C-072: neither the records nor what is wrong with one depend on where the body is cut."""
+    options = body.with_suffix(".columns")
+    columns = Columns(**json.loads(options.read_text())) if options.exists() else Columns()
+
+    assert_same(*both(body.read_bytes(), columns, size))
+
+
+@given(
+    records=st.lists(st.sampled_from(RECORDS[:3]), max_size=4)
+    | st.lists(st.sampled_from(RECORDS), max_size=4),
+    frame=st.sampled_from(FRAMES),
+    comma=st.sampled_from([",", " ,\n "]),
+    size=st.integers(1, 12),
+    n_features=st.sampled_from([None, 2]),
+)
+def test_json_in_pieces_is_what_it_is_at_once(
+    records: list[str], frame: tuple[str, str], comma: str, size: int, n_features: int | None
+) -> None:
+    """C-072: the same for records of every kind, and for what only looks like an array of them."""
+    body = comma.join(records).join(frame).encode()
+
+    assert_same(*both(body, Columns(n_features=n_features), size))
+
+
+def test_json_fault_in_a_later_piece_has_the_number_of_its_record() -> None:
+    """C-057: as counted from the start of the body."""
+    rows = ["[1,2]"] * text_lines.PIECE_BYTES
+    body = ('{"instances":[' + ",".join([*rows, '{"features":[1,"x"]}']) + "]}").encode()
+
+    assert outcome(body, Columns()) == (
+        f"instances[{len(rows)}].features[1]: expected a number or null (a missing value), "
+        "not a string"
+    )
+
+
+_BODY_BYTES = 8 * 2**20
+_MEMORY_PROBE = r"""
+import re, sys
+from container.codecs import json_codec
+from container.codecs.base import Columns
+
+def peak():
+    with open("/proc/self/status") as status:
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read())[1]) * 1024
+
+def body(n_bytes):
+    return b"[" + b",".join([record] * (n_bytes // len(record))) + b"]"
+
+record = sys.argv[1].encode()
+json_codec.decode(body(2**20), Columns())  # what a thread keeps from one body to the next
+long = body(int(sys.argv[2]))
+before = peak()
+json_codec.decode(long, Columns())
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize(
+    ("record", "in_bodies"),
+    [
+        ("[0.1234,0.5678,0.9012,0.3456]", 1.5),  # the numbers take 0.5
+        ("[1,2,3,4,5,6,7,8,9]", 4),  # 2; the C library leaves holes where they grew
+        ("[null,0.5678,0.9012,0.3456]", 1.5),
+        ('{"features":[0.1234,0.5678,0.9012,0.3456]}', 1.5),
+        ("[10000000000000000000000000000,0.1234,0.5678]", 1.5),
+    ],
+)
+def test_json_takes_little_memory_beyond_its_numbers(record: str, in_bodies: float) -> None:
+    """Parsed at once, it took 6 to 19 times the body, and 25 with an integer of 100 bits."""
+    run = subprocess.run(
+        [sys.executable, "-c", _MEMORY_PROBE, record, str(_BODY_BYTES)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert int(run.stdout) < in_bodies * _BODY_BYTES
