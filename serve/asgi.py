@@ -93,7 +93,7 @@ class InferenceApplication:
             await replies.refuse_websocket(receive, send)
             return
         path, method = scope["path"], scope["method"]
-        if path.startswith("http://"):  # the absolute form, which RFC 9112 has every server take
+        if path.startswith(("http://", "https://")):  # the absolute form, which RFC 9112 has every server take
             scope = _without_host(scope)
             path = scope["path"]
         turn = None if path == "/ping" else self._models.turn(scope)
@@ -113,7 +113,7 @@ class InferenceApplication:
         else:
             self._n_active += 1
             try:
-                await self._invocations(turn, dict(scope["headers"]), receive, send)
+                await self._invocations(turn, _headers(scope), receive, send)
             finally:
                 self._n_active -= 1
                 turn.end()
@@ -263,6 +263,14 @@ def _without_host(scope: Scope) -> Scope:
         "path": "/" + path.partition("://")[2].partition("/")[2],
         "raw_path": b"/" + raw_path.partition(b"://")[2].partition(b"/")[2],
     }
+
+
+def _headers(scope: Scope) -> dict[bytes, bytes]:
+    lines: list[tuple[bytes, bytes]] = scope["headers"]
+    headers = dict(lines)
+    if len(headers) < len(lines):  # RFC 9110 section 5.3: several lines of a list are one list
+        headers |= {b"accept": b", ".join(value for name, value in lines if name == b"accept")}
+    return headers
 
 
 def _is_quick(servable: Servable, seen: Observation, headers: dict[bytes, bytes]) -> bool:
