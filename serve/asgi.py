@@ -93,7 +93,8 @@ class InferenceApplication:
             await replies.refuse_websocket(receive, send)
             return
         path, method = scope["path"], scope["method"]
-        if path.startswith(("http://", "https://")):  # the absolute form, which RFC 9112 has every server take
+        # The absolute form, which RFC 9112 has every server take.
+        if path.startswith(("http://", "https://")):
             scope = _without_host(scope)
             path = scope["path"]
         turn = None if path == "/ping" else self._models.turn(scope)
