@@ -113,11 +113,6 @@ class RequestBodies:
             with self._lock:
                 self._n_inflated -= n_held
 
-    def inflate(self, body: bytes, content_encoding: str) -> bytes:
-        """What `inflated` gives, held no longer than it takes to make it."""
-        with self.inflated(body, content_encoding) as inflated:
-            return inflated
-
     async def _read_on(self, message: Message, receive: Receive) -> bytes:
         received = io.BytesIO()  # gives its memory away without a copy
         n_held = 0

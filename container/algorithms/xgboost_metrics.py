@@ -27,7 +27,7 @@ _MINIMIZED_BY_XGBOOST = frozenset(
     }
 )
 # `error@0.7` counts above another threshold, `ndcg@5` and `map@5-` look at the top of each list.
-_WITH_THRESHOLD = re.compile(r"error@(\d+\.?\d*|\.\d+)", re.ASCII)
+_WITH_THRESHOLD = re.compile(r"error@(\d++\.?\d*+|\.\d++)", re.ASCII)
 _WITH_LENGTH = re.compile(r"(ndcg|map)@\d+-?|(ndcg|map)-", re.ASCII)
 _WITH_POWER = re.compile(r"tweedie-nloglik@1\.\d+", re.ASCII)
 

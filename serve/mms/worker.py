@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from container import cgroup
 from container.errors import (
     ContainerError,
     ModelLoadError,
@@ -42,7 +43,7 @@ class Worker:
         self._observer = Observer(None, emf_namespace=settings.emf_namespace)
         self._bodies = RequestBodies(
             max_bytes=settings.max_payload_bytes,
-            max_held_bytes=0,
+            max_held_bytes=max(cgroup.memory_bytes() // 4, settings.max_payload_bytes),
             timeout_seconds=settings.timeout_seconds,
         )
 
@@ -98,22 +99,23 @@ class Worker:
             accepted = ("what the model takes; multi-model-server reads this one as a form",)
             raise UnsupportedContentTypeError(seen.content_type, accepted)
         headers = request.headers
-        body = self._bodies.inflate(request.body, headers.get("content-encoding", "").lower())
-        answer = self._servable.invoke(
-            Invocation(
-                body,
-                headers.get("content-type", ""),
-                headers.get("accept", ""),
-                {
-                    name.encode("latin-1", "replace"): value.encode("latin-1", "replace")
-                    for name, value in headers.items()
-                },
-                seen.request_id,
+        encoding = headers.get("content-encoding", "").lower()
+        with self._bodies.inflated(request.body, encoding) as body:
+            answer = self._servable.invoke(
+                Invocation(
+                    body,
+                    headers.get("content-type", ""),
+                    headers.get("accept", ""),
+                    {
+                        name.encode("latin-1", "replace"): value.encode("latin-1", "replace")
+                        for name, value in headers.items()
+                    },
+                    seen.request_id,
+                )
             )
-        )
-        if isinstance(answer.body, bytes):
-            return answer
-        return answer._replace(body=b"".join(answer.body))  # it has no way to stream
+            if isinstance(answer.body, bytes):
+                return answer
+            return answer._replace(body=b"".join(answer.body))  # it has no way to stream
 
 
 def _is_for_memory(error: ModelLoadError) -> bool:
