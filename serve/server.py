@@ -201,7 +201,7 @@ def _serve(
 def _limits(settings: Settings, n_workers: int) -> "Limits":
     from serve.asgi import Limits
 
-    # A quarter of the memory for bodies; decoding needs one to four times as much (docs/formats.md).
+    # A quarter of the memory for bodies; decoding takes one to four times as much.
     share = cgroup.memory_bytes() // 4 // n_workers
     return Limits(
         max_payload_bytes=settings.max_payload_bytes,
