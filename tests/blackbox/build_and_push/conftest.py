@@ -13,7 +13,7 @@ import pytest
 from tests.blackbox.build_and_push import aws_stand_in
 
 ROOT = Path(__file__).parents[3]
-CHECKOUT = [".dockerignore", "Dockerfile", "build_and_push.sh"]
+CHECKOUT = [".dockerignore", "Dockerfile", "LICENSE", "build_and_push.sh"]
 CHECKOUT += ["container", "requirements", "scripts", "serve", "train"]
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 RECORDING_DOCKER = """\
