@@ -1,5 +1,6 @@
 """Servers of many models, with either engine, in both modes."""
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ from local_test.outcomes import PortInUseError
 from tests.blackbox.models_api.models import Models
 
 # multi-model-server takes no ports from 32767 on, where those begin that the kernel gives away.
-_PORTS = iter(range(22000, 32000))
+# Each of pytest's processes begins elsewhere, or another could take a port that was found free.
+_PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS = iter(range(22000 + _PROCESS % 16 * 600, 32000))
 
 
 class Start(Protocol):
