@@ -48,9 +48,10 @@ class ContainerError(Exception):
     code = "container_error"
 
     def __init__(self, message: str, **details: object) -> None:
-        super().__init__(message)
-        self.message = message
+        # Names of files, and what a user's code said, may be no Unicode text and cannot be written.
+        self.message = message.encode("utf-8", "backslashreplace").decode()
         self.details = details
+        super().__init__(self.message)
 
 
 class UserError(ContainerError):

@@ -32,12 +32,6 @@ _PING_METHODS = ("GET", "HEAD", "POST")
 _INVOCATION_METHODS = ("POST",)
 
 
-class _InternalError(ContainerError):
-    """Whatever a model raised that says nothing to a client."""
-
-    code = "internal_error"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What one worker takes on."""
@@ -185,7 +179,7 @@ class InferenceApplication:
             full = OutOfMemoryError("the invocation needs more memory than there is")
             return seen.failed(error, self._refusal(full, seen.request_id))
         except Exception as error:  # noqa: BLE001 - the rim: whatever a model raises is a 500
-            unknown = _InternalError("the invocation failed; see the log")
+            unknown = replies.InternalError("the invocation failed; see the log")
             return seen.failed(error, self._refusal(unknown, seen.request_id))
         seen.n_rows, seen.stages = answer.n_rows, answer.stages
         return seen.replied(replies.of_answer(answer))

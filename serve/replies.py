@@ -38,6 +38,12 @@ Refusal = Callable[[ContainerError, str], Reply]
 """Makes the reply to a request that an error ended, as `refusal` does."""
 
 
+class InternalError(ContainerError):
+    """What nobody has foreseen: it says nothing to a client, and all to the log."""
+
+    code = "internal_error"
+
+
 class _ShuttingDownError(ContainerError):
     code, status = "shutting_down", 503
 
@@ -65,12 +71,7 @@ def refusal(error: ContainerError, identity: str) -> Reply:
         headers = (*headers, _RETRY)
     if isinstance(error, PayloadTooLargeError | SlowRequestError | OverloadedError):
         headers = (*headers, _CLOSE)  # what was not read would be taken for the next request
-    return Reply(status_of(error), error_body(error.code, text_of(error), identity), headers)
-
-
-def text_of(error: ContainerError) -> str:
-    """The message, in which names of files and what a user's code said may be no Unicode text."""
-    return error.message.encode("utf-8", "backslashreplace").decode()
+    return Reply(status_of(error), error_body(error.code, error.message, identity), headers)
 
 
 def shutting_down(identity: str, refuse: Refusal = refusal) -> Reply:

@@ -14,7 +14,7 @@ from container.errors import (
 )
 from container.settings import Settings
 from serve import loading, replies, trial
-from serve.error_reply import error_body, request_id
+from serve.error_reply import request_id
 from serve.invocation import Answer, Invocation, Servable
 from serve.observation import Observation, Observer
 from serve.replies import Reply
@@ -88,9 +88,8 @@ class Worker:
             full = OutOfMemoryError("the invocation needs more memory than there is")
             return seen.failed(error, replies.refusal(full, seen.request_id))
         except Exception as error:  # noqa: BLE001 - the rim: whatever a model raises is a 500
-            message = "the invocation failed; see the log"
-            text = error_body("internal_error", message, seen.request_id)
-            return seen.failed(error, Reply(500, text, replies.JSON))
+            unknown = replies.InternalError("the invocation failed; see the log")
+            return seen.failed(error, replies.refusal(unknown, seen.request_id))
         seen.n_rows, seen.stages = answer.n_rows, answer.stages
         return seen.replied(replies.of_answer(answer))
 

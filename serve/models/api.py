@@ -22,6 +22,7 @@ from serve.app import allowed_methods, http_error
 from serve.error_reply import CONTENT_TYPE, request_id
 from serve.models import names, replies
 from serve.models.catalogue import Catalogue
+from serve.replies import InternalError
 
 logger = logging.getLogger(__name__)
 
@@ -134,9 +135,7 @@ def _failed(error: Exception) -> Response:
     """What nobody has foreseen."""
     identity = request_id(request.headers.get("X-Amzn-SageMaker-Inference-Id", ""))
     logger.error("request_failed", extra={"request_id": identity}, exc_info=error)
-    unknown = ContainerError("the request failed; see the log")
-    unknown.code = "internal_error"
-    body = replies.error_body(unknown, 500, identity)
+    body = replies.error_body(InternalError("the request failed; see the log"), 500, identity)
     return Response(body, 500, content_type=CONTENT_TYPE)
 
 

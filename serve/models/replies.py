@@ -44,9 +44,8 @@ def error_body(error: ContainerError, status: int, request_id: str) -> bytes:
         kind = "InvalidModelException"
     else:
         kind = _TYPES.get(status) or _exception(HTTPStatus(status))
-    message = replies.text_of(error)
-    ours = {"code": error.code, "message": message, "request_id": request_id}
-    return orjson.dumps({"code": status, "type": kind, "message": message, "error": ours})
+    ours = {"code": error.code, "message": error.message, "request_id": request_id}
+    return orjson.dumps({"code": status, "type": kind, "message": error.message, "error": ours})
 
 
 def listed(model: Model) -> dict[str, str]:
