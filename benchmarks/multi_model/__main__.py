@@ -18,7 +18,7 @@ from benchmarks.multi_model import article, cycles, models, report, scale, warm
 from benchmarks.multi_model.results import Results
 from benchmarks.running import ServerError
 
-PARTS = ("article", "resident", "crowded", "warm", "cycles")
+PARTS = ("article", "resident", "crowded", "warm", "cycles", "code_cycles")
 ENGINES = ("gunicorn", "mms")
 _ONLY_GUNICORN = ("crowded",)  # multi-model-server unloads nothing by itself
 
@@ -82,7 +82,7 @@ def _measure(given: argparse.Namespace) -> int:
     for subject, target, measured, is_met in report.lines(results):
         print(f"bench: {subject}: {measured}; target {target}: {report.VERDICTS[is_met]}")
     (given.output / f"{stem}.md").write_text(report.render(results))
-    if results.article or results.crowded or results.cycles:
+    if results.article or results.crowded or results.cycles or results.code_cycles:
         draw("multi_model.plot", given.output, f"{stem}.json", f"{stem}.png")
     print(f"bench: the files of {stem} are in {given.output}")
     return 1 if n_failed else 0
@@ -110,6 +110,9 @@ def _parts_of(given: argparse.Namespace) -> dict[str, Callable[[], object]]:
         ),
         "cycles": lambda: cycles.measure(
             models.medium_model(models_dir), engine, count=options.cycles
+        ),
+        "code_cycles": lambda: cycles.measure(
+            models.with_code(models_dir), engine, count=options.cycles
         ),
     }
     left_out = () if engine == "gunicorn" else _ONLY_GUNICORN

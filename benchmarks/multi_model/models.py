@@ -18,6 +18,23 @@ from benchmarks.servers import ROOT
 CSV = FORMATS["csv"]
 
 
+_OWN_MODULE = """\
+import numpy as np
+
+TABLE = np.random.default_rng(1).normal(size=500_000)
+WORDS = [str(number) for number in range(100_000)]
+
+def text(values):
+    return "".join(f"{float(value)!r}\\n" for value in np.ravel(values))
+"""
+_SCRIPT = """\
+import own_format
+
+def output_fn(prediction, accept):
+    return own_format.text(prediction), "text/csv"
+"""
+
+
 @dataclass(frozen=True)
 class Models:
     """Directories below ``root/models``, and what each model predicts for one row."""
@@ -79,6 +96,23 @@ def copies(models_dir: Path, count: int) -> Models:
         content = json.loads((original.root / "expected.json").read_text())
         content["expected"] = dict.fromkeys(names, original.expected[source])
         (unfinished / "expected.json").write_text(json.dumps(content))
+        unfinished.rename(root)
+    return Models(root)
+
+
+def with_code(models_dir: Path) -> Models:
+    """Return one model of half a megabyte whose own code imports a module and holds 10 MB."""
+    original = _made(models_dir, "article", "article")
+    root = models_dir / f"code-of-{original.root.name}"
+    if not root.exists():
+        unfinished = root.with_name(f"{root.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(original.root, unfinished)
+        (name,) = original.names
+        code_dir = Models(unfinished).directory(name) / "code"
+        code_dir.mkdir()
+        (code_dir / "own_format.py").write_text(_OWN_MODULE)
+        (code_dir / "inference.py").write_text(_SCRIPT)
         unfinished.rename(root)
     return Models(root)
 

@@ -39,7 +39,10 @@ def _panels(results: Results) -> "list[Panel]":
     if crowded := results.crowded:
         found.append(lambda axis: _traffic(axis, crowded))
     if cycles := results.cycles:
-        found.append(lambda axis: _cycles(axis, cycles))
+        size = cycles.model_file_bytes / 1e6
+        found.append(lambda axis: _cycles(axis, cycles, f"a {size:.0f} MB model"))
+    if code_cycles := results.code_cycles:
+        found.append(lambda axis: _cycles(axis, code_cycles, "a model with its own code"))
     return found
 
 
@@ -84,10 +87,9 @@ def _traffic(axis: plt.Axes, crowded: Crowded) -> None:
     axis.legend(loc="lower right", fontsize=8)
 
 
-def _cycles(axis: plt.Axes, cycles: Cycles) -> None:
+def _cycles(axis: plt.Axes, cycles: Cycles, what: str) -> None:
     axis.plot([rss / 1e6 for rss in cycles.rss])
-    size = cycles.model_file_bytes / 1e6
-    axis.set_title(f"RSS of all processes, MB, a {size:.0f} MB model is unloaded", fontsize=10)
+    axis.set_title(f"RSS of all processes, MB, each time that {what} is unloaded", fontsize=10)
     axis.set_xlabel("loads, each followed by an invocation and an unload")
 
 

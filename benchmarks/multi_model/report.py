@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterator
 
 from benchmarks.multi_model.cycles import SETTLING_CYCLES, growth_per_cycle
-from benchmarks.multi_model.results import Latency, Results
+from benchmarks.multi_model.results import Cycles, Latency, Results
 from benchmarks.report import table
 
 RESIDENT_KB = 60.0
@@ -97,14 +97,17 @@ def _others(results: Results) -> Iterator[Line]:
         yield subject, target, f"{loads}", loads == AT_ONCE_LOADS
     else:
         yield subject, target, "-", None
+    yield _growth(results.cycles, "a 25 MB model")
+    yield _growth(results.code_cycles, "a model with its own code")
+
+
+def _growth(cycles: Cycles | None, what: str) -> Line:
     target = f"≤ {GROWTH_KB:g} kB a cycle after {SETTLING_CYCLES}"
-    growth = growth_per_cycle(results.cycles) if results.cycles else None
-    if results.cycles is None or growth is None:
-        yield "loads and unloads of a 25 MB model, RSS", target, "-", None
-    else:
-        count, size = len(results.cycles.rss), results.cycles.model_file_bytes / 1e6
-        subject = f"{count} loads and unloads of a {size:.0f} MB model, RSS"
-        yield subject, target, f"{growth / 1000:+.1f} kB a cycle", growth <= 1000 * GROWTH_KB
+    growth = growth_per_cycle(cycles) if cycles else None
+    if cycles is None or growth is None:
+        return f"loads and unloads of {what}, RSS", target, "-", None
+    subject = f"{len(cycles.rss)} loads and unloads of {what}, RSS"
+    return subject, target, f"{growth / 1000:+.1f} kB a cycle", growth <= 1000 * GROWTH_KB
 
 
 def _article(results: Results) -> str:

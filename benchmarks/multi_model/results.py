@@ -120,6 +120,7 @@ class Results:
     crowded: Crowded | None = None
     warm: Warm | None = None
     cycles: Cycles | None = None
+    code_cycles: Cycles | None = None  # of a model with its own code
     foreign_cpus: dict[str, float] = field(default_factory=dict)
     duration_seconds: float = 0.0
 
@@ -145,7 +146,7 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         crowded["stretches"] = [Traffic(**stretch) for stretch in stretches]
         crowded["evicted"] = Latency(**crowded["evicted"])
         values["crowded"] = Crowded(**crowded)
-    for name, kind in (("warm", Warm), ("cycles", Cycles)):
-        if values[name]:
+    for name, kind in (("warm", Warm), ("cycles", Cycles), ("code_cycles", Cycles)):
+        if values.get(name):  # results of old have not all
             values[name] = kind(**values[name])
     return values

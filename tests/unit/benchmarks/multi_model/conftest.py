@@ -38,6 +38,7 @@ def results() -> Results:
         crowded=Crowded(10_000, 150, [Traffic(100, 0.875, 5000, fast)], fast, 1),
         warm=Warm(single_us=[100, 100, 900], multi_us=[115, 90, 115]),
         cycles=Cycles(27_000_000, [10**8] * 100),
+        code_cycles=Cycles(500_000, [10**8] * 100),
         foreign_cpus={"article": 0.25, "warm": 1.5},
         duration_seconds=600,
     )
