@@ -1,4 +1,7 @@
 import os
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -57,13 +60,18 @@ def test_cpu_count_without_control_groups_is_the_affinity(tmp_path: Path) -> Non
 
 
 def test_resident_bytes_grow_with_what_is_touched() -> None:
-    """In bytes, and of this process."""
-    before = cgroup.resident_bytes()
+    """In bytes, and of this process: a new one, in which nothing else comes and goes."""
+    program = """
+        from container import cgroup
 
-    block = bytearray(os.urandom(2**20)) * 50
+        before = cgroup.resident_bytes()
+        block = b"x" * (50 * 2**20)
+        print(cgroup.resident_bytes() - before)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    finished = subprocess.run(command, check=True, capture_output=True, text=True)
 
-    assert 40 * 2**20 < cgroup.resident_bytes() - before < 80 * 2**20
-    del block
+    assert 49 * 2**20 < int(finished.stdout) < 55 * 2**20
 
 
 def test_resident_bytes_unknown_are_zero(tmp_path: Path) -> None:

@@ -76,8 +76,11 @@ def test_want_of_memory_is_told_from_other_reasons(work: object, is_memory: bool
     assert failure.value.details["is_memory"] is is_memory
 
 
-@pytest.mark.parametrize("character", ["x", "é", "\N{GRINNING FACE}", "\udcff"])
-def test_long_reason_is_cut_and_still_heard(character: str) -> None:
+@pytest.mark.parametrize(
+    ("character", "written"),
+    [("x", "x"), ("é", "é"), ("\N{GRINNING FACE}", "\N{GRINNING FACE}"), ("\udcff", "\\udcff")],
+)
+def test_long_reason_is_cut_and_still_heard(character: str, written: str) -> None:
     """A file may say what it asks for at any length, in any characters."""
 
     def refuse() -> None:
@@ -86,7 +89,7 @@ def test_long_reason_is_cut_and_still_heard(character: str) -> None:
     with pytest.raises(ModelLoadError) as failure:
         trial.in_child(refuse, timeout_seconds=10)
 
-    assert failure.value.message.startswith(f"the model is {character}")
+    assert failure.value.message.startswith(f"the model is {written}")
     assert len(failure.value.message) == 4000
 
 
