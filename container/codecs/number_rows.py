@@ -15,6 +15,9 @@ from container.codecs.base import Floats
 
 # A parser keeps 13 bytes for every byte of the longest document that it has read.
 _KEPT_BYTES = 2**20
+# Stands for the end of a line among numbers.
+_LINE_END = b",1e40,"
+_LINE_END_NUMBER = 1e40
 
 
 class _ThreadsOwn(threading.local):
@@ -67,19 +70,41 @@ def of_array(rows: Any) -> Floats | None:
 
 
 def as_float32(numbers: NDArray[np.float64]) -> Floats:
-    """Round to 32 bits. What does not fit becomes infinite, which the codecs look for; zero has no
-    sign, since integers have none."""
+    """Round `[n]` or `[n, k]` to 32 bits.
+
+    What does not fit becomes infinite, which the codecs look for; zero has no sign, since integers
+    have none.
+    """
     with np.errstate(over="ignore"):
         rounded: Floats = np.add(numbers, 0.0, dtype=np.float32)
     return rounded
 
 
-def from_json(document: bytes) -> Floats | None:
-    """Read the document `[[1, 2], [3, 4]]`; see `of_array`. None also where it is not JSON."""
-    try:
-        return of_array(parse(document))
-    except ValueError:
+def from_lines(text: bytes, line_end: bytes, width: int) -> Floats | None:
+    """Read lines of numbers with commas between them, without the line end of the last one.
+
+    All are read as one array, with a number that fits no float32 where each line ends: where those
+    are, and how many of them, tells whether every line is `width` numbers wide. An array in an
+    array is much dearer to read. Text with brackets must not come here.
+
+    Returns:
+        Float32 `[n_lines, width]`, infinite where a number does not fit; None where a line has
+        another width, or is not JSON between its commas.
+    """
+    cells = text.replace(line_end, _LINE_END)
+    n_lines = (len(cells) - len(text)) // (len(_LINE_END) - len(line_end)) + 1
+    if n_lines == 1:
+        numbers = from_flat_json(b"[%b]" % cells)
+        if numbers is None or len(numbers) != width:
+            return None
+        return as_float32(numbers).reshape(1, width)
+    numbers = from_flat_json(b"[%b,1e40]" % cells)
+    if numbers is None or len(numbers) != n_lines * (width + 1):
         return None
+    rows = numbers.reshape(n_lines, width + 1)
+    if np.count_nonzero(rows[:, width] == _LINE_END_NUMBER) != n_lines:
+        return None
+    return as_float32(rows[:, :width])
 
 
 def from_flat_json(document: bytes) -> NDArray[np.float64] | None:

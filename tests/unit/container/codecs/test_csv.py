@@ -18,7 +18,7 @@ from container.errors import MalformedPayloadError
 CELLS = """
 0 -0 -0.0 1 7.25 -3e-2 1E5 1e-60 123456789012345678901234567890 3.4028235e38 3.40282357e38
 +1 .5 -.5 1. 01 -01.50 1e+05 +.5e-3 nan NaN na NA null NULL "1" "" "nan" "+1"
-3.4028236e38 1e39 -1e39 1e400 1e39e 21e39 0.1e39 +nan -nan inf -inf infinity 1_0 0x10 1e5e5
+3.4028236e38 1e39 -1e39 1e40 1e400 1e39e 21e39 0.1e39 +nan -nan inf -inf infinity 1_0 0x10 1e5e5
 . + - e5 1e 1-2 +-1 "1"2" [1] {"a":1} ! ,! true x nan(1) \u0663 1\u0663
 """.split()  # noqa: SIM905
 cells = st.sampled_from(["", " ", " 1", "1 ", "1 2", "\t1", "1\r", '" 2 "', '"1 1"', *CELLS])
@@ -118,6 +118,25 @@ def test_csv_of_other_width_is_refused_before_it_is_read() -> None:
 
     assert isinstance(found, MalformedPayloadError)
     assert found.message == "line 1: the line has 1000001 columns where 2 are expected"
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (b"3,4,1e40,5,6", "line 2: the line has 5 columns where 2 are expected"),
+        (b"3,4,1e39,5,6", "line 2: the line has 5 columns where 2 are expected"),
+        (b"3,1e40", "line 2, column 2: the number does not fit a 32-bit float"),
+        (b"3", "line 2: the line has 1 columns where 2 are expected"),
+        (b"3,4,5", "line 2: the line has 3 columns where 2 are expected"),
+    ],
+)
+@pytest.mark.parametrize("rest", [b"", b"7\n", b"7,8\n", b"7,8,9\n", b"7,8,1e40,9\n", b",8\n"])
+def test_csv_line_of_other_width_is_found_whatever_makes_up_for_it(
+    line: bytes, error: str, rest: bytes
+) -> None:
+    """C-057: neither the number of all cells nor a cell that is like a line's end hides it."""
+    with pytest.raises(MalformedPayloadError, match=error):
+        csv_codec.decode(b"1,2\n" + line + b"\n" + rest, Columns(n_features=2))
 
 
 def test_csv_of_one_column_is_as_wide_as_expected() -> None:
