@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from container.codecs.base import Batch, SparseRows
-from train import record_store
+from train import batches, record_store
 from train.record_store import RecordStore
 from train.scratch import Scratch
 
@@ -27,10 +27,10 @@ def _sparse(n_rows: int) -> Batch:
     return Batch(rows, labels=np.ones(n_rows, dtype=np.float32))
 
 
-def _numbers(batches: Iterator[Batch]) -> dict[str, list[float]]:
+def _numbers(given: Iterator[Batch]) -> dict[str, list[float]]:
     """Everything in the batches, whatever their borders."""
     found: dict[str, list[float]] = {"features": [], "labels": [], "weights": []}
-    for batch in batches:
+    for batch in given:
         for name, values in found.items():
             array = getattr(batch, name)
             values.extend(array.ravel().tolist() if array is not None else [])
@@ -113,3 +113,17 @@ def test_store_that_is_closed_gives_its_memory_back(tmp_path: Path) -> None:
         store.flush()
         assert store.memory_bytes > 0
         store.close()
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        _dense(5, 1),
+        _sparse(7),
+        Batch(np.ones((3, 1), dtype=np.float32)),
+        Batch(np.ones((0, 2), dtype=np.float32), labels=np.ones(0, dtype=np.float32)),
+    ],
+)
+def test_size_of_a_batch_is_that_of_its_bytes(batch: Batch) -> None:
+    """What counts against the memory of the job is what goes to a file."""
+    assert batches.n_bytes(batch) == batches.pack(batch).n_bytes
