@@ -135,10 +135,12 @@ class Residency:
         resident = self._residents.get(name)
         if resident is not None and resident.model.generation <= generation:
             self._drop(resident)
-        for leaving in list(self._leaving):
-            if leaving.model.name == name and leaving.model.generation <= generation:
-                leaving.freed = leaving.freed or asyncio.Event()
-                await leaving.freed.wait()
+        leaving = [
+            each
+            for each in self._leaving
+            if each.model.name == name and each.model.generation <= generation
+        ]
+        await self._all_freed(leaving)
 
     async def make_room_to_try(self) -> bool:
         """Evict until as much is free as any model here may take; a trial has only what is free.
@@ -148,10 +150,18 @@ class Residency:
         """
         victims, _ = self._victims(self._max_bytes - cgroup.memory_available_bytes())
         for victim in victims:
-            victim.freed = asyncio.Event()
             self._drop(victim)
-        await asyncio.gather(*(victim.freed.wait() for victim in victims if victim.freed))
+        await self._all_freed(victims)
         return bool(victims)
+
+    async def _all_freed(self, leaving: Sequence[Resident]) -> None:
+        """Wait for models that have been dropped, and of which none has been freed by now."""
+        events = []
+        for resident in leaving:  # all of them before the first is waited for
+            resident.freed = resident.freed or asyncio.Event()
+            events.append(resident.freed)
+        for event in events:
+            await event.wait()
 
     def _current(self, name: str) -> Resident:
         """What the registry says there is under that name, loaded or about to be."""
@@ -174,7 +184,9 @@ class Residency:
 
     def _start_loading(self, model: Model, place: int) -> Resident:
         self._make_room(model)
-        is_pinned = any(fnmatch.fnmatchcase(model.name, pattern) for pattern in self._pinned)
+        is_pinned = model.name in self._pinned or any(
+            fnmatch.fnmatchcase(model.name, pattern) for pattern in self._pinned
+        )
         resident = Resident(model, place, is_pinned=is_pinned)
         self._residents[model.name] = resident
         self._n_bytes += model.n_bytes

@@ -61,7 +61,7 @@ def residency(
         versions,
         loader,
         max_bytes=30,
-        pinned=["vip-*"],
+        pinned=["vip-*", "m[1]"],
         metrics=metrics,
         retire=retired.set,
     )
@@ -216,24 +216,25 @@ def test_least_recently_used_goes_first(
     run(work)
 
 
+@pytest.mark.parametrize("pinned", ["vip-1", "m[1]", "m1"])
 def test_leased_and_pinned_models_are_never_evicted(
-    residency: Residency, add: Callable[..., Model]
+    residency: Residency, add: Callable[..., Model], pinned: str
 ) -> None:
-    """C-081: 507 is true then, and has the numbers."""
-    for name in ("vip-1", "a", "b", "c"):
+    """C-081: 507 is true then, and has the numbers. What is pinned is a pattern or a very name."""
+    for name in (pinned, "a", "b", "c"):
         add(name)
 
     async def work() -> None:
-        await use(residency, "vip-1")
+        await use(residency, pinned)
         await use(residency, "a")
         leased, _ = await residency.lease("b")
-        await use(residency, "c")  # a goes, though vip-1 is older
+        await use(residency, "c")  # a goes, though the pinned one is older
         held, _ = await residency.lease("c")
         with pytest.raises(OutOfMemoryError, match=r"0\.0 of 0\.0 MiB .* hold 3 models"):
             await use(residency, "a")
         residency.release(leased)
         await use(residency, "a")
-        assert residency.lease_now("vip-1") is not None
+        assert residency.lease_now(pinned) is not None
         residency.release(held)
 
     run(work)
@@ -305,6 +306,34 @@ def test_forgotten_model_drains_first(
         residency.release(resident)
         await forgetting
         assert resident.servable is None
+
+    run(work)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_several_generations_of_a_name_drain_in_any_order(
+    residency: Residency, registry: Registry, add: Callable[..., Model], first: int
+) -> None:
+    """C-085: the last unload is told when the last one has gone."""
+
+    async def drain(name: str) -> None:
+        leased, forgetting = [], []
+        for _ in range(2):
+            model = add(name)
+            leased.append((await residency.lease(name))[0])
+            registry.remove(name)
+            forgetting.append(asyncio.create_task(residency.forget(name, model.generation)))
+            await asyncio.sleep(0.02)
+        residency.release(leased[first])
+        await until(lambda: leased[first].servable is None)
+        await asyncio.sleep(0.02)
+        assert not forgetting[1].done()
+        residency.release(leased[1 - first])
+        await asyncio.gather(*forgetting)
+
+    async def work() -> None:
+        for name in "abcdefghij":  # a set has them in any order
+            await drain(name)
 
     run(work)
 
