@@ -15,7 +15,9 @@ import re
 
 import orjson
 from flask import Blueprint, Response, request
+from flask.sansio.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter
 
 from container.errors import ContainerError, InvalidRequestError, ModelNotFoundError
 from serve.app import allowed_methods, http_error
@@ -32,6 +34,7 @@ _MAX_PAGE = 100
 def create_blueprint(catalogue: Catalogue) -> Blueprint:
     """The routes; they hold no state of their own."""
     routes = Blueprint("models", __name__)
+    routes.record(_add_converter)
     routes.register_error_handler(ContainerError, _refused)
     routes.app_errorhandler(HTTPException)(_http_error)
     routes.app_errorhandler(Exception)(_failed)
@@ -50,21 +53,37 @@ def create_blueprint(catalogue: Catalogue) -> Blueprint:
             answer["nextPageToken"] = names.page_token(models[-1].name)
         return _json(answer)
 
-    @routes.get("/models/<path:_>")
+    @routes.get("/models/<name:_>")
     def describe(_: str) -> Response:
         return _json(replies.described(catalogue.describe(_name())))
 
-    @routes.delete("/models/<path:_>")
+    @routes.delete("/models/<name:_>")
     def unload(_: str) -> Response:
         name = _name()
         catalogue.unload(name)
         return _json({"status": f'Model "{name}" unregistered'})
+
+    # What is invoked never comes here; see `serve.models.turns`.
+    @routes.post("/models/<name:_>/invoke")
+    def invoke(_: str) -> Response:
+        raise ModelNotFoundError("the path is not /models/NAME/invoke with NAME percent-encoded")
 
     @routes.post("/invocations")
     def invocations() -> Response:
         raise ModelNotFoundError("name a model: POST /models/NAME/invoke")
 
     return routes
+
+
+class _AnyName(BaseConverter):
+    """A decoded name, slashes and all: Werkzeug's `path` has none at its beginning."""
+
+    part_isolating = False
+    regex = ".+"
+
+
+def _add_converter(setup: BlueprintSetupState) -> None:
+    setup.app.url_map.converters["name"] = _AnyName
 
 
 def _name_and_url() -> tuple[str, str]:

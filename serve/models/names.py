@@ -41,7 +41,7 @@ def in_path(raw_path: bytes) -> str | None:
     if not raw_path.startswith(_PREFIX):
         return None
     encoded = raw_path[len(_PREFIX) :]
-    return None if not encoded or b"/" in encoded else _decoded(encoded)
+    return None if b"/" in encoded else _decoded(encoded)
 
 
 def in_invoke_path(raw_path: bytes) -> str | None:
@@ -49,7 +49,7 @@ def in_invoke_path(raw_path: bytes) -> str | None:
     if not raw_path.startswith(_PREFIX) or not raw_path.endswith(_INVOKE):
         return None
     encoded = raw_path[len(_PREFIX) : -len(_INVOKE)]
-    return None if not encoded or b"/" in encoded else _decoded(encoded)
+    return None if b"/" in encoded else _decoded(encoded)
 
 
 def page_token(last: str) -> str:
@@ -69,7 +69,10 @@ def after(token: str) -> str:
         raise InvalidRequestError("next_page_token is not one that GET /models gave") from error
 
 
-def _decoded(encoded: bytes) -> str:
-    if b"%" not in encoded:
-        return encoded.decode("utf-8", "replace")
-    return unquote_to_bytes(encoded).decode("utf-8", "replace")
+def _decoded(encoded: bytes) -> str | None:
+    """None for what no model can be called."""
+    name = unquote_to_bytes(encoded) if b"%" in encoded else encoded
+    try:
+        return name.decode() or None
+    except UnicodeDecodeError:
+        return None

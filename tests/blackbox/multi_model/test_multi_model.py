@@ -28,6 +28,11 @@ NAMES = [
     "invoke",
     "x/invoke",
     "double//slash",
+    "/leading",
+    "/",
+    "//",
+    "/invoke",
+    "trailing/",
     "?query=1#fragment",
     "ünïcödé ✓ 模型",
     "-leading",
@@ -99,6 +104,20 @@ def test_name_is_opaque_and_never_a_path(fleet: Fleet, name: str) -> None:
     assert json.loads(unloaded.body) == {"status": f'Model "{name}" unregistered'}
     assert fleet.invoke(name).status == 404
     assert sorted(path.name for path in (fleet.ml.root / "models").iterdir()) >= ["m"]
+
+
+@pytest.mark.parametrize("path", ["/models/%FF", "/models/%EF%BF", "/models/a/b"])
+def test_path_that_is_no_name_means_no_model(fleet: Fleet, path: str) -> None:
+    """C-086, C-087: not one of a name that is written in another way, either."""
+    fleet.write_constant("m", 2.0)
+    for name in ("\N{REPLACEMENT CHARACTER}", "a/b"):
+        fleet.load(name, "m")
+
+    for method, suffix in (("GET", ""), ("DELETE", ""), ("POST", "/invoke")):
+        answer = fleet.request(method, path + suffix)
+        assert answer.status == 404
+        assert json.loads(answer.body)["type"] == "ModelNotFoundException"
+    assert len(fleet.names()) == 2
 
 
 def test_target_model_header_is_for_the_log_only(fleet: Fleet) -> None:
