@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from container.algorithms import ubjson
+from container.codecs.base import MAX_COLUMNS
 from container.errors import ModelLoadError
 
 Array = np.ndarray[Any, Any]
@@ -127,6 +128,7 @@ def _dotted(version: tuple[int, ...]) -> str:
 def _check_booster(learner: Mapping[str, Any]) -> None:
     parameters = learner["learner_model_param"]
     n_features = int(parameters["num_feature"])
+    _require(0 <= n_features <= MAX_COLUMNS, "the number of features is out of range")
     booster = learner["gradient_booster"]
     if booster["name"] == "gblinear":
         n_groups = max(1, int(parameters["num_class"]), int(parameters.get("num_target", 1)))

@@ -46,6 +46,7 @@ class Catalogue:
         self._residency = residency
         self._peers = peers
         self._max_bytes = max_bytes
+        self._unfit: dict[Path, str] = {}  # directories and their signatures
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
@@ -128,15 +129,24 @@ class Catalogue:
         return model
 
     def _admit(self, directory: Path) -> Admitted:
-        """Have a model tried, once more where idle models could make room for the trial."""
+        """Have a model tried, once more where idle models could make room for the trial.
+
+        Where that did not help, it is not done again for the same files: whoever asks for a model
+        that is too large again and again would empty the worker each time.
+        """
         try:
             return self._admission.admit(directory)
         except OutOfMemoryError:
-            if self._settings.on_full != "evict":
+            signature = artifact.signature(directory)
+            if self._settings.on_full != "evict" or self._unfit.get(directory) == signature:
                 raise
             if not self._on_loop(self._residency.make_room_to_try()):
                 raise
-        return self._admission.admit(directory)
+        try:
+            return self._admission.admit(directory)
+        except OutOfMemoryError:
+            self._unfit[directory] = signature
+            raise
 
     def _load_here(self, name: str) -> None:
         """Load a registered model into this worker."""

@@ -90,6 +90,13 @@ def _set(path: str, index: int, value: int) -> Callable[[Any], None]:
     return change
 
 
+def _set_features(number: str) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        model["learner"]["learner_model_param"]["num_feature"] = number
+
+    return change
+
+
 def _drop_weights(model: Any) -> None:
     _first_tree(model)["split_conditions"].pop()
 
@@ -106,6 +113,8 @@ def _drop_weights(model: Any) -> None:
         (_set("split_indices", 0, 2**31 - 1), "a feature index is out of range"),
         (_set("split_indices", 0, 3), "a feature index is out of range"),
         (_set("split_indices", 0, -1), "a feature index is out of range"),
+        (_set_features("-1"), "the number of features is out of range"),
+        (_set_features("4000000000"), "the number of features is out of range"),
         (_drop_weights, "split_conditions is not of length"),
         (lambda model: model["learner"]["gradient_booster"]["model"]["trees"].pop(), "number of"),
         (lambda model: _first_tree(model)["tree_param"].update(num_nodes="0"), "has no nodes"),

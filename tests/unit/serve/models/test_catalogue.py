@@ -173,11 +173,36 @@ def test_trial_that_finds_no_room_is_repeated_where_idle_models_can_make_some(
         worker.trials.n_without_memory = 2
         with pytest.raises(OutOfMemoryError):
             catalogue.load("c", worker.url)
+        assert worker.trials.n_without_memory == 0
 
     worker.run(work)
     worker.trials.n_without_memory = 1
     with pytest.raises(OutOfMemoryError):
         worker.run(lambda catalogue: catalogue.load("c", worker.url), on_full="refuse")
+
+
+def test_room_is_made_only_once_for_files_that_do_not_fit(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or whoever asks for them again and again would unload all models each time."""
+    monkeypatch.setattr(cgroup, "memory_available_bytes", lambda: 0)
+
+    def work(catalogue: Catalogue) -> None:
+        catalogue.load("a", worker.url)
+        worker.trials.n_without_memory = 2
+        with pytest.raises(OutOfMemoryError):
+            catalogue.load("b", worker.url)
+        catalogue.load("c", worker.url)
+        worker.trials.n_without_memory = 2
+        with pytest.raises(OutOfMemoryError):
+            catalogue.load("b", worker.url)
+        assert worker.trials.n_without_memory == 1  # it was tried once, and nothing else was done
+
+        (Path(worker.url) / "other").touch()
+        worker.trials.n_without_memory = 1
+        catalogue.load("b", worker.url)
+
+    worker.run(work)
 
 
 def test_catalogue_that_was_not_started_says_so(worker: Worker) -> None:
