@@ -5,6 +5,7 @@ What differs from the stock one (gunicorn 27.0.1) and why:
 - One that sends no request is closed: the stock one waits for the first request for ever.
 - A client that closes its side after a request gets its answer.
 - One that takes nothing of its answer is cut off: the stock one keeps it for ever.
+- A stream ends when its client leaves: the stock one waits for it to read on for ever.
 - Once closed it is gone, if nothing is being answered: the stock one stays for 3 seconds.
 - A request is answered in the task of its connection: ours are over with their answer.
 - What is not HTTP is answered in the form of all errors.
@@ -73,9 +74,10 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.worker.connections.pop(self, None)
-        for timer in (self._first_request, self._unread):
-            if timer is not None:
-                timer.cancel()
+        if self._first_request is not None:
+            self._first_request.cancel()
+        # Who waits to send more to a client that has gone would wait for ever: nothing is read.
+        self.resume_writing()
         if not self.n_running and self._request_ready is not None:
             # Nothing is left to do, which the stock protocol finds out after 3 seconds: until then
             # a connection is 10 KB.

@@ -56,6 +56,13 @@ OBEDIENT = """
             yield f"{time.time()}\\n"
             time.sleep(0.5)
 
+    def endless():
+        try:
+            while True:
+                yield b"x" * 65536
+        finally:
+            print("the endless stream was closed", flush=True)
+
     def failing(after):
         for index in range(after):
             yield "piece\\n"
@@ -68,6 +75,8 @@ OBEDIENT = """
             time.sleep(float(argument))
         elif command == "stream":
             return times(int(argument)), "text/event-stream"
+        elif command == "endless-stream":
+            return endless(), "text/plain"
         elif command == "failing-stream":
             return failing(int(argument))
         elif command == "raise":
@@ -199,6 +208,24 @@ def test_stream_arrives_while_it_is_made(obedient: RunningServer) -> None:
     assert len(made) == 4
     assert arrivals[0] < made[1]
     assert arrivals[0] < made[3] - 1
+
+
+def test_stream_whose_reader_stalls_and_leaves_holds_nobody_up(
+    command: Callable[..., Response], obedient: RunningServer
+) -> None:
+    """PITFALLS 78, 85: the code stops, and its thread is free for the next one."""
+    with socket.create_connection(("127.0.0.1", obedient.port), timeout=20) as client:
+        client.sendall(
+            b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n"
+            b"Content-Type: text/plain\r\n\r\nendless-stream"
+        )
+        client.recv(1000)
+        time.sleep(1)  # until nothing more of it can be sent
+
+    started = time.monotonic()
+    assert command("hello").body == b"hello"
+    assert time.monotonic() - started < 5
+    obedient.wait_for_output("the endless stream was closed")
 
 
 def test_error_before_the_first_piece_is_an_ordinary_error(
