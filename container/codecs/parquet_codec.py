@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from container.codecs import parquet_pages
 from container.codecs.base import (
     MAX_UNPACKED_BYTES,
     Batch,
@@ -31,6 +32,8 @@ from container.errors import MalformedPayloadError
 LIBRARY = "pyarrow"
 
 _PART_CELLS = 2**20
+# Arrow keeps what it has freed; more than this is given back to the system.
+_KEPT_BYTES = 2**24
 
 
 def is_available() -> bool:
@@ -54,13 +57,15 @@ def decode(body: bytes, columns: Columns) -> Batch:
             raise MalformedPayloadError("there are no records")
         # Runs of equal values make millions of records out of a kilobyte.
         refuse_expansion(n_rows, n_columns)
-        _refuse_unpacking(file.metadata)
+        n_unpacked = _refuse_unpacking(body, file.metadata)
         rows = DenseRows(n_rows, n_columns, columns)
         for part in _parts(file, names):
             n_rows -= len(part)
             if n_rows < 0:  # what a file says of itself need not be true
                 break
             rows.add(part)
+        if n_unpacked > _KEPT_BYTES:
+            pa.default_memory_pool().release_unused()
     if n_rows:
         raise MalformedPayloadError("the Parquet file has not as many records as it announces")
     return rows.batch()
@@ -126,14 +131,14 @@ def _index_of_pandas(schema: Any) -> set[str]:
         return set()
 
 
-def _refuse_unpacking(metadata: Any) -> None:
-    n_bytes = sum(
-        metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)
-    )
+def _refuse_unpacking(body: bytes, metadata: Any) -> int:
+    """What the file unpacks to, in bytes, if that is within the limit."""
+    n_bytes = parquet_pages.unpacked_bytes(body, metadata)
     if n_bytes > MAX_UNPACKED_BYTES:
         raise MalformedPayloadError(
             f"the Parquet file unpacks to {n_bytes} bytes; the limit is {MAX_UNPACKED_BYTES}"
         )
+    return n_bytes
 
 
 def _parts(file: Any, names: list[str]) -> Iterator[Floats]:
