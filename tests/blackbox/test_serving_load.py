@@ -135,7 +135,7 @@ def test_overload_is_refused_at_once_and_the_rest_is_answered(
     assert statistics.quantiles([s for s, _ in accepted], n=100)[98] < 5 * 0.05 * 6
     assert {reply.headers["Retry-After"] for _, reply in refused} == {"1"}
     assert {json.loads(reply.body)["error"]["code"] for _, reply in refused} == {"overloaded"}
-    assert len(load.ping_seconds) > 20
+    assert len(load.ping_seconds) > 4
     assert max(load.ping_seconds) < 2
     assert statistics.quantiles(load.connect_seconds, n=100)[98] < 0.25
     assert grown < 20e6  # 1 to 5 MB, whatever the number of requests
@@ -161,7 +161,7 @@ def test_large_bodies_over_the_limit_are_refused_and_the_ping_is_green(
     expected = np.tile(trained.expected(features), 40)
     for answer in {reply.body for _, reply in accepted}:
         np.testing.assert_allclose(np.array(answer.split(), dtype=np.float32), expected, atol=1e-6)
-    assert len(load.ping_seconds) > 20
+    assert len(load.ping_seconds) > 4
     assert max(load.ping_seconds) < 2
     assert statistics.quantiles(load.connect_seconds, n=100)[98] < 0.25
     assert peak < 400e6
