@@ -227,7 +227,9 @@ def evaluator(
             classes = _Classes.count(labels, _predicted_classes(predictions, objective), gather)
             scores |= {metric: _OF_CLASSES[metric](classes) for metric in of_classes}
         if of_values:
-            values = _Values.sum(labels, predictions, gather)
+            # Of probabilities the class, as `multi:softmax` gives it.
+            predicted = np.argmax(predictions, axis=1) if predictions.ndim > 1 else predictions
+            values = _Values.sum(labels, predicted, gather)
             scores |= {metric: _OF_VALUES[metric](values) for metric in of_values}
         return [(metric, scores[metric]) for metric in metrics]
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 
 from container.algorithms.xgboost_metrics import is_better_larger
+from container.errors import TrainingError
 
 _CHANNEL = "validation"
 
@@ -24,13 +25,24 @@ class EarlyStopping:
         self._n_rounds = 0
 
     def add(self, scores: Mapping[str, float]) -> bool:
-        """Take the scores of the next round, and say whether it is the best so far."""
+        """Take the scores of the next round, and say whether it is the best so far.
+
+        Raises:
+            TrainingError: no round had a number for a score, so there is no best one to keep.
+        """
         name = self._watched(scores)
         score = scores[name]
         is_better = self._n_rounds == 0 or _is_better(score, self.best_score, name)
         if is_better:
             self.best_round, self.best_score = self._n_rounds, score
         self._n_rounds += 1
+        if self.is_over and math.isnan(self.best_score):
+            raise TrainingError(
+                f"{name} was not a number in any of {self._n_rounds} rounds, so early stopping has "
+                "nothing to go by; 'auc' and 'aucpr' need two classes in 'validation', on each "
+                "host: give it both, name another eval_metric last, or leave out "
+                "early_stopping_rounds"
+            )
         return is_better
 
     @property

@@ -182,8 +182,9 @@ class Matrix:
         return self._labels
 
 
+@pytest.mark.parametrize("objective", ["multi:softmax", "multi:softprob"])
 @pytest.mark.parametrize("cuts", [[], [50], [0], [120, 120], [30, 90]])
-def test_metrics_are_those_of_all_records(cuts: list[int]) -> None:
+def test_metrics_are_those_of_all_records(cuts: list[int], objective: str) -> None:
     """C-100: exactly, wherever the records are, also with classes and hosts that have none."""
     random = np.random.default_rng(0)
     labels = np.sort(random.integers(0, 3, 120)).astype(np.float32)
@@ -195,7 +196,9 @@ def test_metrics_are_those_of_all_records(cuts: list[int]) -> None:
         own_labels, own_predicted = parts[host.rank]
         if not own_labels.size:
             own_predicted = np.zeros((0, 0), np.float32)  # as of XGBoost 3.4.1
-        evaluate = evaluator(names, "multi:softmax", host.gather)
+        elif objective == "multi:softprob":
+            own_predicted = np.eye(3, dtype=np.float32)[own_predicted.astype(int)]
+        evaluate = evaluator(names, objective, host.gather)
         return dict(evaluate(own_predicted, Matrix(own_labels)))
 
     results = on_hosts(len(parts), work)
