@@ -55,7 +55,9 @@ _WITHOUT_EFFECT = frozenset(
 )
 
 _EXPECTED_CONSTRAINTS = "a list of integers in brackets is expected"
-_CONSTRAINTS = re.compile(r"[\d\s,()\[\]-]+", re.ASCII)
+_CONSTRAINTS = re.compile(r"[\d\s,()\[\]+-]+", re.ASCII)
+_LAST_COMMA = re.compile(r",\s*\]")
+_PLUS = re.compile(r"(?<!\d)\+(?=\d)")
 
 
 def _split(text: str) -> list[str]:
@@ -64,7 +66,8 @@ def _split(text: str) -> list[str]:
         parts = json.loads(text) if text.startswith("[") else text.split(",")
     except (ValueError, RecursionError) as error:
         raise ValueError("names with commas between them are expected") from error
-    return [str(part).strip() for part in parts]
+    names = [str(part).strip() for part in parts]
+    return [name for name in names if name]  # `rmse,` is a list as well
 
 
 def _flag(text: str) -> object:
@@ -77,7 +80,9 @@ def _constraints(text: str) -> object:
     if not _CONSTRAINTS.fullmatch(text):
         raise ValueError(_EXPECTED_CONSTRAINTS)
     try:
-        return json.loads(text.replace("(", "[").replace(")", "]").replace(",]", "]"))
+        # As in a tuple of Python's: a comma may be last, a sign before any number.
+        plain = _LAST_COMMA.sub("]", text.replace("(", "[").replace(")", "]"))
+        return json.loads(_PLUS.sub("", plain))
     except (ValueError, RecursionError) as error:
         raise ValueError(_EXPECTED_CONSTRAINTS) from error
 

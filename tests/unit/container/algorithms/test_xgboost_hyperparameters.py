@@ -101,7 +101,7 @@ def test_tuning_objective_never_fails_validation() -> None:
     assert _checked(_tuning_objective_metric="validation:anything at all")
 
 
-@pytest.mark.parametrize("text", ["(1,-1,0)", "[1,-1,0]", "(1, -1, 0,)"])
+@pytest.mark.parametrize("text", ["(1,-1,0)", "[1,-1,0]", "(1, -1, 0,)", "( +1 , -1 , +0 , )"])
 def test_monotone_constraints_are_read_as_data(text: str) -> None:
     """The tuple text of the documentation, and JSON."""
     checked = _checked(monotone_constraints=text, tree_method="hist")
@@ -110,7 +110,17 @@ def test_monotone_constraints_are_read_as_data(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["__import__('os').system('true')", "(1,2)", "(1", "1", "[" * 50_000, "(true,)"]
+    "text",
+    [
+        "__import__('os').system('true')",
+        "(1,2)",
+        "(1",
+        "1",
+        "[" * 50_000,
+        "(true,)",
+        "(1 0)",
+        "(1+0,)",
+    ],
 )
 def test_constraints_are_never_evaluated(text: str) -> None:
     """AWS's image evaluates this text; here it is data or an error."""
@@ -168,7 +178,7 @@ def test_values_that_do_not_go_together_are_refused(given: dict[str, str], messa
 
 
 @pytest.mark.parametrize(
-    "metrics", ["error@0.7,error", "ndcg@5,map@3-", '["auc","logloss"]', "rmse , mae"]
+    "metrics", ["error@0.7,error", "ndcg@5,map@3-", '["auc","logloss"]', "rmse , mae", "auc,"]
 )
 def test_metric_lists_and_arguments(metrics: str) -> None:
     """Comma lists and JSON lists; thresholds and lengths."""
