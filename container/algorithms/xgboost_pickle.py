@@ -55,6 +55,13 @@ class _Inert:
         pass
 
 
+class _InertMapping(_Inert):
+    """Takes the place of a dictionary of some kind, such as what each round was evaluated to."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+
 class _Function:
     """What a pickle may call. A pickle may set attributes of what it has: here there are none."""
 
@@ -94,7 +101,7 @@ class _Reconstruct(_Function):
     __slots__ = ()
 
     def __call__(self, kind: Any, base: Any, state: Any) -> Any:
-        if kind not in (_PickledBooster, _PickledEstimator, _Inert):
+        if kind not in (_PickledBooster, _PickledEstimator, _Inert, _InertMapping):
             raise pickle.UnpicklingError("an object other than a booster")
         if base is not object or state is not None:
             raise pickle.UnpicklingError("an object with a base")
@@ -113,9 +120,10 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 }
 
 
-# What an estimator keeps beside its booster: arrays and label encoders.
+# What an estimator keeps beside its booster: arrays, label encoders, callbacks and evaluations.
 _INERT_PACKAGES = ("numpy", "sklearn")
-_INERT = {("xgboost.compat", "XGBoostLabelEncoder")}
+_INERT_MODULES = ("xgboost.compat", "xgboost.callback")
+_MAPPINGS = {("collections", "OrderedDict"), ("collections", "defaultdict")}
 
 
 class _BoosterUnpickler(pickle.Unpickler):
@@ -124,7 +132,9 @@ class _BoosterUnpickler(pickle.Unpickler):
             return _ALLOWED[module, name]
         if module == "xgboost.sklearn" and name.startswith("XGB"):
             return _PickledEstimator
-        if module.partition(".")[0] in _INERT_PACKAGES or (module, name) in _INERT:
+        if (module, name) in _MAPPINGS:
+            return _InertMapping
+        if module.partition(".")[0] in _INERT_PACKAGES or module in _INERT_MODULES:
             return _Inert
         raise _ForbiddenError(f"{module}.{name}"[:_SHOWN])
 

@@ -301,7 +301,7 @@ def test_refusal_of_a_pickle_is_short(tmp_path: Path) -> None:
 def _estimator(**parameters: Any) -> xgboost.XGBClassifier:
     labels = (FEATURES[:, 0] > 0).astype(int)
     estimator = xgboost.XGBClassifier(n_estimators=4, n_jobs=1, **parameters)
-    estimator.fit(FEATURES, labels)
+    estimator.fit(FEATURES, labels, eval_set=[(FEATURES, labels)], verbose=False)
     # Older versions kept these; NumPy and scikit-learn pickle them in ways of their own.
     estimator.kept = [np.array([0, 1]), np.float32(0.5), np.dtype("<i8"), LabelEncoder().fit([3])]
     return estimator
@@ -315,6 +315,26 @@ def test_pickled_estimator_serves_its_booster(tmp_path: Path, protocol: int) -> 
 
     assert ALGORITHM.recognises(tmp_path)
     ALGORITHM.verify(tmp_path, None)
+    model = ALGORITHM.load(tmp_path, None, OPTIONS)
+
+    np.testing.assert_array_equal(model.predict(FEATURES), estimator.predict_proba(FEATURES)[:, 1])
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"early_stopping_rounds": 2},
+        {"callbacks": [xgboost.callback.EarlyStopping(rounds=2)]},
+        {"eval_metric": ["logloss", "auc"], "random_state": np.random.RandomState(1)},
+    ],
+)
+def test_pickled_estimator_may_keep_what_it_was_fitted_with(
+    tmp_path: Path, parameters: dict[str, Any]
+) -> None:
+    """C-097: evaluations, callbacks and the like are nobody's business here."""
+    estimator = _estimator(**parameters)
+    (tmp_path / "xgboost-model").write_bytes(pickle.dumps(estimator))
+
     model = ALGORITHM.load(tmp_path, None, OPTIONS)
 
     np.testing.assert_array_equal(model.predict(FEATURES), estimator.predict_proba(FEATURES)[:, 1])
