@@ -37,7 +37,7 @@ def _marked(text: bytes, delimiter: bytes, width: int) -> Floats | None:
     text = text.replace(b"\r\n", b"\n").lower()
     if b"!" in text or (delimiter != b"," and b"," in text):
         return None
-    if width == 1 and b"\n\n" in b"\n" + text:  # a blank line and no missing cell
+    if width == 1 and b"\n\n" in b"\n" + text + b"\n":  # a blank line and no missing cell
         return None
     if b'"' in text and not (text := _unquoted(text, delimiter)):
         return None

@@ -28,7 +28,7 @@ from container.errors import MalformedPayloadError
 # Possessive: giving digits back one by one would take seconds on a token of thousands of them.
 _FLOAT = r"[+-]?(?:\d++\.?\d*+|\.\d++)(?:[eE][+-]?\d++)?"
 _LABEL = re.compile(rf"({_FLOAT})(?::({_FLOAT}))?", re.ASCII)
-_CELL = re.compile(rf"(\d++):({_FLOAT}|nan)", re.ASCII)
+_CELL = re.compile(rf"(\d++):({_FLOAT}|[nN][aA][nN])", re.ASCII)
 _NONE = np.empty(0, dtype=np.float32)
 _TOO_LARGE = "the number does not fit a 32-bit float"
 _MAX_COLUMN_DIGITS = 10
@@ -165,7 +165,10 @@ class _LineReader:
         for position, token in enumerate(tokens, start=first):
             cell = read(token)
             if cell is None:
-                raise _Fault(_not_text(token) or "expected column:value", position)
+                problem = "expected column:value"
+                if token.startswith("qid:"):
+                    problem += "; lists of records (qid) are not supported"
+                raise _Fault(_not_text(token) or problem, position)
             digits, number = cell.groups()
             column = int(digits) if len(digits) <= _MAX_COLUMN_DIGITS else limit
             value = float(number)

@@ -64,6 +64,16 @@ def test_csv_of_one_column_keeps_its_records(rows: list[list[str]]) -> None:
         assert len(found) == len(lines) - n_trailing
 
 
+@pytest.mark.parametrize("n_blank", [1, 2, 3])
+def test_csv_blank_line_where_a_piece_ends_is_found(n_blank: int) -> None:
+    """C-072: of one column, where nothing in the line itself tells it from a gap."""
+    n_lines = text_lines.PIECE_BYTES // 8
+    body = b"1111111\n" * (n_lines - 1) + b"111111\n" + b"\n" * n_blank + b"5\n" * 10
+
+    with pytest.raises(MalformedPayloadError, match=f"line {n_lines + 1}: the line is blank"):
+        csv_codec.decode(body, Columns(n_features=1))
+
+
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
 @pytest.mark.parametrize("size", [1, 7, 64, 10**6])
 def test_pieces_hold_every_line_once(line_end: bytes, size: int) -> None:
