@@ -61,7 +61,8 @@ def _level(text: str) -> int:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    # One that is named twice is one: it would be a JSON object's member twice.
+    return tuple(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
 
 
 _NO = ("false", "0", "no", "off")

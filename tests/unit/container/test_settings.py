@@ -100,6 +100,13 @@ def test_from_env_flag_has_several_spellings(text: str, ensemble: bool) -> None:
     assert Settings.from_env({"SAGEMAKER_INFERENCE_ENSEMBLE": text}).ensemble is ensemble
 
 
+def test_from_env_name_that_is_listed_twice_counts_once() -> None:
+    """C-093: or a JSON answer would have a member twice."""
+    settings = Settings.from_env({"SAGEMAKER_INFERENCE_OUTPUT": "raw_score, labels,Raw_Score,"})
+
+    assert settings.output_keys == ("raw_score", "labels")
+
+
 def test_from_env_flag_that_says_nothing_is_refused() -> None:
     """Which of the two was meant cannot be known."""
     with pytest.raises(SettingsError, match=r"SAGEMAKER_INFERENCE_ENSEMBLE='maybe'.*true or false"):
