@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Train IMAGE on test_dir/, which plays /opt/ml and gets real data on first use.
 set -euo pipefail
-case $#:${1:-} in 1:[!-]*) ;; *) echo "usage: $0 IMAGE" >&2; exit 2 ;; esac
+usage="usage: $0 IMAGE"
+case $#:${1:-} in 1:[!-]*) ;; 1:-h | 1:--help) echo "$usage"; exit ;; *) echo "$usage" >&2; exit 2 ;; esac
 
 here=$(cd "$(dirname "$0")" && pwd)
 python=$here/../.venv/bin/python

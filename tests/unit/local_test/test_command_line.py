@@ -238,7 +238,7 @@ def test_every_command_explains_itself(run: Run, command: str) -> None:
 
 
 @pytest.mark.parametrize("script", ["train_local.sh", "serve_local.sh", "predict.sh"])
-@pytest.mark.parametrize("arguments", [(), ("--help",), ("a", "b", "c")])
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("--other",), ("a", "b", "c")])
 def test_scripts_show_their_usage(
     repository: Path, script: str, arguments: tuple[str, ...]
 ) -> None:
@@ -247,8 +247,18 @@ def test_scripts_show_their_usage(
         [repository / "local_test" / script, *arguments], capture_output=True, text=True
     )
 
+    is_asked = arguments == ("--help",)
+    assert result.returncode == (0 if is_asked else 2)
+    assert (result.stdout if is_asked else result.stderr).startswith("usage: ")
+
+
+def test_script_does_not_send_a_file_that_is_not_there(repository: Path, tmp_path: Path) -> None:
+    """An empty request would have an empty answer."""
+    command = [repository / "local_test" / "predict.sh", tmp_path / "nothing.csv"]
+    result = subprocess.run(command, capture_output=True, text=True)
+
     assert result.returncode == 2
-    assert result.stderr.startswith("usage: ")
+    assert result.stderr.endswith(f"cannot read {tmp_path}/nothing.csv\n")
 
 
 def test_train_on_several_instances(run: Run, ml: MlTree) -> None:
