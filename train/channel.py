@@ -16,6 +16,7 @@ import numpy as np
 
 from container import content_types
 from container.codecs.base import Batch, Columns, SparseRows
+from container.codecs.parquet_codec import ColumnOrder
 from container.errors import ChannelError, MalformedPayloadError
 from train import parsing, tables
 from train.chunks import Chunk, cut
@@ -58,6 +59,7 @@ class StoredChannel:
     columns: Columns
     scratch: Scratch
     n_processes: int
+    column_order: ColumnOrder = field(default_factory=ColumnOrder)  # all channels' alike
     _store: RecordStore | None = field(default=None, init=False)
     _record: str = field(default="record", init=False)  # what one is called in messages
 
@@ -152,7 +154,7 @@ class StoredChannel:
 
     def _tables(self, streams: Iterator[tuple[str, Stream]]) -> Iterator[_Part]:
         for source, stream in streams:
-            batches = tables.batches(stream, self.columns, self.scratch)
+            batches = tables.batches(stream, self.columns, self.scratch, self.column_order)
             n_rows = 0
             while True:
                 try:

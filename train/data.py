@@ -45,6 +45,7 @@ def open_channels(
     for name in configs:
         if name not in used:
             logger.warning("channel_ignored", extra={"channel": name, "used": list(used)})
+    order = parquet_codec.ColumnOrder()
     n_processes = parsing.process_count(cgroup.cpu_count(), scratch.memory_bytes)
     return {
         name: StoredChannel(
@@ -53,6 +54,7 @@ def open_channels(
             columns,
             scratch,
             n_processes,
+            order,
         )
         for name in used
         if name in configs

@@ -2,6 +2,7 @@
 
 import io
 import json
+import string
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -101,12 +102,13 @@ def as_recordio(rows: Sequence[Sequence[float]], *, is_sparse: bool = False) -> 
     return b"".join(frames)
 
 
-def as_parquet(rows: np.ndarray) -> bytes:
-    """Records as a Parquet file, label first."""
+def as_parquet(rows: np.ndarray, names: str | None = None) -> bytes:
+    """Records as a Parquet file, label first; columns have names of one letter."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     file = io.BytesIO()
-    columns = {f"c{i}": column for i, column in enumerate(np.asarray(rows).T)}
-    pq.write_table(pa.table(columns), file, row_group_size=100)
+    columns = list(np.asarray(rows).T)
+    table = pa.table(columns, list(names or string.ascii_letters[: len(columns)]))
+    pq.write_table(table, file, row_group_size=100)
     return file.getvalue()

@@ -66,10 +66,12 @@ class Feeder:
             self.broken_pipes.append(fifo)
 
     def open(self, name: str = "train", columns: Columns = LABELLED) -> StoredChannel:
+        return self.open_all(columns)[name]
+
+    def open_all(self, columns: Columns = LABELLED) -> dict[str, StoredChannel]:
         opt_ml = OptMl(self.tree.root)
         scratch = Scratch(self.tree.root)
-        channels = data.open_channels(opt_ml, registry.get("xgboost"), columns, scratch)
-        return channels[name]
+        return data.open_channels(opt_ml, registry.get("xgboost"), columns, scratch)
 
 
 @pytest.fixture(params=MODES)
@@ -276,6 +278,53 @@ def test_width_may_not_change_between_parts(
 
     with pytest.raises(ChannelError, match=f"channel 'train', file 'part-1': {message}"):
         list(feeder.open().batches())
+
+
+@pytest.mark.parametrize("other", ["train", "validation"])
+def test_parquet_columns_are_those_of_the_first_file_by_name(feeder: Feeder, other: str) -> None:
+    """PITFALLS 65: in another order they would be other features, without a word."""
+    first, second = np.arange(6.0).reshape(2, 3), np.arange(10.0, 16).reshape(2, 3)
+    files = [as_parquet(first, "yab"), as_parquet(second[:, [2, 0, 1]], "bya")]
+    feeder.channel("train", *(files if other == "train" else files[:1]))
+    if other != "train":
+        feeder.channel(other, files[1])
+
+    channels = feeder.open_all()
+    batches = [*channels["train"].batches()]
+    if other != "train":
+        batches += channels[other].batches()
+
+    found = np.concatenate([np.asarray(batch.features) for batch in batches])
+    labels = np.concatenate([batch.labels for batch in batches if batch.labels is not None])
+    np.testing.assert_array_equal(np.column_stack([labels, found]), np.vstack([first, second]))
+
+
+@pytest.mark.parametrize("names", ["yac", "xab", "yaa", "YAB"])
+def test_parquet_columns_of_other_names_are_refused(feeder: Feeder, names: str) -> None:
+    """And the message has both."""
+    rows = np.ones((2, 3))
+    feeder.channel("train", as_parquet(rows, "yab"))
+    feeder.channel("validation", as_parquet(rows, names))
+    channels = feeder.open_all()
+    list(channels["train"].batches())
+
+    with pytest.raises(ChannelError) as caught:
+        list(channels["validation"].batches())
+
+    assert caught.value.message.startswith("channel 'validation', ")
+    assert (
+        f"the columns are {', '.join(names)} where the first Parquet file" in caught.value.message
+    )
+    assert "has y, a, b;" in caught.value.message
+
+
+def test_parquet_columns_of_one_name_are_in_the_order_of_the_file(feeder: Feeder) -> None:
+    """As long as every file has the same."""
+    rows = np.arange(6.0).reshape(2, 3)
+    feeder.channel("train", as_parquet(rows, "yaa"), as_parquet(rows, "yaa"))
+
+    for batch in feeder.open().batches():
+        np.testing.assert_array_equal(batch.features, rows[:, 1:])
 
 
 @pytest.mark.parametrize("is_sparse_first", [False, True])

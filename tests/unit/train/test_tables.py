@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from container.codecs.base import Columns
+from container.codecs.parquet_codec import ColumnOrder
 from tests.unit.train.conftest import as_parquet
 from train import tables
 from train.scratch import Scratch
@@ -28,7 +29,7 @@ class _Bytes:
 def _read(content: bytes, tmp_path: Path) -> list[list[float]]:
     stream = Stream(_Bytes(content))
     rows: list[list[float]] = []
-    for batch in tables.batches(stream, Columns(label_size=0), Scratch(tmp_path)):
+    for batch in tables.batches(stream, Columns(label_size=0), Scratch(tmp_path), ColumnOrder()):
         rows += np.asarray(batch.features).tolist()
     stream.close()
     return rows
