@@ -134,6 +134,7 @@ def test_servable_is_quick_only_with_a_quick_and_thread_safe_algorithm(
 ) -> None:
     """What is slow would hold up the pings, what is not thread-safe belongs into its one thread."""
     algorithm = SumAlgorithm(is_quick=is_quick, is_thread_safe=is_thread_safe)
+    servable.pace.note(1, 0.0)
 
     assert servable.is_quick(1, "text/csv")
     assert not replace(servable, algorithm=algorithm).is_quick(1, "text/csv")
