@@ -8,25 +8,32 @@ own that sees to it, so an `import` inside a function finds the right module, to
 Directories that the code adds to `sys.path` meanwhile are its own, too: they are taken out again,
 and what lies there belongs to the model alone.
 
+A module also has a name of its own, `helpers@7`, by which `sys.modules` has it for as long as the
+model is there: dataclasses, pickle and others look up what a class calls its module. Packages have
+not, since Python imports their parts by what they are called.
+
 What stays shared: installed packages and Python's own, which come first, as ever. What does not
-work after loading is to import one's own modules by other means than the statement
-(`importlib.import_module`, unpickling).
+work after loading is to import one's own modules by their names in other ways than the statement
+(`importlib.import_module`, unpickling what was pickled elsewhere).
 """
 
 import builtins
 import importlib
+import itertools
 import sys
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import module_from_spec, resolve_name, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, cast
 
 # Whoever holds it has its modules in place.
 _one_at_a_time = threading.RLock()
+_numbers = itertools.count(1)
 # Where the server's own and the installed modules are found; no model has run yet.
 _SERVER_PATH = tuple(sys.path)
 
@@ -158,8 +165,24 @@ class IsolatedModules:
                 self._modules[name] = module
 
 
+class _Alias(ModuleType):
+    """Stands in `sys.modules` for a module, and keeps it from nothing."""
+
+    def __init__(self, name: str, module: ModuleType) -> None:
+        super().__init__(name)
+        self._module = weakref.ref(module, lambda _: sys.modules.pop(name, None))
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        module = self._module()
+        return {} if module is None else module.__dict__
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module(), name)
+
+
 class _Loader(SourceFileLoader):
-    """Gives a module the `__import__` of the model that it belongs to."""
+    """Gives a module the `__import__` of the model that it belongs to, and a name of its own."""
 
     def __init__(self, name: str, path: str, its_builtins: dict[str, Any]) -> None:
         super().__init__(name, path)
@@ -167,7 +190,13 @@ class _Loader(SourceFileLoader):
 
     def exec_module(self, module: ModuleType) -> None:
         module.__dict__["__builtins__"] = self._builtins
-        super().exec_module(module)
+        if not hasattr(module, "__path__"):
+            # Without dots, at which a name would be taken apart.
+            module.__name__ = f"{self.name.replace('.', ':')}@{next(_numbers)}"
+            sys.modules[module.__name__] = _Alias(module.__name__, module)
+        # As the loader of files does, which takes a module of another name for a mistake.
+        code = cast(CodeType, self.get_code(self.name))
+        exec(code, module.__dict__)  # noqa: S102 - the user's own
 
 
 def _is_taken(name: str) -> bool:

@@ -73,7 +73,8 @@ SCRIPT = """
         import helpers as again
         import late
         from package import later
-        return [model, again.NAME, late.NAME, CONSTANT, deep(), later.NAME, __name__]
+        own_name = __name__.partition("@")[0]
+        return [model, again.NAME, late.NAME, CONSTANT, deep(), later.NAME, own_name]
 
     def output_fn(prediction, accept):
         import json

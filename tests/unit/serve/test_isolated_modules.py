@@ -1,5 +1,10 @@
+import gc
+import inspect
+import pickle
 import sys
+import textwrap
 import threading
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +19,7 @@ def clean_interpreter() -> Iterator[None]:
     """Whatever is loaded, the interpreter's own tables are as before."""
     path, finders, modules = list(sys.path), list(sys.meta_path), set(sys.modules)
     yield
+    gc.collect()
     assert sys.path == path
     assert sys.meta_path == finders
     left = {name for name in set(sys.modules) - modules if name.startswith(("own", "_user_"))}
@@ -52,7 +58,8 @@ def test_equal_names_are_different_modules(tmp_path: Path) -> None:
         [f"{name} helpers", f"{name} package", f"{name} package part"] for name in ("one", "two")
     ]
     assert loaded[0].own_helpers is not loaded[1].own_helpers
-    assert loaded[0].own_helpers.__name__ == "own_helpers"
+    assert loaded[0].own_helpers.__name__ != loaded[1].own_helpers.__name__
+    assert loaded[0].own_helpers.__name__.startswith("own_helpers@")
 
 
 def test_import_in_a_function_finds_its_own_models_module(tmp_path: Path) -> None:
@@ -245,3 +252,61 @@ def test_script_that_imports_itself_finds_itself(tmp_path: Path) -> None:
 
     assert [module.itself() for module in loaded] == loaded
     assert loaded[0] is not loaded[1]
+
+
+def test_classes_and_functions_are_found_by_their_module(tmp_path: Path) -> None:
+    """C-089: local dataclasses, pickle, type hints and process pools look in `sys.modules`."""
+    files = {
+        "inference.py": """
+            from __future__ import annotations
+            import multiprocessing
+            import pickle
+            import typing
+            from concurrent.futures import ProcessPoolExecutor
+            from dataclasses import asdict, dataclass
+            from own_package.shapes import Shape
+
+            def local():
+                @dataclass
+                class Row:
+                    x: int
+                return asdict(Row(1))
+
+            def work(x):
+                return 2 * x
+
+            def in_pool():
+                with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+                    return pool.submit(work, 4).result()
+        """,
+        "own_package/__init__.py": "",
+        "own_package/shapes.py": """
+            class Shape:
+                size: "Size" = 1
+
+            class Size: ...
+        """,
+    }
+    files = {name: textwrap.dedent(text) for name, text in files.items()}
+    modules = [load(tmp_path / name, files) for name in ("one", "two")]
+
+    for module in modules:
+        assert module.local() == {"x": 1}
+        assert type(pickle.loads(pickle.dumps(module.Shape()))) is module.Shape  # noqa: S301
+        assert list(typing.get_type_hints(module.Shape)) == ["size"]
+        assert inspect.getsource(module.work).startswith("def work")
+        assert module.in_pool() == 8
+    assert modules[0].Shape is not modules[1].Shape
+    assert not {"inference", "own_package", "own_package.shapes"} & sys.modules.keys()
+
+
+def test_names_go_with_their_model(tmp_path: Path) -> None:
+    """Thousands of models come and go."""
+    module = load(tmp_path, {"inference.py": "import own_a", "own_a.py": ""})
+    names = [module.__name__, module.own_a.__name__]
+    assert set(names) <= sys.modules.keys()
+
+    del module
+    gc.collect()
+
+    assert not set(names) & sys.modules.keys()
