@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 
-from container import cgroup
 from container.errors import ContainerError
 from container.settings import Settings
 from serve import loading
@@ -41,6 +40,10 @@ _MAX_REQUEST_BYTES = 2**16
 _MAX_PROBLEM_CHARACTERS = 4000
 _CLIENT_SECONDS = 5.0
 _LOOK_AROUND_SECONDS = 1.0
+# A trial that takes longer does not keep others from beginning any more: it may hang, and do so for
+# minutes.
+_PATIENCE_SECONDS = 5.0
+_MAX_SLOW = 16
 _BACKLOG = 1024
 _DIE_WITH_PARENT, _BE_CALLED = 1, 15  # PR_SET_PDEATHSIG and PR_SET_NAME of prctl(2)
 _SIGNALS = (
@@ -55,7 +58,8 @@ class ForkServer:
     def __init__(self, directory: Path, settings: Settings, *, n_at_once: int) -> None:
         """Args:
         directory: Where its socket is put; see `socket_file`.
-        n_at_once: How many models are tried at a time; further ones wait.
+        n_at_once: How many models are tried at a time; further ones wait. Those that take long do
+            not count, up to some more.
         """
         self._settings = settings
         self._n_at_once = n_at_once
@@ -113,8 +117,12 @@ def _is_running(process_id: int) -> bool:
 @dataclass(slots=True)
 class _Trial:
     client: socket.socket
-    deadline: float
+    began: float
     is_late: bool = False
+
+    @property
+    def deadline(self) -> float:
+        return self.began + MODEL_TIMEOUT_SECONDS
 
 
 def _serve_and_exit(
@@ -152,7 +160,7 @@ class _Server:
         while os.getppid() == parent:
             clients = {trial.client: pid for pid, trial in self._trials.items()}
             awaited: list[socket.socket] = [self._child_ended, *clients]
-            if len(self._trials) < self._n_at_once:
+            if self._has_room():
                 awaited.append(self._listener)
             ready, _, _ = select.select(awaited, [], [], self._seconds_to_wait())
             if self._child_ended in ready:
@@ -179,8 +187,12 @@ class _Server:
         if process_id == 0:
             self._close_what_is_not_the_childs()
             _try_and_exit(Path(directory), self._settings, client)
-        deadline = time.monotonic() + MODEL_TIMEOUT_SECONDS
-        self._trials[process_id] = _Trial(client, deadline)
+        self._trials[process_id] = _Trial(client, time.monotonic())
+
+    def _has_room(self) -> bool:
+        since = time.monotonic() - _PATIENCE_SECONDS
+        n_quick = sum(trial.began > since for trial in self._trials.values())
+        return n_quick < self._n_at_once and len(self._trials) < self._n_at_once + _MAX_SLOW
 
     def _close_what_is_not_the_childs(self) -> None:
         """A model's code shall not keep other clients waiting, or speak to them."""
@@ -260,8 +272,7 @@ def _prepare_to_die() -> None:
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    limit = memory.data_bytes() + cgroup.memory_available_bytes()
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    memory.limit_to_what_is_free()
     logging.disable(logging.INFO)  # that it was loaded is said where it stays loaded
 
 

@@ -7,6 +7,7 @@ glibc keeps what a freed model leaves: of a model of 20 MB nothing came back to 
 import ctypes
 import gc
 import os
+import resource
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -70,9 +71,14 @@ def footprint() -> Footprint:
     return Footprint(_status("RssAnon:"), allocated)
 
 
-def data_bytes() -> int:
-    """What `RLIMIT_DATA` limits: private memory that can be written to, whether used or not."""
-    return _status("VmData:")
+def limit_to_what_is_free() -> None:
+    """Let this process take no more than what is free now, or than it was allowed before."""
+    # What is limited is private memory that can be written to, whether used or not.
+    limit = _status("VmData:") + cgroup.memory_available_bytes()
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:  # `docker run --ulimit data=…`
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def share_one_heap() -> None:

@@ -297,6 +297,26 @@ def test_more_models_than_at_once_wait_for_each_other(tmp_path: Path, admission:
     assert time.monotonic() - started > 0.55
 
 
+def test_trials_that_hang_hold_nobody_up(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-089: as many of them as are tried at a time."""
+    monkeypatch.setattr(fork_server_module, "_PATIENCE_SECONDS", 0.5)
+    sound = tmp_path / "sound"
+    (sound / "code").mkdir(parents=True)
+    write_script(sound, "def model_fn(d): pass\ndef predict_fn(d, m): pass")
+
+    with running(tmp_path):
+        admission = Admission(tmp_path, registry)
+        with two_at_once(tmp_path, admission) as hanging:
+            started = time.monotonic()
+
+            assert admission.admit(sound).algorithm == "code"
+
+            assert time.monotonic() - started < 5
+            assert not any(trial.done() for trial in hanging)
+
+
 def test_trial_does_not_wait_for_one_that_began_later(tmp_path: Path, admission: Admission) -> None:
     """C-090: a model that is slow to load holds up nobody else's."""
     with two_at_once(tmp_path, admission) as (first, second):
