@@ -2,6 +2,7 @@
 # Regenerate the hash-locked requirements of the harness and of every peer.
 # Usage: benchmarks/lock.sh [--upgrade]
 set -euo pipefail
+case ${1:-} in -h | --help) echo "usage: $0 [--upgrade]"; exit ;; esac
 cd "$(dirname "$0")"
 
 uv=$PWD/../.venv/bin/uv

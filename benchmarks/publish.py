@@ -1,10 +1,9 @@
 """Puts the last results into the documentation.
 
-Usage: python -m benchmarks.publish [BENCH_DIR [TRAINING_DIR]]
-
 Each section of the page is replaced when its report is there, and else left as it is.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -65,4 +64,8 @@ def insert(page: str, text: str, section: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(Path, sys.argv[1:3])))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.publish", description=__doc__)
+    parser.add_argument("bench_dir", type=Path, nargs="?", default=bench.OUTPUT_DIR)
+    parser.add_argument("training_dir", type=Path, nargs="?", default=training.OUTPUT_DIR)
+    given = parser.parse_args()
+    sys.exit(main(given.bench_dir, given.training_dir))
