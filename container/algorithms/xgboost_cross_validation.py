@@ -114,6 +114,13 @@ class _CrossValidation:
             raise HyperparameterError(
                 "_kfold", f"asks for {self._n_folds} folds of {len(self._labels)} records"
             )
+        classes, counts = np.unique(self._labels, return_counts=True)
+        if self._is_classifier and len(classes) == 2 and counts.min() == 1:
+            raise HyperparameterError(
+                "_kfold",
+                f"only one record has the label {classes[counts.argmin()]:g}: without its fold "
+                "there is one class left to train on",
+            )
 
     def run(self, n_trainings: int) -> CrossValidated:
         checkpoints = self._job.checkpoints

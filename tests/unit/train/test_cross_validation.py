@@ -378,6 +378,15 @@ def test_bad_label_is_named_in_its_own_channel(tree: Tree) -> None:
     assert "channel 'validation', record 2: label 3" in tree.failure
 
 
+def test_class_of_one_record_is_no_class_to_fold(tree: Tree) -> None:
+    """C-028: the message is about the records, not about a fold that nobody knows."""
+    tree.hyperparameters(objective="binary:logistic", _kfold="2")
+    tree.channel("train", {"a.csv": b"1,2\n0,3\n0,4\n0,5\n"})
+
+    assert job.main(tree.environ) == 1
+    assert "'_kfold': only one record has the label 1" in tree.failure
+
+
 def test_channels_of_other_widths_are_refused(tree: Tree) -> None:
     """As in a job without folds."""
     tree.hyperparameters(_kfold="2")
