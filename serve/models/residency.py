@@ -25,32 +25,12 @@ from serve.models.fork_server import OWN_CODE
 from serve.models.memory import Returns
 from serve.models.metrics import ModelMetrics
 from serve.models.registry import Model, Registry
+from serve.models.resident import Resident, all_freed
 from serve.models.versions import NEVER, Versions, is_settled
 from serve.trial import MODEL_TIMEOUT_SECONDS
 
 _N_LOADING_THREADS = 4
 _MAX_WAITING = 1_000_000  # invocations wait, and are bounded themselves
-
-
-class Resident:
-    """A model in this worker, or on its way in or out."""
-
-    __slots__ = (
-        *("model", "servable", "place", "version", "n_leases", "is_pinned", "is_dropped"),
-        *("loading", "turn", "freed"),
-    )
-
-    def __init__(self, model: Model, place: int, *, is_pinned: bool) -> None:
-        self.model = model
-        self.servable: Servable | None = None
-        self.place = place
-        self.version = NEVER  # the registry's, when it last named this generation
-        self.n_leases = 0
-        self.is_pinned = is_pinned
-        self.is_dropped = False
-        self.loading: asyncio.Task[None] | None = None
-        self.turn: asyncio.Lock | None = None  # of what is not thread-safe
-        self.freed: asyncio.Event | None = None  # made by whoever waits for it
 
 
 class Residency:
@@ -135,12 +115,11 @@ class Residency:
         resident = self._residents.get(name)
         if resident is not None and resident.model.generation <= generation:
             self._drop(resident)
-        leaving = [
+        await all_freed(
             each
             for each in self._leaving
             if each.model.name == name and each.model.generation <= generation
-        ]
-        await self._all_freed(leaving)
+        )
 
     async def make_room_to_try(self) -> bool:
         """Evict until as much is free as any model here may take; a trial has only what is free.
@@ -151,17 +130,8 @@ class Residency:
         victims, _ = self._victims(self._max_bytes - cgroup.memory_available_bytes())
         for victim in victims:
             self._drop(victim)
-        await self._all_freed(victims)
+        await all_freed(victims)
         return bool(victims)
-
-    async def _all_freed(self, leaving: Sequence[Resident]) -> None:
-        """Wait for models that have been dropped, and of which none has been freed by now."""
-        events = []
-        for resident in leaving:  # all of them before the first is waited for
-            resident.freed = resident.freed or asyncio.Event()
-            events.append(resident.freed)
-        for event in events:
-            await event.wait()
 
     def _current(self, name: str) -> Resident:
         """What the registry says there is under that name, loaded or about to be."""
@@ -184,10 +154,7 @@ class Residency:
 
     def _start_loading(self, model: Model, place: int) -> Resident:
         self._make_room(model)
-        is_pinned = model.name in self._pinned or any(
-            fnmatch.fnmatchcase(model.name, pattern) for pattern in self._pinned
-        )
-        resident = Resident(model, place, is_pinned=is_pinned)
+        resident = Resident(model, place, is_pinned=_is_pinned(model.name, self._pinned))
         self._residents[model.name] = resident
         self._n_bytes += model.n_bytes
         resident.loading = self._start(self._load(resident))
@@ -306,6 +273,10 @@ class Residency:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # told to those who wait for it, if any
+
+
+def _is_pinned(name: str, patterns: Sequence[str]) -> bool:
+    return name in patterns or any(fnmatch.fnmatchcase(name, each) for each in patterns)
 
 
 def _mebibytes(n_bytes: int) -> str:

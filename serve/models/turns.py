@@ -6,7 +6,8 @@ from container.errors import OverloadedError
 from serve.invocation import Servable
 from serve.models import names
 from serve.models.metrics import ModelMetrics
-from serve.models.residency import Residency, Resident
+from serve.models.residency import Residency
+from serve.models.resident import Resident
 from serve.observation import Measurement, Observation
 from serve.turns import Scope
 

@@ -10,7 +10,8 @@ from container.errors import ModelLoadError, ModelNotFoundError, OutOfMemoryErro
 from serve.models import residency as residency_module
 from serve.models.metrics import ModelMetrics, Totals
 from serve.models.registry import Model, Registry
-from serve.models.residency import Residency, Resident
+from serve.models.residency import Residency
+from serve.models.resident import Resident
 from serve.models.versions import Versions
 from tests.unit.serve.models.conftest import Answering
 
