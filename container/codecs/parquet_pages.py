@@ -6,6 +6,8 @@ is what the reader allocates by, and what its decompressor is held to.
 Source: the Parquet format's `parquet.thrift` (PageHeader), in Thrift's compact protocol.
 """
 
+from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Any
 
 from container.errors import MalformedPayloadError
@@ -15,6 +17,8 @@ _BOOLEANS, _BYTE, _INTEGERS, _DOUBLE, _BINARY = (1, 2), 3, (4, 5, 6), 7, 8
 _LISTS, _STRUCT = (9, 10), 12
 _MAX_DEPTH = 8
 _MAX_VARINT_BYTES = 10
+# Reading so many headers takes a second; 100 MB in pages of the usual size have a hundred.
+_MAX_PAGES = 100_000
 
 
 def unpacked_bytes(body: bytes, metadata: Any) -> int:
@@ -26,29 +30,37 @@ def unpacked_bytes(body: bytes, metadata: Any) -> int:
     Raises:
         MalformedPayloadError: where the footer says that pages are there is something else.
     """
+    chunks = [
+        metadata.row_group(group).column(column)
+        for group in range(metadata.num_row_groups)
+        for column in range(metadata.num_columns)
+    ]
+    # Or a footer could have the same pages read a thousand times.
+    if sum(chunk.total_compressed_size for chunk in chunks) > len(body):
+        raise MalformedPayloadError("the Parquet file is broken: its columns overlap")
     try:
-        return sum(
-            _of_chunk(body, metadata.row_group(group).column(column))
-            for group in range(metadata.num_row_groups)
-            for column in range(metadata.num_columns)
-        )
+        sizes = [
+            *islice(chain.from_iterable(_pages(body, each) for each in chunks), _MAX_PAGES + 1)
+        ]
     except (IndexError, ValueError) as error:
         raise MalformedPayloadError("the Parquet file is broken: a page has no header") from error
+    if len(sizes) > _MAX_PAGES:
+        raise MalformedPayloadError(f"the Parquet file has more than {_MAX_PAGES} pages")
+    return sum(sizes)
 
 
-def _of_chunk(body: bytes, chunk: Any) -> int:
+def _pages(body: bytes, chunk: Any) -> Iterator[int]:
+    """What each page of a column unpacks to."""
     starts = [chunk.data_page_offset, chunk.dictionary_page_offset or 0]
     position = min(start for start in starts if start > 0)
     end = position + chunk.total_compressed_size
-    if end > len(body):
+    if not position <= end <= len(body):
         raise ValueError("the chunk goes beyond the file")
-    n_bytes = 0
     while position < end:
         header = _Reader(body, position)
         sizes = header.integers_of_struct()
-        n_bytes += max(0, sizes[_UNPACKED_SIZE])
+        yield max(0, sizes[_UNPACKED_SIZE])
         position = header.position + max(0, sizes[_PACKED_SIZE])
-    return n_bytes
 
 
 class _Reader:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,39 @@ def test_damaged_headers_are_an_error_and_nothing_else() -> None:
             damaged = body[:index] + bytes([value]) + body[index + 1 :]
             with contextlib.suppress(MalformedPayloadError):
                 assert parquet_pages.unpacked_bytes(damaged, metadata) >= 0
+
+
+def _chunks(*sizes: int) -> Any:
+    """The metadata of one row group, whose columns all begin at the same place."""
+    columns = [
+        SimpleNamespace(data_page_offset=4, dictionary_page_offset=None, total_compressed_size=size)
+        for size in sizes
+    ]
+    group = SimpleNamespace(column=lambda index: columns[index])
+    return SimpleNamespace(
+        num_row_groups=1, num_columns=len(columns), row_group=lambda index: group
+    )
+
+
+@pytest.mark.parametrize("sizes", [(60, 60), (60, -60), (-1,)])
+def test_pages_are_read_once_only(sizes: tuple[int, ...]) -> None:
+    """A footer of some kilobytes could have megabytes read thousands of times."""
+    page = bytes([0x15, 0, 0x15, 0, 0x15, 0, 0])  # type, and twice no bytes
+    body = b"PAR1" + 14 * page
+    assert parquet_pages.unpacked_bytes(body, _chunks(49, 49)) == 0
+
+    with pytest.raises(MalformedPayloadError, match="broken"):
+        parquet_pages.unpacked_bytes(body, _chunks(*sizes))
+
+
+def test_pages_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven bytes are a page."""
+    monkeypatch.setattr(parquet_pages, "_MAX_PAGES", 14)
+    page = bytes([0x15, 0, 0x15, 0, 0x15, 0, 0])
+    assert parquet_pages.unpacked_bytes(b"PAR1" + 14 * page, _chunks(98)) == 0
+
+    with pytest.raises(MalformedPayloadError, match="more than 14 pages"):
+        parquet_pages.unpacked_bytes(b"PAR1" + 15 * page, _chunks(105))
 
 
 def test_chunk_beyond_the_file_is_an_error() -> None:
