@@ -59,7 +59,7 @@ class StoredChannel:
     columns: Columns
     scratch: Scratch
     n_processes: int
-    column_order: ColumnOrder = field(default_factory=ColumnOrder)  # all channels' alike
+    column_order: ColumnOrder  # the same for all channels of a job
     _store: RecordStore | None = field(default=None, init=False)
     _record: str = field(default="record", init=False)  # what one is called in messages
 

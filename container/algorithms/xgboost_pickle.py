@@ -117,13 +117,13 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("copy_reg", "_reconstructor"): _Reconstruct(),
     ("builtins", "object"): object,
     ("__builtin__", "object"): object,
+    ("collections", "OrderedDict"): _InertMapping,
 }
 
 
 # What an estimator keeps beside its booster: arrays, label encoders, callbacks and evaluations.
 _INERT_PACKAGES = ("numpy", "sklearn")
 _INERT_MODULES = ("xgboost.compat", "xgboost.callback")
-_MAPPINGS = {("collections", "OrderedDict"), ("collections", "defaultdict")}
 
 
 class _BoosterUnpickler(pickle.Unpickler):
@@ -132,8 +132,6 @@ class _BoosterUnpickler(pickle.Unpickler):
             return _ALLOWED[module, name]
         if module == "xgboost.sklearn" and name.startswith("XGB"):
             return _PickledEstimator
-        if (module, name) in _MAPPINGS:
-            return _InertMapping
         if module.partition(".")[0] in _INERT_PACKAGES or module in _INERT_MODULES:
             return _Inert
         raise _ForbiddenError(f"{module}.{name}"[:_SHOWN])
