@@ -37,12 +37,13 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
             from serve.server import main as serve
 
             return serve(environ)
-        case ["--help" | "-h"]:
+        case ["--help" | "-h"] | ["train" | "serve", "--help" | "-h"]:
             print(_USAGE, end="")
             return 0
         case _:
             given = " ".join(arguments) or "nothing"
-            print(f"error: the verb must be train or serve; given: {given}\n", file=sys.stderr)
+            problem = f"the verb must be train or serve, and nothing else; given: {given}"
+            print(f"error: {problem}\n", file=sys.stderr)
             print(_USAGE, end="", file=sys.stderr)
             return _EXIT_USAGE
 

@@ -376,9 +376,10 @@ def test_unknown_verb_ends_with_a_message(
     assert "usage:" in run.output
 
 
-def test_help_is_there(backend: Backend, ml: MlTree) -> None:
-    """`--help` explains the two verbs."""
-    run = backend.start_program(ml, ["--help"]).finish(timeout_seconds=30)
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["serve", "-h"]])
+def test_help_is_there(backend: Backend, ml: MlTree, arguments: list[str]) -> None:
+    """`--help` explains the two verbs, wherever it stands."""
+    run = backend.start_program(ml, arguments).finish(timeout_seconds=30)
 
     assert run.exit_code == 0
     assert "serve   answer GET /ping and POST /invocations" in run.output
