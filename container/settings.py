@@ -222,8 +222,8 @@ class Settings:
         "BYOA_MODEL_ROOTS",
         _DIRECTORIES,
         (),
-        "Directories below which the `url` of a model must lie; by default `models` in the base "
-        "directory, where the platform puts them.",
+        "Directories below which the `url` of a model must lie; by default `models`, where the "
+        "platform puts them, and `model` in the base directory.",
     )
     model_memory_bytes: int | None = _setting(
         "BYOA_MODEL_MEMORY_MB",
@@ -272,6 +272,11 @@ class Settings:
         900,
         "Seconds that the hosts of a training job may take to find each other.",
     )
+
+    def __post_init__(self) -> None:
+        if not self.model_roots:
+            default = (self.base_dir / "models", self.base_dir / "model")
+            object.__setattr__(self, "model_roots", default)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:

@@ -101,7 +101,7 @@ def prepare(settings: Settings, work_dir: Path, python: str, environ: Mapping[st
     """
     java, home = _java(environ), _server_home()
     store = work_dir / "store"
-    link_roots(store, settings.model_roots or (settings.base_dir / "models",))
+    link_roots(store, settings.model_roots)
     properties_file = work_dir / "config.properties"
     properties_file.write_text(_lines(properties(settings, store)))
     log_file = work_dir / "log4j2.xml"

@@ -55,7 +55,7 @@ class Worker:
             ContainerError: the model cannot be used.
             MemoryError: there is not enough memory for it.
         """
-        directory = _below(settings.model_roots or (settings.base_dir / "models",), model_dir)
+        directory = _below(settings.model_roots, model_dir)
         try:
             artifact = loading.inspect(directory, settings, model_name=model_name)
             trial.in_child(artifact.try_out)

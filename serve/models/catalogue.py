@@ -64,7 +64,7 @@ class Catalogue:
             OutOfMemoryError: it does not fit.
         """
         started = time.perf_counter()
-        directory = artifact.directory_of(url, roots(self._settings))
+        directory = artifact.directory_of(url, self._settings.model_roots)
         self._registry.reserve(name, self._peers.own_name, self._peers.is_alive)
         try:
             model = self._add(name, url, directory)
@@ -168,11 +168,6 @@ class Catalogue:
         limit = self._settings.timeout_seconds + _DRAIN_SLACK_SECONDS
         if not self._peers.tell_all(model.name, model.generation, timeout_seconds=limit):
             logger.warning("model_still_in_use", extra={"model_name": model.name})
-
-
-def roots(settings: Settings) -> tuple[Path, ...]:
-    """The directories below which models may lie."""
-    return settings.model_roots or (settings.base_dir / "models",)
 
 
 def _not_found(name: str) -> ModelNotFoundError:

@@ -8,7 +8,6 @@ from container.settings import Settings
 from serve import loading
 from serve.invocation import Servable
 from serve.models import artifact
-from serve.models.catalogue import roots
 from serve.models.registry import Model
 
 
@@ -20,7 +19,7 @@ def load(model: Model, settings: Settings) -> Servable:
         OutOfMemoryError: this worker has no room for what a trial had room for.
     """
     try:
-        directory = artifact.directory_of(model.url, roots(settings))
+        directory = artifact.directory_of(model.url, settings.model_roots)
     except UserError as error:
         raise ModelLoadError(f"the files of model {model.name} are gone") from error
     seen = _check(model, directory, model.signature)

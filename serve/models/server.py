@@ -27,7 +27,7 @@ from serve.metrics import Metrics
 from serve.models import loader, memory, replies
 from serve.models.admission import Admission
 from serve.models.api import create_blueprint
-from serve.models.catalogue import Catalogue, roots
+from serve.models.catalogue import Catalogue
 from serve.models.fork_server import ForkServer, is_listening
 from serve.models.metrics import ModelMetrics, Totals, utilization
 from serve.models.peers import Peers
@@ -133,7 +133,7 @@ class ModelServer:
 
     def _totals(self) -> Totals:
         n_models, _ = self._registry.totals()
-        return Totals(n_models, *utilization(roots(self._settings)[0]))
+        return Totals(n_models, *utilization(self._settings.model_roots[0]))
 
 
 class ModelApplication(InferenceApplication):

@@ -168,15 +168,15 @@ assert not loaded, f"frameworks were loaded: {{loaded}}"
 
 
 def test_modules_are_short_and_functions_too() -> None:
-    """A module has at most 300 lines, a function at most 40 without its docstring."""
+    """A module has at most 400 lines, a function at most 60 without its docstring."""
     too_long = []
     for module, path in _modules(*PRODUCT, "local_test", "benchmarks", "scripts"):
         source = path.read_text()
-        if source.count("\n") > 300:
+        if source.count("\n") > 400:
             too_long.append(f"{module}: {source.count(chr(10))} lines")
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 body = node.body[1:] if ast.get_docstring(node) else node.body
-                if body and (body[-1].end_lineno or 0) - body[0].lineno + 1 > 40:
+                if body and (body[-1].end_lineno or 0) - body[0].lineno + 1 > 60:
                     too_long.append(f"{module}.{node.name}")
     assert too_long == []

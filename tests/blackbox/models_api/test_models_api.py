@@ -15,7 +15,7 @@ import pytest
 from local_test.backends import PROGRAM_DIR
 from local_test.invoke import ping, send
 from tests.blackbox.models_api.conftest import Start
-from tests.blackbox.models_api.models import CSV, SLEEPS, Models, predicted, score, wait_for
+from tests.blackbox.models_api.models import CSV, SLEEPS, Models, predicted, score, tree, wait_for
 
 # Each as soon as it is part of the product.
 ENGINES = [
@@ -71,6 +71,17 @@ def test_loaded_model_answers_as_xgboost_does(models: Models) -> None:
     answer = models.invoke("loaded", b"6,7\n", headers={**CSV, "Accept": "application/json"})
     assert answer.headers["Content-Type"] == "application/json"
     assert list(json.loads(answer.body)["predictions"][0]) == ["score"]
+
+
+def test_model_below_the_directory_of_a_single_model_is_loaded(models: Models) -> None:
+    """C-106: AWS's own tests have their models in `/opt/ml/model`."""
+    directory = models.ml.root / "model" / "pickled_model"
+    directory.mkdir(parents=True)
+    (directory / "xgboost-model").write_bytes(tree(7).save_raw("ubj"))
+
+    assert models.load("below-model", directory).status == 200
+
+    assert score(models.invoke("below-model", b"4,5\n")) == pytest.approx(predicted(7, [4, 5]))
 
 
 def test_second_load_of_a_name_is_409_and_the_model_goes_on(models: Models) -> None:

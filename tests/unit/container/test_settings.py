@@ -147,6 +147,14 @@ def test_settings_of_many_models() -> None:
     assert settings.pinned_models == ("Vip-*", "other")
 
 
+@pytest.mark.parametrize("given", [{}, {"BYOA_MODEL_ROOTS": " "}, {"BYOA_MODEL_ROOTS": ":"}])
+def test_models_lie_below_models_and_model_of_the_base_directory(given: dict[str, str]) -> None:
+    """C-106: unless a setting names other directories."""
+    settings = Settings.from_env({"SAGEMAKER_BASE_DIR": "/tree", **given})
+
+    assert settings.model_roots == (Path("/tree/models"), Path("/tree/model"))
+
+
 def test_on_full_takes_its_two_words_only() -> None:
     """C-081: the message names both."""
     with pytest.raises(SettingsError, match=r"BYOA_ON_FULL.*evict or refuse"):
