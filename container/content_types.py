@@ -19,16 +19,29 @@ NPZ = "application/x-npz"
 PARQUET = "application/x-parquet"
 RECORDIO = "application/x-recordio-protobuf"
 
-# What AWS's own images take for the same format (CONTRACT 7.3).
-_ALIASES = {
-    "csv": CSV,
-    "json": JSON,
-    "jsonlines": JSON_LINES,
-    "libsvm": LIBSVM,
-    "text/x-libsvm": LIBSVM,
-    "parquet": PARQUET,
-    "recordio-protobuf": RECORDIO,
+# The names that AWS's own images take for the same format, and the other names that
+# are in use: IANA's, and those of the formats' own tools.
+_OTHER_NAMES = {
+    CSV: ("csv", "application/csv", "text/x-csv"),
+    JSON: ("json", "text/json"),
+    JSON_LINES: (
+        "jsonlines",
+        "jsonl",
+        "ndjson",
+        "application/jsonl",
+        "application/json-lines",
+        "application/ndjson",
+        "application/x-jsonl",
+        "application/x-jsonlines",
+        "application/x-ndjson",
+    ),
+    LIBSVM: ("libsvm", "text/x-libsvm", "application/x-libsvm"),
+    NPY: ("npy",),
+    NPZ: ("npz",),
+    PARQUET: ("parquet", "application/parquet", "application/vnd.apache.parquet"),
+    RECORDIO: ("recordio-protobuf",),
 }
+_ALIASES = {other: name for name, others in _OTHER_NAMES.items() for other in others}
 
 # RFC 9110: what stands in quotes does not separate. A quote that is not closed takes what is left.
 _QUOTED = r'"(?:\\.|[^"\\])*+"?'

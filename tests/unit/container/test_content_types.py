@@ -52,11 +52,25 @@ def test_parse_takes_parameters_as_rfc_9110_has_them(
         ("jsonlines", "application/jsonlines"),
         ("Parquet", "application/x-parquet"),
         ("recordio-protobuf; x=1", "application/x-recordio-protobuf"),
+        ("application/x-ndjson", "application/jsonlines"),
+        ("application/ndjson; charset=utf-8", "application/jsonlines"),
+        ("application/jsonl", "application/jsonlines"),
+        ("application/x-jsonlines", "application/jsonlines"),
+        ("application/vnd.apache.parquet", "application/x-parquet"),
+        ("application/csv", "text/csv"),
     ],
 )
 def test_parse_alias_is_the_registered_name(alias: str, name: str) -> None:
-    """The short names that AWS's images take mean the same format."""
+    """The short names that AWS's images take, and other common ones, mean the same format."""
     assert content_types.parse(alias).name == name
+
+
+@pytest.mark.parametrize("accept", ["application/x-ndjson", "ndjson;q=0.5", "text/html, jsonl"])
+def test_negotiate_takes_an_alias_for_the_format(accept: str) -> None:
+    """C-056: a client may ask for JSON Lines by any of its names."""
+    offered = ("text/csv", "application/jsonlines")
+
+    assert content_types.negotiate(accept, offered, "text/csv") == "application/jsonlines"
 
 
 @pytest.mark.parametrize(

@@ -405,7 +405,7 @@ def test_parquet_without_its_library_says_so(
 ) -> None:
     """The slim image has no pyarrow."""
     monkeypatch.setattr(parquet_codec, "is_available", lambda: False)
-    config = {"ContentType": "parquet"} if is_declared else {}
+    config = {"ContentType": "application/vnd.apache.parquet"} if is_declared else {}
     feeder.channel("train", as_parquet(np.ones((2, 2))), **config)
 
     with pytest.raises(ChannelError, match="needs pyarrow, which the slim image does not have"):
