@@ -16,7 +16,8 @@ from container.errors import HyperparameterError
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-# Keys that belong to the platform and its SDK, whatever the algorithm (C-013).
+# Keys that belong to the platform and its SDK, whatever the algorithm (C-013); what becomes of each
+# is said in `train.control_keys`.
 _CONTROL_PREFIX = "sagemaker_"
 _CONTROL_KEYS = frozenset({"default_user_module_name"})
 _MAX_ENCODINGS = 3
@@ -25,12 +26,13 @@ _MAX_SHOWN = 60
 
 
 def plain(raw: Mapping[str, object]) -> dict[str, str]:
-    """Drop the platform's control keys and give every value as text, JSON encoding undone."""
-    return {
-        name: _text(value)
-        for name, value in raw.items()
-        if not name.startswith(_CONTROL_PREFIX) and name not in _CONTROL_KEYS
-    }
+    """The hyperparameters of the algorithm as text, JSON encoding undone."""
+    return {name: _text(value) for name, value in raw.items() if not _is_control(name)}
+
+
+def control(raw: Mapping[str, object]) -> dict[str, str]:
+    """The control keys of the platform and its SDK, likewise as text."""
+    return {name: _text(value) for name, value in raw.items() if _is_control(name)}
 
 
 def validate(declaration: type[ModelT], values: Mapping[str, str]) -> ModelT:
@@ -60,6 +62,10 @@ def validate(declaration: type[ModelT], values: Mapping[str, str]) -> ModelT:
 def names(declaration: type[BaseModel]) -> list[str]:
     """Every name that a job may use, aliases included."""
     return sorted(name for group in _groups(declaration) for name in group)
+
+
+def _is_control(name: str) -> bool:
+    return name.startswith(_CONTROL_PREFIX) or name in _CONTROL_KEYS
 
 
 def _text(value: object) -> str:

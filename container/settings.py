@@ -156,7 +156,7 @@ class Settings:
         _TEXT,
         None,
         "Script of the user's own code, relative to `code/` in the model directory or a path below "
-        "the model directory; by default `inference.py`, where it is there.",
+        "the model directory; by default `inference.py`, where it is there. Refused in training.",
     )
     submit_directory: str | None = _setting(
         "SAGEMAKER_SUBMIT_DIRECTORY",
@@ -164,6 +164,13 @@ class Settings:
         None,
         "Directory of the user's own code below the model directory, e.g. `/opt/ml/model/src`; by "
         "default `code`, also where this names a place elsewhere.",
+    )
+    training_module: str | None = _setting(
+        "SAGEMAKER_TRAINING_MODULE",
+        _TEXT,
+        None,
+        "Module that AWS's toolkit would train with. A training job that sets it is refused: it "
+        "does not run scripts yet.",
     )
     max_payload_bytes: int = _setting(
         "SAGEMAKER_MAX_PAYLOAD_IN_MB",

@@ -31,7 +31,7 @@ from container.manifest import ModelManifest
 from container.opt_ml import OptMl, ResourceConfig, replace_files
 from container.redaction import Redactor, mask
 from container.settings import Settings, base_dir
-from train import artifacts, cluster, data, fingerprint, memory, metrics
+from train import artifacts, cluster, control_keys, data, fingerprint, memory, metrics
 from train.checkpoints import CheckpointDirectory, NoCheckpoints, Schedule
 from train.interruption import EXIT_CODE, Interruption
 from train.metrics import Recorder
@@ -72,8 +72,10 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: R
         ContainerError: why there is no model; the model directory is then as it was.
     """
     started = time.monotonic()
-    given = hyperparameters.plain(opt_ml.hyperparameters())
+    raw = opt_ml.hyperparameters()
+    given = hyperparameters.plain(raw)
     redact.learn(given)
+    control_keys.check(hyperparameters.control(raw), settings)
     algorithm = registry.get(given.pop("algorithm", settings.algorithm))
     checked = hyperparameters.validate(algorithm.hyperparameters(), given)
     resources = _resources(opt_ml, algorithm)

@@ -115,11 +115,9 @@ def test_hyperparameters_are_strings_however_they_are_written(
 
 
 def test_control_keys_never_fail(train: Train) -> None:
-    """C-013: whatever the SDK and tuning jobs add."""
+    """C-013: whatever the SDK adds without a script, and tuning jobs."""
     run = train(
         **CLASSIFIER,
-        sagemaker_program='"train.py"',
-        sagemaker_submit_directory='"s3://bucket/source.tar.gz"',
         sagemaker_container_log_level="20",
         sagemaker_job_name='"job"',
         sagemaker_region='"eu-west-1"',
@@ -127,6 +125,19 @@ def test_control_keys_never_fail(train: Train) -> None:
     )
 
     assert run.exit_code == 0, run.output
+
+
+def test_training_script_is_refused_by_name(train: Train, ml: MlTree) -> None:
+    """C-104: as the SDK sends it in script mode; a built-in model would be a wrong answer."""
+    run = train(
+        **CLASSIFIER,
+        sagemaker_program='"train.py"',
+        sagemaker_submit_directory='"s3://bucket/source.tar.gz"',
+    )
+
+    assert run.exit_code == 1
+    assert "'sagemaker_program': asks for the user's own code" in (ml.failure_reason() or "")
+    assert ml.model_files() == ()
 
 
 @pytest.mark.parametrize(

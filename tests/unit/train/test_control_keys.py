@@ -1,0 +1,121 @@
+"""Keys of AWS's training toolkit: used, passed over, or refused, and never dropped in silence."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from container.errors import HyperparameterError
+from container.settings import Settings
+from tests.unit.train.conftest import Tree
+from train import control_keys, job
+
+# What the SDK's estimators add without a script, beside what tuning jobs add.
+OF_ALGORITHM_MODE = {
+    "sagemaker_container_log_level": "20",
+    "sagemaker_job_name": '"job"',
+    "sagemaker_region": '"eu-west-1"',
+    "sagemaker_enable_cloudwatch_metrics": "false",
+    "sagemaker_program": "null",
+    "sagemaker_submit_directory": '""',
+    "sagemaker_mpi_enabled": "false",
+    "sagemaker_mpi_num_of_processes_per_host": "1",
+    "default_user_module_name": "None",
+}
+
+
+@pytest.fixture(autouse=True)
+def root_level() -> Iterator[None]:
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
+
+
+def _warned(caplog: pytest.LogCaptureFixture) -> dict[str, str]:
+    return {
+        record.__dict__["key"]: record.__dict__["reason"]
+        for record in caplog.records
+        if record.getMessage() == "control_key_ignored"
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("sagemaker_program", "train.py", "'train.py'"),
+        ("sagemaker_submit_directory", "s3://bucket/sourcedir.tar.gz", "'s3://bucket/source"),
+        ("sagemaker_requirements", "requirements.txt", "leave out entry_point and source_dir"),
+        ("sagemaker_mpi_enabled", "true", "several hosts train one model without it"),
+        ("sagemaker_parameter_server_enabled", "true", "leave out 'distribution'"),
+        ("sagemaker_distributed_dataparallel_enabled", "true", "'true' asks for another way"),
+        ("sagemaker_torch_distributed_enabled", "True", "does not run training scripts yet"),
+        ("sagemaker_anything_new_enabled", "1", "does not run training scripts yet"),
+        ("sagemaker_distribution_instance_groups", '["one"]', "all hosts of the job train"),
+        ("sagemaker_instance_groups", "one", "all hosts of the job train"),
+        ("sagemaker_container_log_level", "loud", "'loud' is not accepted; use an integer from 0"),
+    ],
+)
+def test_key_that_asks_for_what_is_not_done_is_refused_by_name(
+    key: str, value: str, named: str
+) -> None:
+    """The job fails with what to do instead of training another model. C-104."""
+    with pytest.raises(HyperparameterError) as caught:
+        control_keys.check({key: value}, Settings())
+
+    assert f"hyperparameter {key!r}" in caught.value.message
+    assert named in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "variable", ["SAGEMAKER_PROGRAM", "SAGEMAKER_SUBMIT_DIRECTORY", "SAGEMAKER_TRAINING_MODULE"]
+)
+def test_variable_that_names_a_script_is_refused(cancer: Tree, variable: str) -> None:
+    """The same request in the job's Environment fails likewise, without a model. C-104."""
+    assert job.main(cancer.environ | {variable: "train.py"}) == 1
+
+    assert f"environment variable {variable}='train.py' is not accepted" in cancer.failure
+    assert "does not run training scripts yet" in cancer.failure
+    assert cancer.model_files == []
+
+
+def test_script_as_the_sdk_encodes_it_is_refused(cancer: Tree) -> None:
+    """A JSON-encoded value counts, before any data is read. C-104, C-012."""
+    cancer.hyperparameters(sagemaker_program='"train.py"')
+
+    assert job.main(cancer.environ) == 1
+
+    assert cancer.failure.startswith("hyperparameter 'sagemaker_program': asks for the user's own")
+    assert cancer.model_files == []
+
+
+def test_keys_of_algorithm_mode_train_as_ever(
+    cancer: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Keys that ask for nothing, and switches that are off, neither fail a job nor warn. C-013."""
+    cancer.hyperparameters(objective="binary:logistic", **OF_ALGORITHM_MODE)
+
+    assert job.main(cancer.environ) == 0, cancer.failure
+
+    assert "control_key_ignored" not in capsys.readouterr().out
+
+
+def test_key_that_is_missed_or_unknown_is_named_in_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The job goes on: nothing about its model differs. C-013."""
+    keys = {"sagemaker_s3_output": "s3://b", "sagemaker_enable_cloudwatch_metrics": "true"}
+
+    control_keys.check(keys | {"sagemaker_of_tomorrow": "1"}, Settings())
+
+    warned = _warned(caplog)
+    assert sorted(warned) == sorted([*keys, "sagemaker_of_tomorrow"])
+    assert warned["sagemaker_of_tomorrow"] == "it is not known"
+    assert "uploaded by the platform" in warned["sagemaker_s3_output"]
+
+
+@pytest.mark.parametrize(("text", "level"), [("10", 10), ("30", 30), ("ERROR", 40), ("0", 0)])
+def test_log_level_of_the_job_is_used(text: str, level: int) -> None:
+    """`container_log_level` of the estimator arrives as a hyperparameter. C-013."""
+    control_keys.check({"sagemaker_container_log_level": text}, Settings())
+
+    assert logging.getLogger().level == level

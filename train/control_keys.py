@@ -1,0 +1,125 @@
+"""Control keys: hyperparameters that steer AWS's training toolkit and not the algorithm.
+
+The SDK adds some of them to every job, tuning jobs and script mode add others. Each one is
+
+    used            `sagemaker_container_log_level`; `_tuning_objective_metric`, by the algorithm
+    passed over     it asks for nothing that this container would do otherwise
+    refused         it asks for something that is not done here: another model with exit code 0
+                    would be a wrong answer (C-104)
+
+A key that is not known is passed over with a warning (C-013). The same rule holds for the
+environment variables by which the toolkit finds a training script.
+
+Source: sagemaker-training-toolkit, `params.py`; sagemaker-python-sdk, `job.py` and `estimator.py`.
+"""
+
+import logging
+from collections.abc import Mapping
+
+from container.errors import HyperparameterError, SettingsError
+from container.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_LOG_LEVEL = "sagemaker_container_log_level"
+_LOG_LEVEL_VARIABLE = "SAGEMAKER_CONTAINER_LOG_LEVEL"
+_USED = frozenset({_LOG_LEVEL})
+
+_SCRIPT = frozenset({"sagemaker_program", "sagemaker_submit_directory", "sagemaker_requirements"})
+# Switches of the toolkit's ways to start a script on several hosts; other frameworks have more.
+_SWITCH_SUFFIX = "_enabled"
+_HOST_CHOICES = frozenset({"sagemaker_distribution_instance_groups", "sagemaker_instance_groups"})
+
+_HARMLESS = {
+    "sagemaker_region": "nothing is fetched from S3",
+    "sagemaker_job_name": "no output is named after the job",
+    "sagemaker_instance_type": "CPUs and GPUs are counted on the host",
+    "sagemaker_estimator_class_name": "it describes the SDK's side",
+    "sagemaker_estimator_module": "it describes the SDK's side",
+    "default_user_module_name": "there is no script whose module it could name",
+    "sagemaker_mpi_num_of_processes_per_host": "it belongs to sagemaker_mpi_enabled",
+    "sagemaker_mpi_custom_mpi_options": "it belongs to sagemaker_mpi_enabled",
+    "sagemaker_distributed_dataparallel_custom_mpi_options": (
+        "it belongs to sagemaker_distributed_dataparallel_enabled"
+    ),
+}
+# These ask for something beside the model: the job goes on without it and says so.
+_MISSED = {
+    "sagemaker_s3_output": "results are uploaded by the platform when the job ends, and not before",
+    "sagemaker_enable_cloudwatch_metrics": (
+        "metrics are lines of the log; the MetricDefinitions of the job make them CloudWatch's"
+    ),
+}
+_NOTHING = frozenset({"", "null", "none", "false", "0", "no", "off", "[]", "{}"})
+
+_NO_SCRIPTS = "this image does not run training scripts yet"
+
+
+def check(keys: Mapping[str, str], settings: Settings) -> None:
+    """Refuse a job that asks for what is not done here, and use or pass over all other keys.
+
+    Args:
+        keys: The control keys of `hyperparameters.json` as text.
+        settings: The job's environment.
+    Raises:
+        HyperparameterError: for a key, with what to do instead.
+        SettingsError: likewise for an environment variable.
+    """
+    for name, value in sorted(keys.items()):
+        if value.lower() in _NOTHING:
+            continue
+        _refuse(name, value)
+        if name in _HARMLESS:
+            logger.debug("control_key_passed_over", extra={"key": name, "reason": _HARMLESS[name]})
+        elif name not in _USED:
+            reason = _MISSED.get(name, "it is not known")
+            logger.warning("control_key_ignored", extra={"key": name, "reason": reason})
+    _refuse_variables(settings)
+    _set_log_level(keys.get(_LOG_LEVEL, ""))
+
+
+def _refuse(name: str, value: str) -> None:
+    if name in _SCRIPT:
+        raise HyperparameterError(
+            name,
+            f"asks for the user's own code ({value!r}), and {_NO_SCRIPTS}; to train the built-in "
+            "algorithm leave out entry_point and source_dir of the estimator, or use an image that "
+            "runs scripts",
+        )
+    if name.endswith(_SWITCH_SUFFIX):
+        raise HyperparameterError(
+            name,
+            f"{value!r} asks for another way to start a script on the hosts, and {_NO_SCRIPTS}; "
+            "leave out 'distribution' of the estimator: several hosts train one model without it",
+        )
+    if name in _HOST_CHOICES:
+        raise HyperparameterError(
+            name,
+            f"{value!r} asks to train on some of the hosts only; leave it out: all hosts of the "
+            "job train one model",
+        )
+
+
+def _refuse_variables(settings: Settings) -> None:
+    for variable, value in (
+        ("SAGEMAKER_PROGRAM", settings.program),
+        ("SAGEMAKER_SUBMIT_DIRECTORY", settings.submit_directory),
+        ("SAGEMAKER_TRAINING_MODULE", settings.training_module),
+    ):
+        if value:
+            raise SettingsError(
+                variable,
+                value,
+                f"the built-in algorithm without it, or an image that runs scripts: {_NO_SCRIPTS}",
+            )
+
+
+def _set_log_level(text: str) -> None:
+    if text.lower() in _NOTHING - {"0"}:
+        return
+    try:
+        level = Settings.from_env({_LOG_LEVEL_VARIABLE: text}).log_level
+    except SettingsError as error:
+        accepted = str(error.message).partition("; ")[2]
+        raise HyperparameterError(_LOG_LEVEL, f"{text!r} is not accepted; {accepted}") from error
+    logging.getLogger().setLevel(level)
