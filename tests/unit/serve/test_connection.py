@@ -1,6 +1,8 @@
 """A client that does not read its answer."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -73,3 +75,21 @@ def test_client_that_has_caught_up_is_not_watched(
     loop.run_until_complete(asyncio.sleep(0.03))
 
     assert not transport.is_aborted
+
+
+def test_closed_connection_is_freed_without_the_garbage_collector(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reference cycles of closed connections would stay until a full collection."""
+    connection = _paused(loop, SlowlyRead([100]))
+    connection._callback_parser = SimpleNamespace(on_body=connection.data_received)
+    freed = weakref.ref(connection)
+
+    gc.disable()
+    try:
+        connection.connection_lost(None)
+        del connection
+        loop.run_until_complete(asyncio.sleep(0))
+        assert freed() is None
+    finally:
+        gc.enable()
