@@ -46,6 +46,8 @@ class Catalogue:
         self._residency = residency
         self._peers = peers
         self._max_bytes = max_bytes
+        # Where nothing is evicted, every worker must be able to hold every model.
+        self._max_total_bytes = max_bytes if settings.on_full == "refuse" else None
         self._unfit: dict[Path, str] = {}  # directories and their signatures
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -55,7 +57,10 @@ class Catalogue:
         self._listening = await self._peers.listen(self._residency.forget)
 
     def load(self, name: str, url: str) -> Model:
-        """Load a model; when this returns, every worker can invoke it.
+        """Load a model; when this returns, every worker could invoke it.
+
+        Nobody sees the model before: it is added when nothing can fail any more. An unload that
+        another client asked for may follow at once, and changes nothing about this load.
 
         Raises:
             InvalidRequestError, ModelNotFoundError: the url is not one of a model directory.
@@ -65,17 +70,13 @@ class Catalogue:
         """
         started = time.perf_counter()
         directory = artifact.directory_of(url, self._settings.model_roots)
-        self._registry.reserve(name, self._peers.own_name, self._peers.is_alive)
+        generation = self._registry.reserve(name, self._peers.own_name, self._peers.is_alive)
         try:
-            model = self._add(name, url, directory)
+            model = Model(generation, name, url, *self._admit(directory))
+            self._check_room(model)
+            self._add(model)
         except BaseException:
-            self._registry.give_up(name, self._peers.own_name)
-            raise
-        try:
-            self._load_here(name)
-        except BaseException:
-            self._registry.remove(name, model.generation)
-            self._forget(model)
+            self._registry.give_up(generation)
             raise
         facts = {"model_name": name, "url": url, "n_bytes": model.n_bytes}
         logger.info("model_registered", extra=facts | {"duration_seconds": _since(started)})
@@ -109,24 +110,31 @@ class Catalogue:
         models = self._registry.page(after, limit + 1)
         return models[:limit], len(models) > limit
 
-    def _add(self, name: str, url: str, directory: Path) -> Model:
-        admitted = self._admit(directory)
-        if admitted.n_bytes > self._max_bytes:
+    def _check_room(self, model: Model) -> None:
+        if model.n_bytes > self._max_bytes:
             raise OutOfMemoryError(
-                f"the model takes {admitted.n_bytes / 2**20:.1f} MiB; all models of a worker may "
+                f"the model takes {model.n_bytes / 2**20:.1f} MiB; all models of a worker may "
                 f"take {self._max_bytes / 2**20:.1f} (BYOA_MODEL_MEMORY_MB)"
             )
-        # Where nothing is evicted, every worker must be able to hold every model.
-        limit = self._max_bytes if self._settings.on_full == "refuse" else None
-        model = self._registry.add(Model(0, name, url, *admitted), max_bytes=limit)
-        if model is None:
-            n_models, n_bytes = self._registry.totals()
+        n_models, n_bytes = self._registry.totals()
+        if self._max_total_bytes is not None and n_bytes + model.n_bytes > self._max_total_bytes:
             raise OutOfMemoryError(
-                f"the model takes {admitted.n_bytes / 2**20:.1f} MiB; {n_bytes / 2**20:.1f} of "
+                f"the model takes {model.n_bytes / 2**20:.1f} MiB; {n_bytes / 2**20:.1f} of "
                 f"{self._max_bytes / 2**20:.1f} MiB (BYOA_MODEL_MEMORY_MB) are taken by "
                 f"{n_models} models, and BYOA_ON_FULL=refuse evicts none"
             )
-        return model
+
+    def _add(self, model: Model) -> None:
+        """Load a model into this worker, then let every worker see it."""
+        resident = self._on_loop(self._residency.load_first(model))
+        is_added = False
+        try:
+            is_added = self._registry.add(model, max_bytes=self._max_total_bytes)
+        finally:
+            self._on_loop(self._residency.end_load(resident, keep=is_added))
+        if not is_added:  # others were added since the room was checked
+            self._check_room(model)
+            raise OutOfMemoryError("the models that were loaded meanwhile took the room; try again")
 
     def _admit(self, directory: Path) -> Admitted:
         """Have a model tried, once more where idle models could make room for the trial.
@@ -147,15 +155,6 @@ class Catalogue:
         except OutOfMemoryError:
             self._unfit[directory] = signature
             raise
-
-    def _load_here(self, name: str) -> None:
-        """Load a registered model into this worker."""
-
-        async def make_resident() -> None:
-            resident, _ = await self._residency.lease(name)
-            self._residency.release(resident)
-
-        self._on_loop(make_resident())
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         """Do what belongs on the event loop, and wait for it in this thread."""

@@ -1,7 +1,9 @@
 """Which models there are: one small SQLite database that all workers share and that outlives them.
 
-A model is here from the moment that its `POST /models` is acknowledged until its DELETE is. Whether
-a worker has it in memory is the worker's own business (`serve/models/residency.py`).
+A model is here from the moment that it can be invoked, which its `POST /models` waits for, until
+its DELETE takes it out. While it is being loaded its name is reserved and nobody sees it, so a load
+that fails has never been there. Whether a worker has it in memory is the worker's own business
+(`serve/models/residency.py`).
 
 The files lie in memory (tmpfs) where there is some. Nothing is flushed to a disk for the sake of a
 power cut, which ends the container anyway; a process that is killed in the middle of a change
@@ -25,7 +27,7 @@ _BUSY_SECONDS = 10.0
 _MAX_VERDICTS = 50_000
 _SCHEMA = """
 CREATE TABLE models (
-    generation INTEGER PRIMARY KEY AUTOINCREMENT,
+    generation INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
     url TEXT NOT NULL,
     digest TEXT NOT NULL,
@@ -33,7 +35,11 @@ CREATE TABLE models (
     algorithm TEXT NOT NULL,
     n_bytes INTEGER NOT NULL
 );
-CREATE TABLE loads (name TEXT PRIMARY KEY, owner TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE loads (
+    generation INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    owner TEXT NOT NULL
+);
 CREATE TABLE verdicts (
     digest TEXT NOT NULL UNIQUE, algorithm TEXT NOT NULL, n_bytes INTEGER NOT NULL, problem TEXT
 );
@@ -99,11 +105,13 @@ class Registry:
         row = self._query("SELECT count(*), coalesce(sum(n_bytes), 0) FROM models").fetchone()
         return row[0], row[1]
 
-    def reserve(self, name: str, owner: str, is_alive: Callable[[str], bool]) -> None:
-        """Say that `owner` is about to load a model of that name.
+    def reserve(self, name: str, owner: str, is_alive: Callable[[str], bool]) -> int:
+        """Reserve a name for the model that `owner` is about to load.
 
         Args:
             is_alive: Asked of another owner; what a dead one reserved is taken over.
+        Returns:
+            The generation of the model, if it is added.
         Raises:
             ModelAlreadyLoadedError: there is one, or somebody else is loading it.
         """
@@ -113,43 +121,50 @@ class Registry:
             row = self._query("SELECT owner FROM loads WHERE name = ?", name).fetchone()
             if row is not None and is_alive(row[0]):
                 raise ModelAlreadyLoadedError(f"Model {name} is already being registered.")
-            connection.execute("INSERT OR REPLACE INTO loads VALUES (?, ?)", (name, owner))
+            cursor = connection.execute(
+                "INSERT OR REPLACE INTO loads VALUES (NULL, ?, ?)", (name, owner)
+            )
+            return cursor.lastrowid or 0
 
-    def give_up(self, name: str, owner: str) -> None:
-        """Take back a reservation."""
+    def give_up(self, generation: int) -> None:
+        """Take back a reservation; nothing where it was taken over."""
         with self._writing() as connection:
-            connection.execute("DELETE FROM loads WHERE name = ? AND owner = ?", (name, owner))
+            connection.execute("DELETE FROM loads WHERE generation = ?", (generation,))
 
-    def add(self, model: Model, *, max_bytes: int | None = None) -> Model | None:
+    def add(self, model: Model, *, max_bytes: int | None = None) -> bool:
         """Turn a reservation into a model, which every worker can invoke from now on.
 
         Args:
-            model: Its generation is of no account.
             max_bytes: What all models may have together; None means any number.
         Returns:
-            The model with its generation; None where it would be too much.
+            Whether there was room for it.
+        Raises:
+            ModelAlreadyLoadedError: the reservation was taken over.
         """
         with self._writing() as connection, self._versions.change(model.name):
             if max_bytes is not None and self.totals()[1] + model.n_bytes > max_bytes:
-                return None
-            cursor = connection.execute(
-                "INSERT INTO models VALUES (NULL, ?, ?, ?, ?, ?, ?)", model[1:]
+                return False
+            reserved = connection.execute(
+                "DELETE FROM loads WHERE generation = ?", (model.generation,)
             )
-            connection.execute("DELETE FROM loads WHERE name = ?", (model.name,))
+            if not reserved.rowcount:
+                raise ModelAlreadyLoadedError(
+                    f"Model {model.name} is already being registered: another worker took over "
+                    "its name while this one did not answer."
+                )
+            connection.execute("INSERT INTO models VALUES (?, ?, ?, ?, ?, ?, ?)", model)
             connection.commit()
-            return model._replace(generation=cursor.lastrowid or 0)
+            return True
 
-    def remove(self, name: str, generation: int | None = None) -> Model | None:
+    def remove(self, name: str) -> Model | None:
         """Delete a model, which no worker invokes from now on.
 
-        Args:
-            generation: Another one under that name is left alone; None means whichever there is.
         Returns:
             What was deleted; None where there was none.
         """
         with self._writing() as connection, self._versions.change(name):
             model = self.find(name)
-            if model is None or generation not in (None, model.generation):
+            if model is None:
                 return None
             connection.execute("DELETE FROM models WHERE name = ?", (name,))
             connection.commit()

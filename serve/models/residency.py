@@ -95,15 +95,32 @@ class Residency:
             ContainerError: it cannot be loaded (any more).
         """
         resident = self._current(name)
-        resident.n_leases += 1
-        if resident.loading is None:
-            return resident, True
-        try:
-            await asyncio.shield(resident.loading)  # goes on, whoever leaves
-        except BaseException:
-            self.release(resident)
-            raise
-        return resident, False
+        return resident, await self._lease(resident)
+
+    async def load_first(self, model: Model) -> Resident:
+        """Load and lease a model that is not in the registry yet; ends with `end_load`.
+
+        Until it is in the registry nobody else can lease it.
+
+        Raises:
+            OutOfMemoryError, ContainerError: see `lease`.
+        """
+        older = self._residents.get(model.name)
+        if older is not None:
+            self._drop(older)  # unloaded a moment ago
+        resident = self._start_loading(model, Versions.place(model.name))
+        await self._lease(resident)
+        return resident
+
+    async def end_load(self, resident: Resident, *, keep: bool) -> None:
+        """Give back the lease of `load_first`.
+
+        Args:
+            keep: Whether the registry has the model now; otherwise it is dropped.
+        """
+        if not keep:
+            self._drop(resident)
+        self.release(resident)
 
     def release(self, resident: Resident) -> None:
         """Give a lease back."""
@@ -133,19 +150,29 @@ class Residency:
         await all_freed(victims)
         return bool(victims)
 
+    async def _lease(self, resident: Resident) -> bool:
+        """Lease a model and wait until it is loaded; returns whether it was."""
+        resident.n_leases += 1
+        if resident.loading is None:
+            return True
+        try:
+            await asyncio.shield(resident.loading)  # goes on, whoever leaves
+        except BaseException:
+            self.release(resident)
+            raise
+        return False
+
     def _current(self, name: str) -> Resident:
         """What the registry says there is under that name, loaded or about to be."""
         place = Versions.place(name)
         version = self._cells[place]  # before the registry is asked: what changes after it is seen
         model = self._registry.find(name)
-        resident = self._residents.get(name)
-        if resident is not None and (
-            model is None or resident.model.generation != model.generation
-        ):
-            self._drop(resident)
-            resident = None
         if model is None:
             raise ModelNotFoundError(f"Model not found: {name}")
+        resident = self._residents.get(name)
+        if resident is not None and resident.model.generation != model.generation:
+            self._drop(resident)
+            resident = None
         if resident is None:
             resident = self._start_loading(model, place)
         resident.version = version if is_settled(version) else NEVER

@@ -39,9 +39,9 @@ def add(registry: Registry) -> Callable[..., Model]:
     """Register a model of so many bytes."""
 
     def register(name: str, n_bytes: int = 10) -> Model:
-        registry.reserve(name, "test", lambda owner: True)
-        model = registry.add(Model(0, name, f"/models/{name}", "d", "s", "xgboost", n_bytes))
-        assert model is not None
+        generation = registry.reserve(name, "test", lambda owner: True)
+        model = Model(generation, name, f"/models/{name}", "d", "s", "xgboost", n_bytes)
+        assert registry.add(model)
         return model
 
     return register

@@ -29,27 +29,12 @@ def test_model_is_found_by_its_name_until_it_is_removed(
     assert add("a").generation > second.generation
 
 
-def test_removal_of_one_generation_leaves_another_alone(
-    registry: Registry, add: Callable[..., Model]
-) -> None:
-    """Who takes back a load that failed must not delete a model that came after it."""
-    old = add("a")
-    registry.remove("a")
-    new = add("a")
-
-    assert registry.remove("a", old.generation) is None
-    assert registry.find("a") == new
-
-
 def test_name_can_be_reserved_once(registry: Registry, add: Callable[..., Model]) -> None:
     """C-080, C-090: neither a model nor a load that is under way may be there."""
-    registry.reserve("a", "one", lambda owner: True)
+    generation = registry.reserve("a", "one", lambda owner: True)
     with pytest.raises(ModelAlreadyLoadedError, match="Model a is already being registered"):
         registry.reserve("a", "two", lambda owner: True)
-    registry.give_up("a", "two")  # it was never his
-    with pytest.raises(ModelAlreadyLoadedError):
-        registry.reserve("a", "two", lambda owner: True)
-    registry.give_up("a", "one")
+    registry.give_up(generation)
 
     add("a")
 
@@ -59,12 +44,17 @@ def test_name_can_be_reserved_once(registry: Registry, add: Callable[..., Model]
 
 def test_reservation_of_the_dead_is_taken_over(registry: Registry) -> None:
     """C-090: the name of a load that died with its worker is free at once."""
-    registry.reserve("a", "dead", lambda owner: True)
+    lost = registry.reserve("a", "dead", lambda owner: True)
 
-    registry.reserve("a", "alive", lambda owner: owner != "dead")
+    generation = registry.reserve("a", "alive", lambda owner: owner != "dead")
 
     with pytest.raises(ModelAlreadyLoadedError):
         registry.reserve("a", "third", lambda owner: owner == "alive")
+    # It was not dead, but did not answer.
+    with pytest.raises(ModelAlreadyLoadedError, match="another worker took over its name"):
+        registry.add(Model(lost, "a", "/models/a", "d", "s", "xgboost", 1))
+    registry.give_up(lost)
+    assert registry.add(Model(generation, "a", "/models/a", "d", "s", "xgboost", 1))
 
 
 def test_pages_follow_the_names(registry: Registry, add: Callable[..., Model]) -> None:
@@ -87,13 +77,13 @@ def test_limit_of_all_models_together_is_kept(
 ) -> None:
     """C-081: what would be too much is not added, and its name stays reserved for its owner."""
     add("a", n_bytes=60)
-    registry.reserve("b", "me", lambda owner: True)
-    model = Model(0, "b", "/models/b", "d", "s", "xgboost", 50)
+    generation = registry.reserve("b", "me", lambda owner: True)
+    model = Model(generation, "b", "/models/b", "d", "s", "xgboost", 50)
 
-    assert registry.add(model, max_bytes=100) is None
+    assert not registry.add(model, max_bytes=100)
     assert registry.find("b") is None
     assert registry.totals() == (1, 60)
-    assert registry.add(model, max_bytes=110) is not None
+    assert registry.add(model, max_bytes=110)
     assert registry.totals() == (2, 110)
 
 

@@ -450,8 +450,8 @@ def test_models_with_code_hold_up_no_others(
     add("a")
     names = [f"code-{index}" for index in range(6)]
     for name in names:
-        registry.reserve(name, "test", lambda owner: True)
-        registry.add(Model(0, name, f"/models/{name}", "d", "s", "code", 1))
+        generation = registry.reserve(name, "test", lambda owner: True)
+        registry.add(Model(generation, name, f"/models/{name}", "d", "s", "code", 1))
 
     async def work() -> None:
         loader.gate.clear()
