@@ -20,6 +20,7 @@ import numpy as np
 import orjson
 
 from container import codecs, content_types
+from container.codecs import json_text
 from container.codecs.base import SparseRows
 from container.content_types import MediaType
 from container.errors import MalformedPayloadError
@@ -62,10 +63,7 @@ def _to_list(value: Any) -> Any:
 
 
 def _from_json(body: bytes) -> Any:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise MalformedPayloadError(f"the body is not JSON: {error.msg}") from error
+    document = json_text.load(body)
     has_objects = isinstance(document, list) and document and isinstance(document[0], dict)
     if isinstance(document, dict) or has_objects:
         return _with_codec(body, MediaType(content_types.JSON))

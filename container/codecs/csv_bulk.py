@@ -9,6 +9,7 @@ from container.codecs import number_rows
 from container.codecs.base import Floats
 
 MISSING_WORDS = (b"nan", b"na", b"null")  # in lower case
+BOOLEANS = {b"true": 1.0, b"false": 0.0}
 
 # Stands for a missing cell while text is read: what does not fit 32 bits becomes infinite, and is
 # told from a real overflow by counting.
@@ -43,6 +44,8 @@ def _marked(text: bytes, delimiter: bytes, width: int) -> Floats | None:
         return None
     # `,1,2,!,3,4,`: a comma on either side of every cell, and `!` between lines.
     cells = b"," + text.replace(delimiter, b",").replace(b"\n", b",!,") + b","
+    if b"u" in cells or b"s" in cells:
+        cells = _without_booleans(cells)
     cells, n_gaps = _filled(cells)
     rows = number_rows.from_lines(cells[1:-1], b",!,", width)
     if rows is None:
@@ -76,6 +79,14 @@ def _filled(cells: bytes) -> tuple[bytes, int]:
             n_gaps += (len(filled) - len(cells)) // (len(_GAP) - len(word))
             cells = filled
     return cells, n_gaps
+
+
+def _without_booleans(cells: bytes) -> bytes:
+    """Put 1 and 0 for true and false."""
+    for word, number in BOOLEANS.items():
+        for _ in range(2):  # of several in a row, one pass finds every other one
+            cells = cells.replace(b",%b," % word, b",%d," % number)
+    return cells
 
 
 def _any_notation(cells: bytes, width: int) -> Floats | None:

@@ -1,10 +1,10 @@
 """`text/csv`: records without a header, one a line.
 
 Lines end in LF or CRLF, the last one with or without; a carriage return anywhere else is refused.
-Cells are numbers, padded with spaces or quoted or not; an empty cell, `nan`, `na` and `null` are
-missing values. The delimiter is a comma, or the tab, semicolon or bar that the first line has
-instead. A blank line among the records is refused rather than skipped: the number of predictions
-would no longer be the number of lines (C-072).
+Cells are numbers, `true` (1) or `false` (0), padded with spaces or quoted or not; an empty cell,
+`nan`, `na` and `null` are missing values. Words are read in any case. The delimiter is a comma, or
+the tab, semicolon or bar that the first line has instead. A blank line among the records is refused
+rather than skipped: the number of predictions would no longer be the number of lines (C-072).
 
 Every line means what it means alone. The quick ways of reading take a whole piece of the text or
 nothing of it, and give what `_line_by_line` would give.
@@ -134,8 +134,11 @@ def _number(cell: bytes, line: int, column: int) -> float:
         raise MalformedPayloadError(
             "the number does not fit a 32-bit float", line=line, column=column
         )
-    if cell.lower() in _MISSING:
+    word = cell.lower()
+    if word in _MISSING:
         return float("nan")
+    if word in csv_bulk.BOOLEANS:
+        return csv_bulk.BOOLEANS[word]
     problem = "the cell is not a number; send numbers only, and no header"
     try:
         cell.decode()

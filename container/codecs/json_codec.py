@@ -14,16 +14,8 @@ import orjson
 
 from container.codecs import number_rows, number_text, text_lines
 from container.codecs.base import Batch, Columns, Floats, Selected, dense_batch
-from container.codecs.json_records import (
-    ARRAY,
-    OBJECT,
-    REPEATED_NAME,
-    JsonRecords,
-    Locate,
-    kind_of,
-    names,
-    parse,
-)
+from container.codecs.json_records import JsonRecords, Locate, kind_of, names
+from container.codecs.json_text import ARRAY, OBJECT, REPEATED_NAME, parse
 from container.errors import MalformedPayloadError
 
 # A thread's parser keeps the memory for as much, and reads it a tenth quicker than in pieces.
@@ -41,6 +33,7 @@ def decode(body: bytes, columns: Columns) -> Batch:
         MalformedPayloadError: with the path of the fault, e.g. `instances[3].features[7]`, or with
             line and column where the text is not JSON.
     """
+    body = body.removeprefix(text_lines.BOM)
     if len(body) > _PIECES_AT_ONCE * text_lines.PIECE_BYTES:
         batch = _in_pieces(body, columns)
         if batch is not None:

@@ -4,7 +4,9 @@
     {"features": [1, 2, null]}
     {"features": {"values": [1, 2, null]}}
     {"features": {"values": [1, 2], "keys": [0, 7], "shape": [9]}}   what has no key is missing
-    {"data": {"features": …}}                        as above
+    {"data": [1, 2, null]}, {"data": {"features": …}}    as above
+
+`true` and `false` are 1 and 0, and `NaN`, which Python writes, is as good as null.
 
 Other members are passed over (`configuration`, for one). Two members of the same name are refused,
 because readers disagree on which one counts.
@@ -12,16 +14,14 @@ because readers disagree on which one counts.
 Source: AWS SageMaker developer guide, "Common Data Formats for Inference".
 """
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import orjson
 import simdjson
 from numpy.typing import NDArray
 
-from container.codecs import number_rows, text_lines
+from container.codecs import number_rows
 from container.codecs.base import (
     MAX_COLUMNS,
     Batch,
@@ -30,61 +30,18 @@ from container.codecs.base import (
     dense_batch,
     sparse_batch,
 )
+from container.codecs.json_text import ARRAY, OBJECT, REPEATED_NAME
 from container.codecs.sparse import SparseRecords
 from container.errors import MalformedPayloadError
-
-ARRAY = (simdjson.Array, list)
-OBJECT = (simdjson.Object, dict)
-REPEATED_NAME = "the object has two members of the same name"
 
 Locate = Callable[[int, str, str], MalformedPayloadError]
 """Makes an error of a record's number from 0, the path below it (`.features[7]`), and a problem."""
 
-# simdjson counts the elements of an array no further than 2**24 - 1, and pysimdjson's `as_list`
-# writes beyond its memory where there are more.
-_MAX_VALUES = 2**24 - 2
 _ROUNDED_BYTES = 2**20
-_TOO_LARGE = "the number does not fit a 32-bit float"
-_CELL_TYPES = frozenset({float, int, type(None)})
+_TOO_LARGE = "the number is infinite or does not fit a 32-bit float"
+_WHOLE_TYPES: frozenset[type] = frozenset({float, int, type(None)})
+_CELL_TYPES = _WHOLE_TYPES | {bool}
 _KINDS = {bool: "true or false", str: "a string", type(None): "null"}
-
-
-def parse(text: bytes) -> Any:
-    """Parse JSON text into Python scalars and instances of `ARRAY` and `OBJECT`.
-
-    Raises:
-        MalformedPayloadError: it is not JSON, with line and column; or it nests too deep.
-    """
-    refuse_byte_order_mark(text)
-    if len(text) > _MAX_VALUES and text.count(b",") >= _MAX_VALUES:
-        raise MalformedPayloadError(f"the text has more than {_MAX_VALUES} values; send fewer")
-    try:
-        return number_rows.parse(text)
-    except ValueError:
-        pass  # it does not say where
-    try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise MalformedPayloadError(
-            f"the text is not JSON: {error.msg}", line=error.lineno, column=error.colno
-        ) from error
-    # An integer of more than 64 bits. The standard library takes it, and shows repeated names.
-    try:
-        return json.loads(text, parse_int=float, object_pairs_hook=_object)
-    except RecursionError as error:
-        raise MalformedPayloadError("the text nests deeper than any record") from error
-
-
-def refuse_byte_order_mark(text: bytes) -> None:
-    """Raises `MalformedPayloadError` if JSON text begins with one."""
-    if text.startswith(text_lines.BOM):
-        raise MalformedPayloadError("JSON has no byte order mark", line=1, column=1)
-
-
-def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(members) > len(dict(members)):
-        raise MalformedPayloadError(REPEATED_NAME)
-    return dict(members)
 
 
 def names(value: Any) -> list[str] | None:
@@ -249,6 +206,8 @@ def _features(instance: Any) -> tuple[Any, str]:
     if "data" not in present:
         raise _Fault("", "expected a member 'features', or 'data' that has it")
     data = instance["data"]
+    if isinstance(data, ARRAY):
+        return data, ".data"
     if "features" not in _names(data, ".data"):
         raise _Fault(".data", "expected a member 'features'")
     return data["features"], ".data.features"
@@ -264,12 +223,12 @@ def _names(value: Any, path: str) -> list[str]:
     return found
 
 
-def _cells(values: Any, path: str) -> NDArray[np.float64]:
+def _cells(values: Any, path: str, types: frozenset[type] = _CELL_TYPES) -> NDArray[np.float64]:
     if not isinstance(values, ARRAY):
         raise _Fault(path, f"expected an array, not {kind_of(values)}")
     cells = values if isinstance(values, list) else values.as_list()
-    if not _CELL_TYPES.issuperset(map(type, cells)):
-        index, cell = next((i, c) for i, c in enumerate(cells) if type(c) not in _CELL_TYPES)
+    if not types.issuperset(map(type, cells)):
+        index, cell = next((i, c) for i, c in enumerate(cells) if type(c) not in types)
         raise _Fault(
             f"{path}[{index}]", f"expected a number or null (a missing value), not {kind_of(cell)}"
         )
@@ -277,7 +236,7 @@ def _cells(values: Any, path: str) -> NDArray[np.float64]:
 
 
 def _whole_numbers(values: Any, path: str) -> NDArray[np.float64]:
-    numbers = _cells(values, path)
+    numbers = _cells(values, path, _WHOLE_TYPES)
     is_whole = (numbers >= 0) & (numbers <= MAX_COLUMNS) & (numbers % 1 == 0)
     if not is_whole.all():
         place = int(is_whole.argmin())

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from container.codecs import text_lines
 from container.codecs.base import Batch, Columns, Floats, Selected
 from container.codecs.json_codec import score_objects, selected_objects
-from container.codecs.json_records import JsonRecords, parse, refuse_byte_order_mark
+from container.codecs.json_records import JsonRecords
+from container.codecs.json_text import parse
 from container.errors import MalformedPayloadError
 
 
@@ -20,7 +21,6 @@ def decode(body: bytes, columns: Columns) -> Batch:
     Raises:
         MalformedPayloadError: with the line, and the path of the fault in it, e.g. `features[7]`.
     """
-    refuse_byte_order_mark(body)
     records = JsonRecords(_locate, columns)
     for number, line in enumerate(_lines(body), start=1):
         if not line.strip():

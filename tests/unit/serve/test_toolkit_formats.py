@@ -75,8 +75,14 @@ def test_json_null_is_a_missing_value() -> None:
     np.testing.assert_array_equal(_decode(b"[[1,null]]", "application/json"), [[1, np.nan]])
 
 
+@pytest.mark.parametrize("body", [b"[[1,NaN]]", b"\xef\xbb\xbf[[1, null]]"])
+def test_json_as_python_and_windows_write_it_is_read(body: bytes) -> None:
+    """NaN, as `json.dumps` and the toolkit have it, and a byte order mark."""
+    np.testing.assert_array_equal(_decode(body, "application/json"), [[1, np.nan]])
+
+
 @pytest.mark.parametrize(
-    "body", [b"", b"[1,", b"[NaN]", b"[[1],[2,3]]", b'[[1],"a",{}]', b"[" * 100_000, b"\xff"]
+    "body", [b"", b"[1,", b"[nan]", b"[[1],[2,3]]", b'[[1],"a",{}]', b"[" * 100_000, b"\xff"]
 )
 def test_json_that_is_no_array_is_refused(body: bytes) -> None:
     """C-057: 400, never 500."""
