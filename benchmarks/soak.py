@@ -21,8 +21,9 @@ from benchmarks.running import Running
 CONNECTIONS = 64
 _STRETCH_SECONDS = 15
 _SETTLING_SHARE = 0.2  # of the time: pools, caches and the allocator fill
-_FLAT_SHARE_PER_10_MINUTES = 0.01
-_LEAST_SECONDS = 300.0  # a shorter soak says nothing about growth
+_LEAST_SECONDS = 600.0  # a shorter soak says nothing about growth
+_END_SECONDS = 300.0  # the first and the last five minutes are compared
+_FLAT_BYTES = 2e6  # by so much their medians may differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,27 +111,40 @@ def render(soak: Soak) -> str:
     """Say whether it was flat, in Markdown."""
     looks = soak.settled
     half = max(len(looks) // 2, 1)
-    growth = slope([(look.seconds, look.rss) for look in looks]) * 600
-    allowed = _FLAT_SHARE_PER_10_MINUTES * statistics.median(look.rss for look in looks)
     seconds = soak.stretches[-1].seconds
+    rates = [stretch.requests_per_second for stretch in soak.stretches]
+    per_second = slope([(look.seconds, look.rss) for look in looks])
+    per_million = per_second / statistics.mean(rates) * 1e6
+    growth = _median_rss(soak, after=seconds - _END_SECONDS) - _median_rss(soak, to=_END_SECONDS)
 
     def verdict(is_flat: bool) -> str:
         if seconds < _LEAST_SECONDS:
             return "too short to say"
         return "flat" if is_flat else "**grows**"
 
-    lines = [["RSS, growth in 10 minutes", f"{growth / 1e6:+.2f} MB", verdict(growth <= allowed)]]
+    lines = [
+        [
+            "RSS, last five minutes against the first five",
+            f"{growth / 1e6:+.2f} MB",
+            verdict(growth <= _FLAT_BYTES),
+        ],
+        ["RSS, slope per million requests", f"{per_million / 1e6:+.2f} MB", ""],
+    ]
     for title, name in (("open files", "open_files"), ("threads", "threads")):
         early, late = (max(_figure(part, name)) for part in (looks[:half], looks[-half:]))
         lines.append([f"{title}, most in each half", f"{early}, {late}", verdict(late <= early)])
-    rates = [stretch.requests_per_second for stretch in soak.stretches]
     errors = sum(stretch.errors for stretch in soak.stretches)
     lines += [
         ["requests/s, first and last stretch", f"{rates[0]:,.0f}, {rates[-1]:,.0f}", ""],
         ["errors", f"{errors}", "**errors**" if errors else "none"],
     ]
-    title = f"{seconds / 60:.0f} min at full load, {CONNECTIONS} connections; first fifth left out"
+    title = f"{seconds / 60:.0f} min at full load, {CONNECTIONS} connections"
     return table([title, "", ""], lines) + "\n"
+
+
+def _median_rss(soak: Soak, *, after: float = 0.0, to: float = float("inf")) -> float:
+    """Return the median RSS in bytes of the looks between two times in seconds."""
+    return statistics.median(look.rss for look in soak.looks if after <= look.seconds <= to)
 
 
 def _figure(looks: Sequence[Look], name: str) -> list[Any]:
