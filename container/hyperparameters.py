@@ -21,6 +21,8 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 _CONTROL_PREFIX = "sagemaker_"
 _CONTROL_KEYS = frozenset({"default_user_module_name"})
 _MAX_ENCODINGS = 3
+# Of difflib: below it `n_estimators` is near to `min_split_loss`.
+_SIMILARITY = 0.7
 _UNKNOWN = "extra_forbidden"
 _MAX_SHOWN = 60
 
@@ -98,12 +100,20 @@ def _refuse_two_names_for_one(declaration: type[BaseModel], values: Mapping[str,
             )
 
 
+def _hint(declaration: type[BaseModel], name: str) -> str:
+    """The name to use instead: what another library calls so, or one that is spelled alike."""
+    foreign: Mapping[str, str] = getattr(declaration, "FOREIGN_NAMES", {})
+    known = names(declaration)
+    spelled = name.lower().replace("-", "_")
+    if spelled in foreign:
+        return f"use {foreign[spelled]!r}"
+    nearest = difflib.get_close_matches(spelled, known, n=1, cutoff=_SIMILARITY)
+    return f"did you mean {nearest[0]!r}?" if nearest else f"known are: {', '.join(known)}"
+
+
 def _problem(declaration: type[BaseModel], name: str, details: Mapping[str, Any]) -> str:
     if details["type"] == _UNKNOWN:
-        known = names(declaration)
-        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"known are: {', '.join(known)}"
-        return f"is not known; {hint}"
+        return f"is not known; {_hint(declaration, name)}"
     if details["type"] == "missing":
         return "is required and was not given"
     expected = str(details["msg"]).removeprefix("Value error, ")

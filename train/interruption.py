@@ -34,6 +34,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.was_requested = False
+        self.leaves_model = True
         self._is_deferred = False
         self._kept: TrainedModel | None = None
         self._put_in_place: Callable[[TrainedModel], object] | None = None
@@ -61,9 +62,14 @@ class Interruption:
         """See `container.algorithms.base.Interruption.defer`."""
         self._is_deferred = True
 
+    def leave_no_model(self) -> None:
+        """See `container.algorithms.base.Interruption.leave_no_model`."""
+        self.leaves_model = False
+
     def keep(self, model: TrainedModel) -> None:
         """See `container.algorithms.base.Interruption.keep`."""
-        self._kept = model
+        if self.leaves_model:
+            self._kept = model
 
     def begin_saving(self) -> None:
         """Say that the main thread is about to save; returns never if the other already does."""

@@ -105,7 +105,9 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: R
         )
         interruption.begin_saving()
         facts: dict[str, object] = {}
-        if resources.is_leader:
+        if interruption.was_requested and not interruption.leaves_model:
+            logger.info("model_not_saved", extra={"reason": "the job asks for none when stopped"})
+        elif resources.is_leader:
             facts = _save(opt_ml, algorithm.name, model, recorder)
         hosts.gather(None)  # the job is done on all hosts or on none
     facts["was_interrupted"] = interruption.was_requested

@@ -60,6 +60,10 @@ class Interruption(Protocol):
         """Say that from now on `fit` looks at `was_requested` by itself, and returns what it has
         soon after it turns true. Until then the process ends where it is."""
 
+    def leave_no_model(self) -> None:
+        """Say that the job wants no model of the finished rounds when it is stopped: what `keep`
+        is given, and what `fit` returns then, is not saved."""
+
     def keep(self, model: TrainedModel) -> None:
         """Give the model of the rounds so far: it is saved, in another thread, where `fit` cannot
         return in time. Nothing may change it afterwards."""
@@ -181,7 +185,11 @@ class Algorithm(Protocol):
     output_keys: tuple[str, ...]  # what SAGEMAKER_INFERENCE_OUTPUT may select; often nothing
 
     def hyperparameters(self) -> type[BaseModel]:
-        """The declaration: types, ranges, aliases and defaults of every hyperparameter."""
+        """The declaration: types, ranges, aliases and defaults of every hyperparameter.
+
+        A class attribute `FOREIGN_NAMES` may map what other libraries call a hyperparameter to its
+        name here, for the error message.
+        """
 
     def columns(self, hyperparameters: Any) -> Columns:
         """Which leading columns of a training record are label and weight."""

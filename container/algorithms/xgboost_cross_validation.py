@@ -215,6 +215,9 @@ class _InFold:
     def defer(self) -> None:
         self.outer.defer()
 
+    def leave_no_model(self) -> None:
+        self.outer.leave_no_model()
+
     def keep(self, model: TrainedModel) -> None:
         """Part of a fold is better than nothing, and not better than whole ones."""
         if self.is_first and isinstance(model, TrainedBooster):

@@ -7,7 +7,7 @@ jobs written for older images still run.
 
 import json
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AliasChoices,
@@ -26,6 +26,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Size = Annotated[int, Field(le=2**31 - 1)]  # what XGBoost's own integers hold
 Flag = Literal[0, 1]
+Truth = Annotated[Literal["true", "false"], BeforeValidator(lambda text: str(text).lower())]
 
 _GROWING = frozenset({"grow_colmaker", "grow_histmaker", "grow_skmaker", "grow_quantile_histmaker"})
 _LINEAR = frozenset({"shotgun", "coord_descent"})
@@ -50,9 +51,42 @@ _OF_THE_JOB = frozenset(
 _WITHOUT_EFFECT = frozenset(
     {
         *("deterministic_histogram", "dsplit", "lambda_bias", "predictor", "prob_buffer_row"),
-        "sketch_eps",
+        *("silent", "single_precision_histogram", "sketch_eps"),
     }
 )
+# What scikit-learn, LightGBM, CatBoost, XGBoost's Python packages and its older versions call
+# them, in lower case.
+_FOREIGN_NAMES = {
+    **dict.fromkeys(
+        (
+            *("n_estimators", "num_boost_round", "num_rounds", "n_rounds", "nrounds", "nround"),
+            *("num_iterations", "n_iter", "iterations", "num_trees", "n_trees", "epochs"),
+        ),
+        "num_round",
+    ),
+    **dict.fromkeys(("random_state", "random_seed"), "seed"),
+    **dict.fromkeys(("n_jobs", "num_threads", "n_threads", "thread_count"), "nthread"),
+    **dict.fromkeys(("verbose", "verbose_eval"), "verbosity"),
+    **dict.fromkeys(("lr", "shrinkage", "shrinkage_rate"), "eta"),
+    **dict.fromkeys(("l2_leaf_reg", "lambda_l2", "l2_regularization"), "lambda"),
+    **dict.fromkeys(("lambda_l1", "l1_regularization"), "alpha"),
+    **dict.fromkeys(("min_gain_to_split", "min_impurity_decrease"), "gamma"),
+    **dict.fromkeys(("num_leaves", "max_leaf_nodes"), "max_leaves"),
+    **dict.fromkeys(("colsample", "feature_fraction", "max_features"), "colsample_bytree"),
+    **dict.fromkeys(("bagging_fraction", "subsample_ratio"), "subsample"),
+    **dict.fromkeys(("metric", "metrics", "scoring"), "eval_metric"),
+    **dict.fromkeys(("loss", "loss_function", "criterion"), "objective"),
+    **dict.fromkeys(("n_classes", "num_classes", "classes_count"), "num_class"),
+    **dict.fromkeys(
+        ("early_stopping", "early_stopping_round", "od_wait", "n_iter_no_change"),
+        "early_stopping_rounds",
+    ),
+    **dict.fromkeys(("class_weight", "is_unbalance"), "scale_pos_weight"),
+    **dict.fromkeys(("sample_weight", "weight", "weights"), "csv_weights"),
+    **dict.fromkeys(("boosting", "boosting_type", "boost"), "booster"),
+    **dict.fromkeys(("folds", "n_folds", "kfold", "cv"), "_kfold"),
+    "init_score": "base_score",
+}
 
 _EXPECTED_CONSTRAINTS = "a list of integers in brackets is expected"
 _CONSTRAINTS = re.compile(r"[\d\s,()\[\]+-]+", re.ASCII)
@@ -72,7 +106,7 @@ def _split(text: str) -> list[str]:
 
 def _flag(text: str) -> object:
     """Literal types compare by value: give them the number that the text stands for."""
-    return int(text) if text in ("0", "1") else text
+    return {"0": 0, "1": 1, "false": 0, "true": 1}.get(text.lower(), text)
 
 
 def _constraints(text: str) -> object:
@@ -97,6 +131,7 @@ class XGBoostHyperparameters(BaseModel):
     """What a training job may set; what it does not set is left to XGBoost's own default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    FOREIGN_NAMES: ClassVar = _FOREIGN_NAMES
 
     num_round: Size = Field(ge=1)
     eta: Probability | None = Field(None, validation_alias=AliasChoices("eta", "learning_rate"))
@@ -169,12 +204,14 @@ class XGBoostHyperparameters(BaseModel):
     sketch_eps: float | None = Field(None, gt=0, lt=1)
     tweedie_variance_power: float | None = Field(None, gt=1, lt=2)
     sampling_method: Literal["uniform", "gradient_based"] | None = None
-    deterministic_histogram: Literal["true", "false"] | None = None
+    deterministic_histogram: Truth | None = None
     prob_buffer_row: float | None = Field(None, gt=1)
+    silent: str | None = None
+    single_precision_histogram: str | None = None
     aft_loss_distribution: Literal["normal", "logistic", "extreme"] | None = None
     aft_loss_distribution_scale: NonNegative | None = None
-    save_model_on_termination: Literal["true", "false"] = "false"
-    use_dask_gpu_training: Literal["true", "false"] = "false"
+    save_model_on_termination: Truth | None = None
+    use_dask_gpu_training: Truth = "false"
     tuning_objective_metric: str | None = Field(None, validation_alias="_tuning_objective_metric")
     kfold: Size | None = Field(None, ge=2, validation_alias="_kfold")
     num_cv_round: Size = Field(1, ge=1, validation_alias="_num_cv_round")

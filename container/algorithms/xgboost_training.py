@@ -29,7 +29,10 @@ logger = logging.getLogger(__name__)
 
 # What may differ between a job and the one that resumes it: neither changes the rounds there are.
 _NOT_BINDING = frozenset(
-    {"num_round", "nthread", "verbosity", "save_model_on_termination", "use_dask_gpu_training"}
+    {
+        *("num_round", "nthread", "verbosity", "silent"),
+        *("save_model_on_termination", "use_dask_gpu_training"),
+    }
 )
 _NO_GPU_MEMORY = "Memory allocation error on worker"  # XGBoost 3.2.0, device_vector.cu
 _TWEEDIE_POWER = 1.5  # XGBoost's default for `tweedie_variance_power`
@@ -50,14 +53,12 @@ def fit(job: TrainingInput) -> TrainedModel:
     check_distributable(hyperparameters, job.cluster)
     for name in hyperparameters.without_effect():
         logger.warning("hyperparameter_without_effect", extra={"hyperparameter": name})
+    if hyperparameters.save_model_on_termination == "false":
+        job.interruption.leave_no_model()
+    _refuse_missing_validation(job)
     try:
         if hyperparameters.kfold:
             return cross_validate(job, _train, _binding(hyperparameters))
-        if hyperparameters.early_stopping_rounds and "validation" not in job.channels:
-            raise HyperparameterError(
-                "early_stopping_rounds",
-                "needs the channel 'validation', which the job does not have",
-            )
         return _train(job)
     except xgboost.core.XGBoostError as error:
         if _NO_GPU_MEMORY in str(error):
@@ -68,6 +69,25 @@ def fit(job: TrainingInput) -> TrainedModel:
         if "bad_alloc" in str(error):
             raise MemoryError from error
         raise TrainingError(f"XGBoost refused to train: {clean_message(str(error))}") from error
+
+
+def _refuse_missing_validation(job: TrainingInput) -> None:
+    """Folds are validated on the records that they leave out."""
+    hyperparameters: XGBoostHyperparameters = job.hyperparameters
+    if hyperparameters.kfold or "validation" in job.channels:
+        return
+    without = "the channel 'validation', which the job does not have; add it to InputDataConfig"
+    if hyperparameters.early_stopping_rounds:
+        raise HyperparameterError(
+            "early_stopping_rounds", f"needs {without}, or leave early_stopping_rounds out"
+        )
+    watched = hyperparameters.tuning_objective_metric or ""
+    channel, _, metric = watched.partition(":")
+    if channel == "validation":
+        raise HyperparameterError(
+            "_tuning_objective_metric",
+            f"{watched!r} is a metric of {without}, or tune 'train:{metric}'",
+        )
 
 
 def _train(job: TrainingInput) -> TrainedBooster:

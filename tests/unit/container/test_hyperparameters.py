@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 import pytest
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
@@ -71,6 +73,26 @@ def test_validate_refusal_names_key_value_and_what_is_accepted(
 
     assert message in caught.value.message
     assert len(caught.value.message) < 400
+
+
+class Foreign(Declaration):
+    FOREIGN_NAMES: ClassVar = {"n_estimators": "rounds"}
+
+
+@pytest.mark.parametrize("name", ["n_estimators", "N-Estimators"])
+def test_name_of_another_library_is_answered_with_ours(name: str) -> None:
+    """The declaration says what others call a hyperparameter; case and dashes do not matter."""
+    with pytest.raises(HyperparameterError) as caught:
+        validate(Foreign, {"rounds": "1", name: "1"})
+
+    assert f"{name!r}: is not known; use 'rounds'" in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["notes", "later", "bounds_of_x"])
+def test_name_that_is_hardly_alike_is_no_suggestion(name: str) -> None:
+    """A wrong suggestion is worse than the list of names."""
+    with pytest.raises(HyperparameterError, match="known are: learning_rate, rate, rounds"):
+        validate(Foreign, {"rounds": "1", name: "1"})
 
 
 def test_validate_reports_every_problem_at_once() -> None:

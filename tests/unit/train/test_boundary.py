@@ -15,8 +15,7 @@ from container.algorithms import registry
 from container.codecs.base import Columns
 from container.manifest import Framework, ModelFacts
 from tests.unit.train.conftest import Tree
-from train import job
-from train.metrics import Recorder
+from train import job, metrics
 
 ROOT = Path(__file__).parents[3]
 
@@ -199,27 +198,56 @@ def test_sigterm_inside_a_callback_of_the_library_ends_the_job_cleanly(
     assert "sigterm_received" in finished.stdout
 
 
+def _stop_in_round_five(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code of a job that gets SIGTERM while it reports its sixth round."""
+    announce = metrics.announce
+
+    def stop_in_round_five(iteration: int, scores: Any) -> None:
+        announce(iteration, scores)
+        if iteration == 5:
+            signal.raise_signal(signal.SIGTERM)  # to this very thread, so that it comes at once
+
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(metrics, "announce", stop_in_round_five)
+            return job.main(tree.environ)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.mark.parametrize("given", [{}, {"save_model_on_termination": "true"}])
 def test_sigterm_during_training_saves_the_finished_rounds(
-    cancer: Tree, monkeypatch: pytest.MonkeyPatch
+    cancer: Tree, given: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """C-029: a loadable model of the rounds so far, and the exit code says that it was stopped."""
     import xgboost
 
-    cancer.hyperparameters(num_round="100000", objective="binary:logistic")
-    report = Recorder.report
+    cancer.hyperparameters(num_round="100000", objective="binary:logistic", **given)
 
-    def stop_in_round_five(self: Recorder, iteration: int, scores: Any) -> None:
-        report(self, iteration, scores)
-        if iteration == 5:
-            signal.raise_signal(signal.SIGTERM)  # to this very thread, so that it comes at once
-
-    monkeypatch.setattr(Recorder, "report", stop_in_round_five)
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        assert job.main(cancer.environ) == 143
-    finally:
-        signal.signal(signal.SIGTERM, handler)
+    assert _stop_in_round_five(cancer, monkeypatch) == 143
 
     content = bytearray((cancer.root / "model" / "xgboost-model").read_bytes())
     assert xgboost.Booster(model_file=content).num_boosted_rounds() == 6
     assert cancer.failure == ""
+
+
+@pytest.mark.parametrize("given", [{}, {"_kfold": "2"}], ids=["one model", "folds"])
+def test_sigterm_leaves_no_model_where_the_job_asks_for_none(
+    cancer: Tree, given: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-107: the checkpoint is made all the same, and a job that is not stopped has its model."""
+    checkpoints = cancer.root / "checkpoints"
+    checkpoints.mkdir()
+    cancer.hyperparameters(num_round="500", save_model_on_termination="false", **given)
+
+    assert _stop_in_round_five(cancer, monkeypatch) == 143
+
+    assert cancer.model_files == []
+    assert cancer.failure == ""
+    assert not (cancer.root / "output" / "data").exists()
+    if not given:
+        assert [path.name for path in checkpoints.iterdir()] == ["checkpoint-00000006"]
+    cancer.hyperparameters(num_round="8", save_model_on_termination="false", **given)
+    assert job.main(cancer.environ) == 0, cancer.failure
+    assert "byoa-manifest.json" in cancer.model_files

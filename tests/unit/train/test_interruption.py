@@ -55,7 +55,9 @@ STUCK = textwrap.dedent(
         def columns(self, hyperparameters):
             return Columns(label_size=1)
         def fit(self, job):
-            if stage in ("kept", "deferred", "too large"):
+            if stage == "unwanted":
+                job.interruption.leave_no_model()
+            if stage in ("kept", "deferred", "too large", "unwanted"):
                 job.interruption.keep(Model(stage))
             if stage in ("deferred", "empty", "too large", "looking"):
                 job.interruption.defer()
@@ -77,6 +79,7 @@ STUCK = textwrap.dedent(
         ("kept", "fitting", "kept"),
         ("deferred", "fitting", "deferred"),
         ("empty", "fitting", None),
+        ("unwanted", "fitting", None),
         ("too large", "fitting", None),
         ("looking", "fitting", "looking"),
         ("slow", "saving", "slow"),
@@ -85,7 +88,7 @@ STUCK = textwrap.dedent(
 def test_sigterm_at_each_stage(
     tree: Tree, stage: str, signalled_at: str, saved: str | None
 ) -> None:
-    """C-029: what is finished is saved, once, however busy the main thread is; the code is 143."""
+    """C-029, C-107: what is finished and wanted is saved, once, however busy the main thread is."""
     tree.hyperparameters()
     tree.channel("train", {"a.csv": b"1,2\n0,3\n"})
     process = subprocess.Popen(

@@ -269,6 +269,12 @@ def test_job_kinds_of_training_leave_a_model(
             {"num_round": "1", "early_stopping_rounds": "2"},
             "needs the channel 'validation'",
         ),
+        (
+            "hyperparameters.json",
+            {"num_round": "1", "_tuning_objective_metric": "validation:rmse"},
+            "'validation:rmse' is a metric of the channel 'validation', which the job does not "
+            "have; add it to InputDataConfig, or tune 'train:rmse'",
+        ),
         ("inputdataconfig.json", {"training": {}}, "channels found: 'training'"),
         ("inputdataconfig.json", {}, "channels found: none"),
         ("inputdataconfig.json", {"train": {}, "validation": {}}, "input/data/validation does not"),
@@ -480,6 +486,19 @@ def test_job_watched_metric_never_fails_the_job(cancer: Tree, metric: str) -> No
     )
 
     assert job.main(cancer.environ) == 0, cancer.failure
+
+
+@pytest.mark.parametrize(
+    "given", [{"_tuning_objective_metric": "train:rmse"}, {"_kfold": "2"}], ids=["train", "folds"]
+)
+def test_job_without_validation_may_be_tuned(
+    tree: Tree, records: np.ndarray, given: dict[str, str]
+) -> None:
+    """By the metrics of `train`, and by those of the folds that are left out. C-013."""
+    tree.hyperparameters(**{"_tuning_objective_metric": "validation:rmse"} | given)
+    tree.channel("train", {"data.csv": as_csv(records)})
+
+    assert job.main(tree.environ) == 0, tree.failure
 
 
 def _scores(output: str, name: str) -> list[float]:

@@ -4,7 +4,7 @@ import xgboost
 
 from container.algorithms.xgboost_hyperparameters import XGBoostHyperparameters
 from container.errors import HyperparameterError
-from container.hyperparameters import validate
+from container.hyperparameters import names, validate
 
 
 def _checked(**given: str) -> XGBoostHyperparameters:
@@ -66,11 +66,13 @@ def test_num_round_is_required() -> None:
         ("sketch_eps", "0.5", "1"),
         ("tweedie_variance_power", "1.5", "2"),
         ("sampling_method", "gradient_based", "random"),
-        ("deterministic_histogram", "true", "1"),
+        ("deterministic_histogram", "True", "1"),
         ("prob_buffer_row", "1.5", "1"),
         ("aft_loss_distribution", "extreme", "gumbel"),
         ("aft_loss_distribution_scale", "0", "-1"),
         ("save_model_on_termination", "true", "yes"),
+        ("save_model_on_termination", "False", "0"),
+        ("refresh_leaf", "True", "-1"),
     ],
 )
 def test_every_hyperparameter_has_its_range(name: str, good: str, bad: str) -> None:
@@ -94,6 +96,48 @@ def test_aliases_reach_xgboost_under_one_name() -> None:
 def test_what_the_job_does_not_set_is_left_to_xgboost() -> None:
     """No default of ours stands between the job and the framework."""
     assert _checked().for_xgboost() == {}
+
+
+@pytest.mark.parametrize(
+    ("foreign", "ours"),
+    [
+        ("n_estimators", "num_round"),
+        ("num_boost_round", "num_round"),
+        ("random_state", "seed"),
+        ("n_jobs", "nthread"),
+        ("verbose", "verbosity"),
+        ("num_leaves", "max_leaves"),
+        ("feature_fraction", "colsample_bytree"),
+        ("max_dept", "max_depth"),
+        ("colsample_by_tree", "colsample_bytree"),
+        ("early_stoping_rounds", "early_stopping_rounds"),
+    ],
+)
+def test_foreign_name_is_answered_with_ours(foreign: str, ours: str) -> None:
+    """Names of scikit-learn, LightGBM and older XGBoost, and slips of the pen. C-014."""
+    with pytest.raises(HyperparameterError) as caught:
+        _checked(**{foreign: "1"})
+
+    assert caught.value.message.count("'") == 4  # no second suggestion
+    assert f"{foreign!r}: is not known" in caught.value.message
+    assert repr(ours) in caught.value.message
+
+
+def test_foreign_names_lead_to_known_ones() -> None:
+    """No suggestion is itself refused, and no known name is called foreign."""
+    known = set(names(XGBoostHyperparameters))
+    foreign = XGBoostHyperparameters.FOREIGN_NAMES
+
+    assert set(foreign.values()) <= known
+    assert not set(foreign) & known
+
+
+def test_silent_of_older_versions_is_passed_over() -> None:
+    """It is reported as without effect, whatever its value, and not sent to XGBoost."""
+    checked = _checked(silent="1", single_precision_histogram="true")
+
+    assert checked.for_xgboost() == {}
+    assert checked.without_effect() == ["silent", "single_precision_histogram"]
 
 
 def test_tuning_objective_never_fails_validation() -> None:
