@@ -26,6 +26,7 @@ from typing import Any
 
 from gunicorn.workers.gasgi import ASGIWorker
 
+from serve import decoder_pool
 from serve.asgi import InferenceApplication
 from serve.connection import Connection, complete_reasons
 from serve.stand_in import StandIn
@@ -94,6 +95,7 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
         """Serve until told to leave; threads that a user's code started do not hold that up."""
         super().run()
         self.asgi.close()
+        decoder_pool.POOL.close()
         threads = [thread.name for thread in threading.enumerate()[1:] if not thread.daemon]
         if threads:
             # Those of Flask's requests are idle by now, and end only with the interpreter.

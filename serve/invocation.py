@@ -17,7 +17,7 @@ from container.errors import (
     PredictionError,
     UnsupportedContentTypeError,
 )
-from serve import row_blocks
+from serve import decoder_pool, row_blocks
 from serve.pace import Pace
 
 
@@ -115,7 +115,7 @@ class ModelServable:
         accept = content_types.negotiate(invocation.accept, offered, self.default_accept)
         started = perf_counter()
         columns = columns_of(media.parameters, self.model.n_features)
-        batch = codecs.decoder(media.name)(invocation.body, columns)
+        batch = decoder_pool.decode(media.name, invocation.body, columns)
         check_width(batch, self.model.n_features)
         decoded = perf_counter()
         values = self._predict(batch.features)

@@ -77,8 +77,10 @@ def _run(settings: Settings) -> None:
 
 
 def _run_gunicorn(settings: Settings) -> None:
+    from serve import decoder_pool
     from serve.stand_in import StandIn
 
+    decoder_pool.POOL.limit_seconds(settings.timeout_seconds)
     listener = _open_port(settings.port)
     with StandIn() as stand_in:
         stand_in.start(listener)

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import orjson
 
-from container import codecs, content_types
+from container import content_types
 from container.codecs import json_text
 from container.codecs.base import SparseRows
 from container.content_types import MediaType
 from container.errors import MalformedPayloadError
+from serve import decoder_pool
 from serve.invocation import columns_of
 
 # The first one is the toolkit's default.
@@ -82,7 +83,7 @@ def _from_npy(body: bytes) -> Any:
 
 
 def _with_codec(body: bytes, media: MediaType) -> Any:
-    features = codecs.decoder(media.name)(body, columns_of(media.parameters)).features
+    features = decoder_pool.decode(media.name, body, columns_of(media.parameters)).features
     if not isinstance(features, SparseRows):
         return features
     from scipy.sparse import csr_matrix

@@ -18,7 +18,7 @@ from container import content_types
 from container.codecs.base import Batch, Columns, SparseRows
 from container.codecs.parquet_codec import ColumnOrder
 from container.errors import ChannelError, MalformedPayloadError
-from train import parsing, tables
+from train import native_reader, parsing, tables
 from train.chunks import Chunk, cut
 from train.loading import Loading
 from train.record_store import RecordStore
@@ -158,7 +158,7 @@ class StoredChannel:
             n_rows = 0
             while True:
                 try:
-                    with self._reading(source):
+                    with self._reading(source), native_reader.reading(self.name, source):
                         batch = next(batches, None)
                 except MalformedPayloadError as error:
                     raise self._located(error, source, 0) from error

@@ -20,6 +20,7 @@ from types import FrameType
 from container import cgroup
 from container.opt_ml import OptMl
 from container.settings import Settings, base_dir
+from train import native_reader
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ def main(environ: Mapping[str, str]) -> int:
         # Before anything can go wrong: a reason that is there is taken for this run's own.
         opt_ml.clear_failure()
     n_kills = cgroup.memory_kills()
+    native_reader.share()
     sys.stdout.flush()
     parent, child = os.getpid(), os.fork()
     if child == 0:
@@ -95,10 +97,7 @@ def _conclude(
         if exit_code == -signal.SIGKILL:
             reason = memory.message(usage.ru_maxrss, was_killed=True, is_certain=is_memory)
         else:
-            reason = (
-                f"the training process crashed ({signal.Signals(-exit_code).name}), which is a "
-                "fault of the algorithm or its library; the log ends with what it last said"
-            )
+            reason = _crash(signal.Signals(-exit_code).name)
         logs.configure(Settings().log_level)
         logger.error("training_failed", extra={"code": "training_killed", "reason": reason})
         try:
@@ -108,3 +107,16 @@ def _conclude(
         return 1
     finally:
         opt_ml.release_reserve()
+
+
+def _crash(signal_name: str) -> str:
+    """What a signal other than SIGKILL and SIGTERM means."""
+    if source := native_reader.note():
+        return (
+            f"{source}: the library that reads it crashed the training process ({signal_name}); "
+            "the file is broken, or of a kind that the library cannot read: write it again"
+        )
+    return (
+        f"the training process crashed ({signal_name}), which is a fault of the algorithm or its "
+        "library; the log ends with what it last said"
+    )

@@ -5,7 +5,7 @@ files are read as one (`ColumnOrder`). They hold integers, floats, decimals, boo
 nothing but nulls. The index of a pandas frame, which pandas writes as columns more and names in the
 file's metadata, is no part of the records.
 
-Needs pyarrow, which is imported at the first use (50 ms, 35 MB) and is not in the slim image.
+Needs pyarrow, which is imported at the first use (150 ms, 35 MB) and is not in the slim image.
 """
 
 import importlib.util
@@ -16,9 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from container.codecs import parquet_pages
 from container.codecs.base import (
-    MAX_UNPACKED_BYTES,
     Batch,
     Columns,
     DenseRows,
@@ -33,8 +31,6 @@ from container.errors import MalformedPayloadError
 LIBRARY = "pyarrow"
 
 _PART_CELLS = 2**20
-# Arrow keeps what it has freed; more than this is given back to the system.
-_KEPT_BYTES = 2**24
 _SHOWN = 200  # characters of the names of columns
 
 
@@ -44,11 +40,15 @@ def is_available() -> bool:
 
 
 def decode(body: bytes, columns: Columns) -> Batch:
-    """Read all records.
+    """Read all records, in a process that may crash and whose memory is limited.
+
+    The reader of pyarrow crashes on some broken files, and its pages may unpack to far more than
+    the file and its footer say: servers call this in a process of its own (`serve.decoder`).
 
     Raises:
         MalformedPayloadError: it is no Parquet file, is encrypted, has a column of something else
-            than numbers, or unpacks to more than `MAX_CELLS`.
+            than numbers, or has more than `MAX_CELLS` values.
+        MemoryError: its pages unpack to more than there is memory for.
     """
     import pyarrow as pa  # type: ignore[import-untyped]
 
@@ -59,15 +59,12 @@ def decode(body: bytes, columns: Columns) -> Batch:
             raise MalformedPayloadError("there are no records")
         # Runs of equal values make millions of records out of a kilobyte.
         refuse_expansion(n_rows, n_columns)
-        n_unpacked = _refuse_unpacking(body, file.metadata)
         rows = DenseRows(n_rows, n_columns, columns)
         for part in _parts(file, names):
             n_rows -= len(part)
             if n_rows < 0:  # what a file says of itself need not be true
                 break
             rows.add(part)
-        if n_unpacked > _KEPT_BYTES:
-            pa.default_memory_pool().release_unused()
     if n_rows:
         raise MalformedPayloadError("the Parquet file has not as many records as it announces")
     return rows.batch()
@@ -126,6 +123,8 @@ def _arrow_errors() -> Iterator[None]:
 
     try:
         yield
+    except MemoryError:
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise MalformedPayloadError(
             "the Parquet file cannot be read: it is something else, broken, or encrypted"
@@ -138,6 +137,7 @@ def _open(source: Any, columns: Columns) -> tuple[Any, list[str]]:
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     file = pq.ParquetFile(source, pre_buffer=False)  # which would read ahead in other threads
+    _check_row_groups(file.metadata)
     schema = file.schema_arrow
     index = _index_of_pandas(schema)
     for number, (name, kind) in enumerate(zip(schema.names, schema.types, strict=True), start=1):
@@ -156,6 +156,16 @@ def _open(source: Any, columns: Columns) -> tuple[Any, list[str]]:
     return file, names
 
 
+def _check_row_groups(metadata: Any) -> None:
+    for number in range(metadata.num_row_groups):
+        n_columns = metadata.row_group(number).num_columns
+        if n_columns != metadata.num_columns:
+            raise MalformedPayloadError(
+                f"the Parquet file is broken: row group {number + 1} has {n_columns} columns and "
+                f"the schema has {metadata.num_columns}; write the file again"
+            )
+
+
 def _index_of_pandas(schema: Any) -> set[str]:
     """The names of the columns that pandas lists as its index.
 
@@ -167,16 +177,6 @@ def _index_of_pandas(schema: Any) -> set[str]:
         return {name for name in listed if isinstance(name, str)}
     except (ValueError, RecursionError, AttributeError, TypeError):  # whoever wrote it, not pandas
         return set()
-
-
-def _refuse_unpacking(body: bytes, metadata: Any) -> int:
-    """What the file unpacks to, in bytes, if that is within the limit."""
-    n_bytes = parquet_pages.unpacked_bytes(body, metadata)
-    if n_bytes > MAX_UNPACKED_BYTES:
-        raise MalformedPayloadError(
-            f"the Parquet file unpacks to {n_bytes} bytes; the limit is {MAX_UNPACKED_BYTES}"
-        )
-    return n_bytes
 
 
 def _parts(file: Any, names: list[str]) -> Iterator[Floats]:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from container import logs
 from container.errors import ContainerError
 from container.settings import Settings
+from serve import decoder_pool
 from serve.mms import unregister
 from serve.mms.in_flight import InFlight
 from serve.mms.worker import Request, Worker
@@ -62,6 +63,7 @@ def _load(context: Context) -> None:
     settings = Settings.from_env(os.environ)
     logs.configure(settings.log_level)
     logging.getLogger("mms").setLevel(logging.WARNING)  # two lines of metrics an invocation
+    decoder_pool.POOL.limit_seconds(settings.timeout_seconds)
     name, model_dir = context.model_name, Path(context.system_properties["model_dir"])
     # It has put the directory before the standard library: a `json.py` in a model would be ours.
     sys.path[:] = [path for path in sys.path if not Path(path).is_relative_to(model_dir)]

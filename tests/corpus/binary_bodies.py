@@ -11,6 +11,7 @@ import json
 import lzma  # noqa: F401  (zipfile needs it)
 import struct
 import zipfile
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy import sparse
+
+from benchmarks.fuzz import thrift
 
 ROOT = Path(__file__).parent
 MATRIX = np.array([[1, 2.5], [3, np.nan]])
@@ -61,6 +64,27 @@ def parquet(columns: dict[str, Any], *, pandas: bytes | None = None, **options: 
     stream = io.BytesIO()
     pq.write_table(table, stream, **options)
     return stream.getvalue()
+
+
+def with_footer(body: bytes, change: Callable[[thrift.Struct], None]) -> bytes:
+    """A Parquet file whose footer is changed, and everything before it left as it is."""
+    (length,) = struct.unpack("<I", body[-8:-4])
+    footer, _ = thrift.read_struct(body[-8 - length : -8])
+    change(footer)
+    written = thrift.write_struct(footer)
+    return body[: -8 - length] + written + struct.pack("<I", len(written)) + b"PAR1"
+
+
+def require_last_column(footer: thrift.Struct) -> None:
+    """Say that its values are REQUIRED (0), where their histograms are of OPTIONAL ones (1)."""
+    column = thrift.find(footer, 2).values[-1]
+    next(field for field in column if field.number == 3).value = 0
+
+
+def drop_last_column(footer: thrift.Struct) -> None:
+    """Of the first row group; the schema keeps it."""
+    group = thrift.find(footer, 4).values[0]
+    del thrift.find(group, 1).values[-1]
 
 
 def index_of_pandas(*columns: Any) -> bytes:
@@ -258,6 +282,12 @@ def parquet_bodies() -> dict[str, bytes]:
         "invalid/wider-than-expected": parquet({"a": [1], "b": [2], "c": [3]}),
         "invalid/narrower-than-expected-with-label": parquet({"a": [1], "b": [2]}),
         "invalid/label-alone": parquet({"a": [1]}),
+        "invalid/required-column-with-histograms-of-an-optional-one": with_footer(
+            parquet({"a": [1.0, 2.0], "b": [3.0, 4.0]}), require_last_column
+        ),
+        "invalid/row-group-with-fewer-columns-than-the-schema": with_footer(
+            parquet({"a": [1.0, 2.0], "b": [3.0, 4.0]}), drop_last_column
+        ),
         "invalid/three-million-records-in-a-kilobyte": parquet({"a": np.zeros(3_000_000)}),
     }
 

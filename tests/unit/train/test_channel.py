@@ -231,6 +231,15 @@ def _place(feeder: Feeder) -> str:
     return "FIFO 'train_0'" if feeder.mode == "Pipe" else "file 'part-0'"
 
 
+BROKEN_PARQUET = [
+    Path(__file__).parents[3] / f"tests/corpus/parquet/invalid/{name}.body"
+    for name in (
+        "required-column-with-histograms-of-an-optional-one",
+        "row-group-with-fewer-columns-than-the-schema",
+    )
+]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -246,6 +255,8 @@ def _place(feeder: Feeder) -> str:
         (as_parquet(np.array([[1, 2]] * 900 + [[np.nan, 2]])), "record 901: the label is missing"),
         (as_parquet(np.array([[1, 2]] * 900 + [[1, np.inf]])), "record 901, column 2: the number"),
         (b"PAR1 but not a Parquet file", "the Parquet file cannot be read"),
+        (BROKEN_PARQUET[0].read_bytes(), "the Parquet file cannot be read"),
+        (BROKEN_PARQUET[1].read_bytes(), "row group 1 has 1 columns and the schema has 2"),
         (gzip.compress(b"1,2\n" * 9999, mtime=0)[:-20], "cannot be read: "),
     ],
 )

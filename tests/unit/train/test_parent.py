@@ -90,6 +90,36 @@ def test_death_of_the_child_is_explained(tree: Tree, number: signal.Signals, rea
         assert "use an instance with more memory" in tree.failure
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"), [("part-0.parquet", "part-0.parquet"), ("\udcff" * 9000, r"\udcff")]
+)
+def test_file_whose_reader_crashes_the_job_is_named(tree: Tree, name: str, shown: str) -> None:
+    """A library in C++ may end the process on a broken file; only the parent can say which."""
+    body = f"""
+        from train import native_reader
+        with native_reader.reading("train", "file " + {name!a}):
+            os.abort()"""
+    with _start(tree, body) as process:
+        process.communicate(timeout=60)
+
+    assert process.returncode == 1
+    assert tree.failure.startswith(f"channel 'train', file {shown}")
+    assert "the library that reads it crashed the training process (SIGABRT)" in tree.failure
+
+
+def test_file_that_was_read_before_the_crash_is_not_blamed(tree: Tree) -> None:
+    """The note lasts as long as the reader works."""
+    body = """
+        from train import native_reader
+        with native_reader.reading("train", "file 'part-0'"):
+            pass
+        os.abort()"""
+    with _start(tree, body) as process:
+        process.communicate(timeout=60)
+
+    assert tree.failure.startswith("the training process crashed (SIGABRT)")
+
+
 def test_failure_file_of_the_killed_job_itself_is_kept(tree: Tree) -> None:
     """PITFALLS 120: it knew better."""
     (tree.root / "output").mkdir()

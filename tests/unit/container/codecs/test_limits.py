@@ -184,56 +184,6 @@ def test_parquet_of_long_runs_is_refused_by_its_footer() -> None:
     assert "unpacks to 100000 records of 400 columns" in refusal(PARQUET, stream.getvalue())
 
 
-def _varint(number: int, n_bytes: int) -> bytes:
-    """A number of Thrift's compact protocol, as long as asked for."""
-    parts = [number >> 7 * index & 127 | 128 for index in range(n_bytes)]
-    return bytes([*parts[:-1], parts[-1] & 127])
-
-
-def test_parquet_whose_footer_lies_is_refused_by_its_pages() -> None:
-    """PITFALLS C-4.69: a page of 32 MB that stands for 1000 records, in each of ten columns."""
-    n_rows = 2**22
-    column = pa.array(np.zeros(n_rows))
-    whole = {"row_group_size": n_rows, "data_page_size": 2**30, "max_rows_per_page": n_rows}
-    stream = io.BytesIO()
-    pq.write_table(
-        pa.table({f"c{i}": column for i in range(10)}),
-        stream,
-        compression="zstd",
-        use_dictionary=False,
-        write_statistics=False,
-        write_batch_size=n_rows,
-        **whole,
-    )
-    body = stream.getvalue()
-    n_bytes = pq.ParquetFile(stream).metadata.row_group(0).total_byte_size
-    (footer_bytes,) = struct.unpack("<I", body[-8:-4])
-    footer = body[-8 - footer_bytes : -8]
-    for true, said in ((n_rows, 1000), (n_bytes, 80_000)):
-        n_digits = -(-(2 * true).bit_length() // 7)
-        assert _varint(2 * true, n_digits) in footer
-        footer = footer.replace(_varint(2 * true, n_digits), _varint(2 * said, n_digits))
-    lying = body[: -8 - footer_bytes] + footer + body[-8:]
-    assert pq.ParquetFile(io.BytesIO(lying)).metadata.num_rows == 1000
-    assert len(lying) < 2**17
-
-    assert refusal(PARQUET, lying).startswith("the Parquet file unpacks to 335544")
-
-
-def test_parquet_of_large_pages_is_refused() -> None:
-    """Values of 256 bits compress better than they are counted."""
-    decimals = pa.array([0] * 100_000, pa.int64()).cast(pa.decimal256(76, 0))
-    table = pa.table({f"c{i}": decimals for i in range(100)})
-    stream = io.BytesIO()
-    pq.write_table(table, stream, use_dictionary=False, compression="zstd")
-    assert len(stream.getvalue()) < 2**20
-
-    message = refusal(PARQUET, stream.getvalue())
-
-    assert message.startswith("the Parquet file unpacks to 3")
-    assert message.endswith("bytes; the limit is 268435456")
-
-
 def test_parquet_of_other_width_is_refused_before_it_is_read() -> None:
     """The footer says how many columns there are."""
     stream = io.BytesIO()

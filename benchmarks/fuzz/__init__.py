@@ -1,0 +1,1 @@
+"""Mutated bodies against a running server; `python -m benchmarks.fuzz --help`."""
