@@ -53,10 +53,19 @@ class ModelManifest(_Strict):
     container_version: str = __version__
     algorithm: str
     model: ModelFacts
+    # Whether libsvm columns count from 0 or 1; None where no record of the training was libsvm.
+    # Manifests without the field are older, and their models count from 0.
+    libsvm_base: Literal[0, 1] | None = 0
     files: dict[str, FileRecord]
 
 
-def write(directory: Path, algorithm: str, model: ModelFacts) -> ModelManifest:
+def write(
+    directory: Path,
+    algorithm: str,
+    model: ModelFacts,
+    *,
+    libsvm_base: Literal[0, 1] | None = None,
+) -> ModelManifest:
     """Describe every file that lies in `directory` and put the manifest beside them."""
     files = {
         path.relative_to(directory).as_posix(): FileRecord(
@@ -64,7 +73,7 @@ def write(directory: Path, algorithm: str, model: ModelFacts) -> ModelManifest:
         )
         for path in _regular_files(directory)
     }
-    manifest = ModelManifest(algorithm=algorithm, model=model, files=files)
+    manifest = ModelManifest(algorithm=algorithm, model=model, libsvm_base=libsvm_base, files=files)
     (directory / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", "utf-8")
     return manifest
 

@@ -145,6 +145,15 @@ class Settings:
         True,
         "Whether several models in one artifact predict together; if not, the first one does.",
     )
+    libsvm_base: int | None = _setting(
+        "BYOA_LIBSVM_BASE",
+        _integer(0, 1),
+        None,
+        "Whether the columns of libsvm requests count from 0 or from 1, for models whose manifest "
+        "does not say it. By default a model without a manifest is served as by AWS's image: a "
+        "request counts from 1 unless one of its columns is 0; one that was trained here on "
+        "another format counts from 0.",
+    )
     is_batch: bool = _setting(
         "SAGEMAKER_BATCH",
         _IS_SET,

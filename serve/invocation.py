@@ -74,6 +74,7 @@ class ModelServable:
     default_accept: str  # one of `answer_types`
     output_keys: tuple[str, ...] = ()  # what is answered instead of the score
     is_batch: bool = False  # whether answers are joined byte by byte
+    libsvm_base: int | None = 0  # see `container.codecs.base.Columns`
     pace: Pace = field(default_factory=Pace)
 
     def is_quick(self, n_bytes: int, content_type: str) -> bool:
@@ -114,7 +115,7 @@ class ModelServable:
         offered = answer_types(algorithm, self.output_keys)
         accept = content_types.negotiate(invocation.accept, offered, self.default_accept)
         started = perf_counter()
-        columns = columns_of(media.parameters, self.model.n_features)
+        columns = columns_of(media.parameters, self.model.n_features, self.libsvm_base)
         batch = decoder_pool.decode(media.name, invocation.body, columns)
         check_width(batch, self.model.n_features)
         decoded = perf_counter()
@@ -156,19 +157,22 @@ def answer_types(algorithm: Algorithm, output_keys: Sequence[str]) -> tuple[str,
     return tuple(name for name in algorithm.response_types if name in codecs.SELECTED_TYPES)
 
 
-def columns_of(parameters: Mapping[str, str], n_features: int | None = None) -> Columns:
+def columns_of(
+    parameters: Mapping[str, str], n_features: int | None = None, libsvm_base: int | None = 0
+) -> Columns:
     """What the parameters of a content type say of its columns.
 
     Args:
         parameters: Of the request's content type.
         n_features: How many features the model takes, where that is known.
+        libsvm_base: What libsvm columns count from, for this model.
     """
     label_size = parameters.get("label_size", "0")
     if label_size not in ("0", "1"):
         raise MalformedPayloadError(
             "the content type's label_size must be 0 (no label column, the default) or 1"
         )
-    return Columns(label_size=int(label_size), n_features=n_features)
+    return Columns(label_size=int(label_size), n_features=n_features, libsvm_base=libsvm_base)
 
 
 def check_width(batch: Batch, n_features: int) -> None:

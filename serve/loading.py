@@ -58,6 +58,7 @@ class Artifact:
                 "algorithm": self.algorithm.name,
                 "n_features": model.n_features,
                 "has_manifest": self.manifest is not None,
+                "libsvm_base": "per request" if self.libsvm_base is None else self.libsvm_base,
                 "duration_seconds": round(time.monotonic() - started, 4),
             },
         )
@@ -67,7 +68,13 @@ class Artifact:
             self.default_accept,
             self.settings.output_keys,
             self.settings.is_batch,
+            self.libsvm_base,
         )
+
+    @property
+    def libsvm_base(self) -> int | None:
+        """See `container.codecs.base.Columns`."""
+        return _libsvm_base(self.manifest, self.settings)
 
     def try_out(self) -> None:
         """Verify, load, and predict for a record of zeros."""
@@ -131,9 +138,22 @@ def _of_script(
         settings.default_accept or toolkit_formats.RESPONSE_TYPES[0],
         ServingOptions(ensemble=settings.ensemble),
         is_batch=settings.is_batch,
+        libsvm_base=_libsvm_base(described, settings),
         model_name=model_name,
         shares_process=settings.is_multi_model and settings.multi_model_engine == "gunicorn",
     )
+
+
+def _libsvm_base(described: ModelManifest | None, settings: Settings) -> int | None:
+    """What libsvm columns count from; None where each request decides, as in AWS's image (C-101).
+
+    What the model was trained with comes first, then what the operator says.
+    """
+    if described is None:
+        return settings.libsvm_base
+    if described.libsvm_base is not None:
+        return described.libsvm_base
+    return settings.libsvm_base or 0
 
 
 def _default_accept(algorithm: Algorithm, settings: Settings) -> str:

@@ -32,14 +32,16 @@ RESPONSE_TYPES = (content_types.JSON, content_types.CSV, content_types.NPY)
 _CELLS = (str, Number, np.generic, date, type(None))
 
 
-def decode(body: bytes, media: MediaType) -> Any:
+def decode(body: bytes, media: MediaType, libsvm_base: int | None = 0) -> Any:
     """Turn a request body into an array, or a SciPy matrix in compressed sparse row form.
 
+    Args:
+        libsvm_base: See `container.codecs.base.Columns`.
     Raises:
         UnsupportedContentTypeError, MalformedPayloadError
     """
     read = _DECODERS.get(media.name)
-    return read(body) if read else _with_codec(body, media)
+    return read(body) if read else _with_codec(body, media, libsvm_base)
 
 
 def encode(prediction: Any, media_type: str) -> bytes:
@@ -82,8 +84,9 @@ def _from_npy(body: bytes) -> Any:
         raise MalformedPayloadError("the body is not an NPY array of numbers or text") from error
 
 
-def _with_codec(body: bytes, media: MediaType) -> Any:
-    features = decoder_pool.decode(media.name, body, columns_of(media.parameters)).features
+def _with_codec(body: bytes, media: MediaType, libsvm_base: int | None = 0) -> Any:
+    columns = columns_of(media.parameters, libsvm_base=libsvm_base)
+    features = decoder_pool.decode(media.name, body, columns).features
     if not isinstance(features, SparseRows):
         return features
     from scipy.sparse import csr_matrix

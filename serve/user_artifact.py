@@ -36,6 +36,7 @@ class ScriptArtifact:
     default_accept: str
     options: ServingOptions  # for a model that an algorithm loads
     is_batch: bool = False  # whether answers are joined byte by byte
+    libsvm_base: int | None = 0  # see `container.codecs.base.Columns`
     model_name: str = MODEL_NAME
     shares_process: bool = False  # with other models, whose modules are kept apart
 
@@ -63,7 +64,12 @@ class ScriptArtifact:
         context = Context(self.directory, described, self.model_name)
         loaded = self._load_model(functions, context, name)
         servable = ScriptServable(
-            functions, loaded, context, self.default_accept, is_batch=self.is_batch
+            functions,
+            loaded,
+            context,
+            self.default_accept,
+            is_batch=self.is_batch,
+            libsvm_base=self.libsvm_base,
         )
         logger.info(
             "model_loaded",
@@ -71,6 +77,7 @@ class ScriptArtifact:
                 "script": name,
                 "model": type(loaded.model).__name__,
                 "has_manifest": self.manifest is not None,
+                "libsvm_base": "per request" if self.libsvm_base is None else self.libsvm_base,
                 "duration_seconds": round(time.monotonic() - started, 4),
             },
         )

@@ -46,9 +46,11 @@ class ScriptServable:
         default_accept: str,
         *,
         is_batch: bool = False,
+        libsvm_base: int | None = 0,
     ) -> None:
         """Raises SettingsError where nothing writes `default_accept`."""
         self._is_batch = is_batch
+        self._libsvm_base = libsvm_base
         self._functions = functions
         self._loaded = loaded
         self._context = context
@@ -120,7 +122,7 @@ class ScriptServable:
         if input_fn:
             return input_fn(context, _input_data(invocation), invocation.content_type or None)
         media = content_types.parse(invocation.content_type or self._loaded.default_content_type)
-        return toolkit_formats.decode(invocation.body, media)
+        return toolkit_formats.decode(invocation.body, media, self._libsvm_base)
 
     def _predict(self, data: Any, context: Context) -> Any:
         predict_fn = self._functions.predict_fn

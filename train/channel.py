@@ -1,7 +1,8 @@
 """A channel of a job: its records, read once from where they come and kept for every later use.
 
 In Pipe mode a FIFO can be read only once, and XGBoost passes over the records five times before it
-trains: what was parsed is kept in a `RecordStore`.
+trains: what was parsed is kept in a `RecordStore`. libsvm is kept as it is written, and counted
+from 0 on the way out: whether it counts from 1 shows only when all records are read.
 """
 
 import contextlib
@@ -10,16 +11,17 @@ import itertools
 import logging
 import zlib
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from container import content_types
-from container.codecs.base import Batch, Columns, SparseRows
+from container.codecs.base import Batch, Columns, Floats, SparseRows
 from container.codecs.parquet_codec import ColumnOrder
 from container.errors import ChannelError, MalformedPayloadError
 from train import native_reader, parsing, tables
 from train.chunks import Chunk, cut
+from train.libsvm_base import LibsvmBase
 from train.loading import Loading
 from train.record_store import RecordStore
 from train.scratch import Scratch
@@ -60,11 +62,19 @@ class StoredChannel:
     scratch: Scratch
     n_processes: int
     column_order: ColumnOrder  # the same for all channels of a job
+    libsvm_base: LibsvmBase  # likewise
     _store: RecordStore | None = field(default=None, init=False)
+    _is_libsvm: bool = field(default=False, init=False)
+    _lowest_column: int | None = field(default=None, init=False)
     _record: str = field(default="record", init=False)  # what one is called in messages
+
+    def __post_init__(self) -> None:
+        self.libsvm_base.channels.append(self)
 
     def batches(self) -> Iterator[Batch]:
         """Read all records; from the second time on, from where they are kept.
+
+        Where a channel of the job may be libsvm, the first call reads all channels to their ends.
 
         A reading that is broken off leaves nothing, and the next one begins anew: in Pipe mode, at
         the next epoch's FIFO.
@@ -72,10 +82,39 @@ class StoredChannel:
         Raises:
             ChannelError: naming the source and the line or the record that cannot be read.
         """
-        if self._store is not None:
-            yield from self._store.batches()
+        self.libsvm_base.decide()
+        if self._store is None:
+            yield from self._read_and_keep()
             return
+        for batch in self._store.batches():
+            yield self._counted_from_0(batch)
+
+    @property
+    def may_be_libsvm(self) -> bool:
+        """See `train.libsvm_base.Countable`."""
+        return self.origin.content_type in (None, content_types.LIBSVM)
+
+    @property
+    def lowest_column(self) -> int | None:
+        """See `train.libsvm_base.Countable`."""
+        return self._lowest_column
+
+    def load(self) -> None:
+        """See `train.libsvm_base.Countable`."""
+        if self._store is None:
+            for _ in self._read_and_keep():
+                pass
+
+    def _counted_from_0(self, batch: Batch) -> Batch:
+        rows = batch.features
+        if not (self._is_libsvm and self.libsvm_base.value and isinstance(rows, SparseRows)):
+            return batch
+        n_columns = max(0, rows.n_columns - 1)
+        return replace(batch, features=replace(rows, columns=rows.columns - 1, n_columns=n_columns))
+
+    def _read_and_keep(self) -> Iterator[Batch]:
         store = RecordStore(self.scratch)
+        self._lowest_column = None
         try:
             loading = Loading(self.name, store)
             for batch in self._read(loading):
@@ -95,9 +134,16 @@ class StoredChannel:
                 first = first or part
                 self._check(part, first)
                 loading.add(part.batch.n_rows, part.n_bytes)
+                self._note_lowest_column(part.batch.features)
                 yield part.batch
         if first is None and not self.origin.may_be_empty:
             raise ChannelError(f"channel {self.name!r} holds no records: there is nothing in it")
+
+    def _note_lowest_column(self, rows: Floats | SparseRows) -> None:
+        if self._is_libsvm and isinstance(rows, SparseRows) and len(rows.columns):
+            found = int(rows.columns.min())
+            lowest = self._lowest_column
+            self._lowest_column = found if lowest is None else min(found, lowest)
 
     def _parts(self) -> Generator[_Part, None, None]:
         """All batches, whatever the format."""
@@ -109,6 +155,7 @@ class StoredChannel:
             if content_type is None:
                 return
             self._record = "line" if content_type in _LINE_FORMATS else "record"
+            self._is_libsvm = content_type == content_types.LIBSVM
             rest = itertools.chain([first], streams)
             if content_type == content_types.PARQUET:
                 yield from self._tables(rest)

@@ -14,12 +14,13 @@ import json
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from container.algorithms.base import Checkpoint
 from container.opt_ml import flush_to_disk
+from train.libsvm_base import LibsvmBase
 from train.metrics import Recorder
 
 logger = logging.getLogger(__name__)
@@ -70,12 +71,14 @@ class CheckpointDirectory:
         data: A digest of each channel, by name.
         recorder: What was reported; it is saved with each checkpoint and filled by `resume`.
         schedule: When one is due.
+        libsvm_base: What the records count from; it is saved and filled likewise.
     """
 
     directory: Path
     data: Mapping[str, str]
     recorder: Recorder
     schedule: Schedule
+    libsvm_base: LibsvmBase = field(default_factory=LibsvmBase)
     is_on: bool = True
     _digests: dict[str, str] = field(default_factory=dict)
     _own: list[Path] = field(default_factory=list)
@@ -103,6 +106,7 @@ class CheckpointDirectory:
                 )
         if found is not None:
             self.recorder.restore(found.history)
+            self.libsvm_base.restore(found.libsvm_base)
         return found
 
     def is_due(self) -> bool:
@@ -125,7 +129,8 @@ class CheckpointDirectory:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as stream:
-                for piece in _encode(n_rounds, self._digests, self.recorder.history, parts):
+                made = Checkpoint(n_rounds, self.recorder.history, parts, self.libsvm_base.value)
+                for piece in _encode(made, self._digests):
                     stream.write(piece)
             flush_to_disk(temporary)
             temporary.replace(file)
@@ -199,19 +204,15 @@ def _number(file: Path) -> int:
     return int(file.name.rpartition("-")[2])
 
 
-def _encode(
-    n_rounds: int,
-    digests: Mapping[str, str],
-    history: Sequence[Mapping[str, float]],
-    parts: Mapping[str, bytes],
-) -> list[bytes]:
+def _encode(checkpoint: Checkpoint, digests: Mapping[str, str]) -> list[bytes]:
     header = {
-        "n_rounds": n_rounds,
+        "n_rounds": checkpoint.n_rounds,
         "digests": digests,
-        "history": history,
-        "parts": {name: len(content) for name, content in parts.items()},
+        "history": checkpoint.history,
+        "libsvm_base": checkpoint.libsvm_base,
+        "parts": {name: len(content) for name, content in checkpoint.parts.items()},
     }
-    body = [json.dumps(header).encode(), b"\n", *parts.values()]
+    body = [json.dumps(header).encode(), b"\n", *checkpoint.parts.values()]
     whole = hashlib.sha256()
     for piece in body:
         whole.update(piece)
@@ -231,7 +232,9 @@ def _decode(content: bytes) -> tuple[Checkpoint, dict[str, str]]:
     for name, n_bytes in header["parts"].items():
         parts[name] = rest[start : start + n_bytes]
         start += n_bytes
-    return Checkpoint(header["n_rounds"], header["history"], parts), header["digests"]
+    # Checkpoints of earlier versions count from 0 throughout.
+    base = header.get("libsvm_base", 0)
+    return Checkpoint(header["n_rounds"], header["history"], parts, base), header["digests"]
 
 
 def _digest(content: bytes) -> str:

@@ -19,6 +19,7 @@ from container.opt_ml import ChannelConfig, OptMl
 from train import parsing
 from train.channel import Origin, StoredChannel
 from train.files import data_files
+from train.libsvm_base import LibsvmBase
 from train.scratch import Scratch
 from train.sources import FileSource, PipeSource, Source
 
@@ -29,10 +30,16 @@ _PIPE_MODE = "Pipe"
 
 
 def open_channels(
-    opt_ml: OptMl, algorithm: Algorithm, columns: Columns, scratch: Scratch
+    opt_ml: OptMl,
+    algorithm: Algorithm,
+    columns: Columns,
+    scratch: Scratch,
+    libsvm_base: LibsvmBase,
 ) -> dict[str, StoredChannel]:
     """The channels that the algorithm uses, in its order. No record is read yet, and no FIFO.
 
+    Args:
+        libsvm_base: Decides when the first record is asked for.
     Raises:
         ChannelError: a required channel is missing, or one that is used cannot be.
     """
@@ -55,6 +62,7 @@ def open_channels(
             scratch,
             n_processes,
             order,
+            libsvm_base,
         )
         for name in used
         if name in configs

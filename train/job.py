@@ -34,6 +34,7 @@ from container.settings import Settings, base_dir
 from train import artifacts, cluster, control_keys, data, fingerprint, memory, metrics
 from train.checkpoints import CheckpointDirectory, NoCheckpoints, Schedule
 from train.interruption import EXIT_CODE, Interruption
+from train.libsvm_base import LibsvmBase
 from train.metrics import Recorder
 from train.scratch import Scratch
 
@@ -83,9 +84,13 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: R
     end = partial(_end, opt_ml, redact)
     with cluster.join(resources, settings, explain=_as_ours, end=end) as hosts:
         scratch = Scratch(opt_ml.base_dir)
-        channels = data.open_channels(opt_ml, algorithm, algorithm.columns(checked), scratch)
+        libsvm_base = LibsvmBase(hosts.gather)
+        channels = data.open_channels(
+            opt_ml, algorithm, algorithm.columns(checked), scratch, libsvm_base
+        )
+        put_in_place = partial(_put_in_place, opt_ml, algorithm.name, libsvm_base)
         if resources.is_leader:
-            interruption.save_with(partial(_put_in_place, opt_ml, algorithm.name))
+            interruption.save_with(put_in_place)
         logger.info(
             "training_started", extra={"algorithm": algorithm.name, "hyperparameters": mask(given)}
         )
@@ -99,7 +104,9 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: R
                 interruption=interruption,
                 scratch=scratch,
                 cluster=hosts,
-                checkpoints=_checkpoints(opt_ml, settings, channels, recorder, started, hosts),
+                checkpoints=_checkpoints(
+                    opt_ml, settings, channels, recorder, libsvm_base, started, hosts
+                ),
                 output_dir=opt_ml.output_data_dir,
             )
         )
@@ -108,18 +115,18 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: R
         if interruption.was_requested and not interruption.leaves_model:
             logger.info("model_not_saved", extra={"reason": "the job asks for none when stopped"})
         elif resources.is_leader:
-            facts = _save(opt_ml, algorithm.name, model, recorder)
+            saved = put_in_place(model)
+            facts = _describe(opt_ml, saved, model, recorder)
         hosts.gather(None)  # the job is done on all hosts or on none
     facts["was_interrupted"] = interruption.was_requested
     facts["duration_seconds"] = round(time.monotonic() - started, 3)
     logger.info("training_completed", extra=facts)
 
 
-def _save(
-    opt_ml: OptMl, algorithm: str, model: TrainedModel, recorder: Recorder
+def _describe(
+    opt_ml: OptMl, saved: ModelManifest, model: TrainedModel, recorder: Recorder
 ) -> dict[str, object]:
-    """Put the model and what else there is in place, and return what there is to say of it."""
-    saved = _put_in_place(opt_ml, algorithm, model)
+    """Write the further results of the job, and return what the log says of the model."""
     artifacts.write(opt_ml.output_data_dir, recorder.history, saved.model.best_iteration, model)
     return {
         "files": sorted(saved.files),
@@ -128,10 +135,12 @@ def _save(
     }
 
 
-def _put_in_place(opt_ml: OptMl, algorithm: str, model: TrainedModel) -> ModelManifest:
+def _put_in_place(
+    opt_ml: OptMl, algorithm: str, libsvm_base: LibsvmBase, model: TrainedModel
+) -> ModelManifest:
     with replace_files(opt_ml.model_dir, last=manifest.MANIFEST_FILE) as staging:
         facts = model.save(staging)
-        return manifest.write(staging, algorithm, facts)
+        return manifest.write(staging, algorithm, facts, libsvm_base=libsvm_base.value)
 
 
 def _checkpoints(
@@ -139,6 +148,7 @@ def _checkpoints(
     settings: Settings,
     channels: Iterable[str],
     recorder: Recorder,
+    libsvm_base: LibsvmBase,
     started: float,
     hosts: Cluster,
 ) -> Checkpoints:
@@ -155,6 +165,7 @@ def _checkpoints(
         data={name: fingerprint.of_hosts([host.get(name, "") for host in told]) for name in own},
         recorder=recorder,
         schedule=Schedule(settings.checkpoint_seconds, end_time=started + limit if limit else None),
+        libsvm_base=libsvm_base,
     )
 
 

@@ -12,7 +12,7 @@ and `predict` for every invocation.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -32,6 +32,9 @@ class Channel(Protocol):
 
     def batches(self) -> Iterator[Batch]:
         """Read all records in chunks; the same records in the same order each time.
+
+        Columns of sparse records count from 0, whatever they count from in libsvm. The first call
+        may exchange values with the other hosts, so that every host must make it.
 
         A batch's arrays may be views of one memory: to keep one of them, copy it."""
 
@@ -76,6 +79,7 @@ class Checkpoint:
     n_rounds: int
     history: Sequence[Mapping[str, float]]  # what was reported, one entry a round
     parts: Mapping[str, bytes]  # whatever the algorithm saved, by its own names
+    libsvm_base: Literal[0, 1] | None = 0  # of the records; nothing that an algorithm needs
 
 
 class Checkpoints(Protocol):

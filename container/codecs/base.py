@@ -61,12 +61,14 @@ class Columns:
     """The columns of a record: a label or none, a weight or none, and the features.
 
     Where `n_features` is known, a record of another width is refused at once, before a body of any
-    size is unpacked; sparse records may be narrower.
+    size is unpacked; sparse records may be narrower. `libsvm_base` is the number of the first
+    column in libsvm, 0 or 1; None lets each body decide, as `libsvm_codec` explains.
     """
 
     label_size: int = 0
     has_weight: bool = False
     n_features: int | None = None
+    libsvm_base: int | None = 0
 
     @property
     def n_leading(self) -> int:

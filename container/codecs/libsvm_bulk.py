@@ -28,13 +28,13 @@ class Lines:
     weights: Floats
 
 
-def read(text: bytes, *, label_required: bool, limit: int) -> Lines | None:
+def read(text: bytes, *, label_required: bool, allowed: range) -> Lines | None:
     """Read lines, without the line end of the last one.
 
     Args:
         text: Tokens between single spaces, no comments.
         label_required: As in `libsvm_codec`.
-        limit: What columns must lie below.
+        allowed: The column numbers that there may be.
     Returns:
         None where the text is anything else, or at fault.
     """
@@ -56,7 +56,9 @@ def read(text: bytes, *, label_required: bool, limit: int) -> Lines | None:
     is_column = has_colon & ~is_label
     columns = numbers[is_column]
     rows = np.cumsum(is_first)[is_column] - 1
-    if not _increase(columns, rows) or (len(columns) and columns.max() >= limit):
+    if not _increase(columns, rows):
+        return None
+    if len(columns) and not allowed.start <= columns.min() <= columns.max() < allowed.stop:
         return None
     rounded = number_rows.as_float32(numbers)
     if np.isinf(rounded[~is_column]).any():

@@ -1,9 +1,11 @@
 """`text/libsvm`: `label[:weight] column:value …`, one record a line.
 
-Columns count from 0, as in XGBoost's own reader, in every request and every file. AWS's image
-decides per payload whether they count from 0 or 1, so that there a record's prediction depends on
-the records beside it (0.690 or 0.847 for the same row); here it never does. A file that counts from
-1 just leaves column 0 unused, in training and in serving alike.
+Columns count from 0 or from 1; `Columns.libsvm_base` says which, and batches always count from 0.
+A training job reads columns as they are written (base 0) and shifts them once it has seen all
+records. With base None a body counts from 1 unless one of its columns is 0. AWS's image reads
+requests so; the score of a record then depends on the records beside it.
+
+`column:` without a value is a missing value, like an empty cell of CSV (C-102).
 
 Lines end in LF or CRLF. What follows a `#` is a comment; a line that holds nothing else is no
 record, and has no prediction. A blank line is refused, as in CSV.
@@ -13,6 +15,7 @@ import re
 from array import array
 
 import numpy as np
+from numpy.typing import NDArray
 
 from container.codecs import libsvm_bulk, number_rows, text_lines
 from container.codecs.base import (
@@ -28,7 +31,7 @@ from container.errors import MalformedPayloadError
 # Possessive: giving digits back one by one would take seconds on a token of thousands of them.
 _FLOAT = r"[+-]?(?:\d++\.?\d*+|\.\d++)(?:[eE][+-]?\d++)?"
 _LABEL = re.compile(rf"({_FLOAT})(?::({_FLOAT}))?", re.ASCII)
-_CELL = re.compile(rf"(\d++):({_FLOAT}|[nN][aA][nN])", re.ASCII)
+_CELL = re.compile(rf"(\d++):({_FLOAT}|[nN][aA][nN]|)", re.ASCII)
 _NONE = np.empty(0, dtype=np.float32)
 _TOO_LARGE = "the number does not fit a 32-bit float"
 _MAX_COLUMN_DIGITS = 10
@@ -38,9 +41,9 @@ _FEW_BYTES = 2**10  # up to which reading line by line is quicker
 def decode(body: bytes, columns: Columns) -> Batch:
     """Read records; a label is required where `columns` has one, and passed over elsewhere.
 
-    `n_features` of the batch is the largest column seen plus 1. A record's weight follows its label
-    after a colon and is 1 where there is none, so `columns.has_weight`, which speaks of CSV,
-    changes nothing.
+    `n_features` of the batch is the largest column seen plus 1, counted from 0. A record's weight
+    follows its label after a colon and is 1 where there is none, so `columns.has_weight`, which
+    speaks of CSV, changes nothing.
 
     Raises:
         MalformedPayloadError: with the line and the token (as column) that cannot be read, or that
@@ -57,7 +60,8 @@ class _Rows:
 
     def __init__(self, columns: Columns) -> None:
         self._label_required = columns.label_size > 0
-        self._limit = MAX_COLUMNS if columns.n_features is None else columns.n_features
+        self._expected = columns
+        self._allowed = _allowed(columns)
         self._n_lines = 0
         # The memory of arrays, which grows as they do.
         self._lengths = bytearray(8)  # a zero before that of the first
@@ -69,7 +73,9 @@ class _Rows:
     def add(self, text: bytes) -> None:
         lines = None
         if len(text) > _FEW_BYTES:
-            lines = libsvm_bulk.read(text, label_required=self._label_required, limit=self._limit)
+            lines = libsvm_bulk.read(
+                text, label_required=self._label_required, allowed=self._allowed
+            )
         if lines is None:
             lines = self._line_by_line(text)
         self._n_lines += text.count(b"\n") + 1
@@ -85,6 +91,11 @@ class _Rows:
             raise MalformedPayloadError("there are no records")
         columns = np.frombuffer(self._columns, dtype=np.int32)
         offsets.cumsum(out=offsets)  # a line may be two bytes long: not another eight for each
+        base = self._expected.libsvm_base
+        if base is None:
+            base = _base_of(columns, offsets, self._expected.n_features)
+        if base:
+            columns -= base
         features = SparseRows(
             offsets=offsets,
             columns=columns,
@@ -101,7 +112,7 @@ class _Rows:
 
     def _line_by_line(self, text: bytes) -> Lines:
         """The exact reading, which finds the first fault."""
-        reader = _LineReader(self._label_required, self._limit)
+        reader = _LineReader(self._label_required, self._allowed, self._expected)
         lines = text.replace(b"\r\n", b"\n").decode("latin-1").split("\n")
         for number, line in enumerate(lines, start=self._n_lines + 1):
             try:
@@ -111,6 +122,56 @@ class _Rows:
                     fault.problem, line=number, column=fault.token
                 ) from None
         return reader.lines()
+
+
+def _allowed(columns: Columns) -> range:
+    """The column numbers that a body may hold; without a known base, those of both."""
+    first = 1 if columns.libsvm_base == 1 else 0
+    if columns.n_features is None:
+        return range(first, MAX_COLUMNS)
+    return range(first, columns.n_features + (columns.libsvm_base != 0))
+
+
+def _base_of(columns: NDArray[np.int32], offsets: NDArray[np.int64], n_features: int | None) -> int:
+    """The base of a body whose model does not tell.
+
+    Args:
+        columns: As they are written.
+        offsets: Where each record starts in `columns`, `[n_records + 1]`.
+        n_features: How many features the model takes, where that is known.
+    Raises:
+        MalformedPayloadError: one column is 0 and another lies beyond the features.
+    """
+    if not len(columns) or columns.min() > 0:
+        return 1
+    is_beyond = columns >= (MAX_COLUMNS if n_features is None else n_features)
+    if is_beyond.any():
+        record = int(np.searchsorted(offsets, is_beyond.argmax(), side="right"))
+        raise MalformedPayloadError(
+            f"the model takes {n_features} features and the record has column {n_features}, which "
+            "is one too many: another column of the request is 0, so all count from 0; count from "
+            "0 or from 1 throughout",
+            record=record,
+        )
+    return 0
+
+
+def _column_problem(expected: Columns, allowed: range) -> str:
+    """What to say of a column that is not allowed, and how to mend it."""
+    n_features, base = expected.n_features, expected.libsvm_base
+    problem = f"the feature's column is not in {allowed.start} to {allowed.stop - 1}"
+    if n_features is None:
+        return problem
+    if base is None:
+        return (
+            f"{problem}: the model takes {n_features} features, columns 1 to {n_features}, or 0 to "
+            f"{n_features - 1} where a column of the request is 0; leave out all others"
+        )
+    other, cure = (1, "subtract 1 from each") if base == 0 else (0, "add 1 to each")
+    return (
+        f"{problem}: the model takes {n_features} features, and libsvm columns count from {base} "
+        f"for it; if yours count from {other}, {cure}; leave out columns that it does not take"
+    )
 
 
 class _Fault(Exception):
@@ -123,9 +184,10 @@ class _Fault(Exception):
 
 
 class _LineReader:
-    def __init__(self, label_required: bool, limit: int) -> None:
+    def __init__(self, label_required: bool, allowed: range, expected: Columns) -> None:
         self._label_required = label_required
-        self._limit = limit
+        self._allowed = allowed
+        self._expected = expected
         self._lengths = array("q")
         self._columns = array("i")
         self._values = array("d")
@@ -161,7 +223,8 @@ class _LineReader:
         return 1
 
     def _add_cells(self, tokens: list[str], first: int) -> None:
-        last, limit, read = -1, self._limit, _CELL.fullmatch
+        last, read = -1, _CELL.fullmatch
+        start, stop = self._allowed.start, self._allowed.stop
         for position, token in enumerate(tokens, start=first):
             cell = read(token)
             if cell is None:
@@ -170,10 +233,10 @@ class _LineReader:
                     problem += "; lists of records (qid) are not supported"
                 raise _Fault(_not_text(token) or problem, position)
             digits, number = cell.groups()
-            column = int(digits) if len(digits) <= _MAX_COLUMN_DIGITS else limit
-            value = float(number)
-            if column >= limit:
-                raise _Fault(f"the feature's column is not in 0 to {limit - 1}", position)
+            column = int(digits) if len(digits) <= _MAX_COLUMN_DIGITS else stop
+            value = float(number or "nan")
+            if not start <= column < stop:
+                raise _Fault(_column_problem(self._expected, self._allowed), position)
             if column <= last:
                 raise _Fault("columns must increase along the line", position)
             if abs(value) >= FLOAT32_OVERFLOW:

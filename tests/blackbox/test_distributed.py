@@ -156,6 +156,37 @@ def test_shards_make_the_model_of_the_whole(
     )
 
 
+@pytest.mark.parametrize(("odd_line", "base"), [(b"", 1), (b"1 0:0.5\n", 0)])
+def test_hosts_agree_what_libsvm_counts_from(
+    job: Job, cancer: TabularDataset, odd_line: bytes, base: int
+) -> None:
+    """C-101: a column 0 on one host makes all hosts count from 0; without any they count from 1."""
+    lines = [as_libsvm(line) for line in cancer.train.splitlines()]
+    files = [b"".join(lines[0::2]), b"".join(lines[1::2]) + odd_line]
+    job.ml.write_channel(
+        "train",
+        {f"part-{index}": file for index, file in enumerate(files)},
+        content_type="text/libsvm",
+        distribution="ShardedByS3Key",
+    )
+    validation = b"".join(as_libsvm(line) for line in cancer.validation.splitlines())
+    job.ml.write_channel("validation", {"all": validation}, content_type="text/libsvm")
+    job.lay_out(2)
+
+    finished = job.run()
+
+    assert finished.exit_codes == [0, 0], finished.output
+    assert booster_of(job.tree(0)).num_features() == 31 - base
+    described = json.loads((job.tree(0).model_dir / "byoa-manifest.json").read_bytes())
+    assert described["libsvm_base"] == base
+
+
+def as_libsvm(line: bytes) -> bytes:
+    """A record of CSV as libsvm that counts columns from 1."""
+    label, *cells = line.split(b",")
+    return label + b"".join(b" %d:%s" % cell for cell in enumerate(cells, 1)) + b"\n"
+
+
 def test_replicas_count_as_many_times(
     job: Job, alone: Alone, cancer: TabularDataset, features: np.ndarray
 ) -> None:

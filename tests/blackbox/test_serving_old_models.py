@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xgboost
 
 from local_test.backends import Backend
 from local_test.invoke import invoke
@@ -54,6 +55,43 @@ def test_model_of_awss_container_is_served(
     assert answer.status == 200
     scores = [row["score"] for row in json.loads(answer.body)["predictions"]]
     np.testing.assert_allclose(scores, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("setting", ["", "1"])
+def test_model_of_awss_container_takes_libsvm_that_counts_from_1(
+    backend: Backend, tmp_path: Path, setting: str
+) -> None:
+    """C-101, C-102: eight features as eight columns of libsvm or of CSV; the log says the base."""
+    random = np.random.default_rng(5)
+    features = random.random((200, 8), dtype=np.float32)
+    matrix = xgboost.DMatrix(features, features @ np.arange(8))
+    booster = xgboost.train({"nthread": 1, "max_depth": 3}, matrix, 20)
+    ml = MlTree(tmp_path / "abalone").create()
+    (ml.model_dir / "xgboost-model").write_bytes(booster.save_raw("ubj"))
+    bodies = {
+        "10 1:2 2:0.645 3:0.51 4:0.155 5:1.539 6:0.6405 7:0.358 8:0.385": "text/libsvm",
+        "2,0.645,0.51,0.155,1.539,0.6405,0.358,0.385": "text/csv",
+        "10 1:2 2:0.645 3:0.51 4:0.155 5:1.539 6:0.6405 7:0.358": "text/libsvm",
+        "10 1:2 2:0.645 3:0.51 4:0.155 5:1.539 6:0.6405 7:0.358 8:": "text/libsvm",
+        "2,0.645,0.51,0.155,1.539,0.6405,0.358,": "text/csv",
+    }
+
+    with backend.start_server(ml, environment={"BYOA_LIBSVM_BASE": setting}) as server:
+        answers = [
+            invoke(server.url, body.encode(), content_type=kind) for body, kind in bodies.items()
+        ]
+        one_too_many = invoke(server.url, b"1 1:2 9:1", content_type="text/libsvm")
+        log = server.output()
+
+    assert [answer.status for answer in answers] == [200] * 5
+    whole, whole_csv, lacks_8, empty_8, lacks_8_csv = (float(answer.body) for answer in answers)
+    assert whole == whole_csv != lacks_8
+    assert lacks_8 == empty_8 == lacks_8_csv
+    assert one_too_many.status == 400
+    assert "line 1, column 3" in one_too_many.text
+    assert "the model takes 8 features" in one_too_many.text
+    loaded = [json.loads(line) for line in log.splitlines() if '"model_loaded"' in line]
+    assert [line["libsvm_base"] for line in loaded] == [int(setting) if setting else "per request"]
 
 
 def test_selected_outputs_are_not_offered_as_an_array(backend: Backend, tmp_path: Path) -> None:

@@ -55,9 +55,9 @@ def as_csv(rows: np.ndarray) -> bytes:
     return "".join(",".join(f"{cell:.9g}" for cell in row) + "\n" for row in rows).encode()
 
 
-def as_libsvm(rows: np.ndarray) -> bytes:
-    """Records as libsvm, every cell written out; columns from 0."""
-    cells = (" ".join(f"{i}:{cell:.9g}" for i, cell in enumerate(row[1:])) for row in rows)
+def as_libsvm(rows: np.ndarray, first: int = 0) -> bytes:
+    """Records as libsvm, every cell written out; columns from `first`."""
+    cells = (" ".join(f"{i}:{cell:.9g}" for i, cell in enumerate(row[1:], first)) for row in rows)
     return "".join(f"{row[0]:g} {text}\n" for row, text in zip(rows, cells, strict=True)).encode()
 
 

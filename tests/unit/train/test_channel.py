@@ -20,6 +20,7 @@ from container.opt_ml import OptMl
 from tests.unit.train.conftest import Tree, as_csv, as_libsvm, as_parquet, as_recordio
 from train import chunks, data, parsing, record_store
 from train.channel import StoredChannel
+from train.libsvm_base import LibsvmBase
 from train.scratch import Scratch
 from train.sources import FileSource, Stream
 
@@ -71,7 +72,7 @@ class Feeder:
     def open_all(self, columns: Columns = LABELLED) -> dict[str, StoredChannel]:
         opt_ml = OptMl(self.tree.root)
         scratch = Scratch(self.tree.root)
-        return data.open_channels(opt_ml, registry.get("xgboost"), columns, scratch)
+        return data.open_channels(opt_ml, registry.get("xgboost"), columns, scratch, LibsvmBase())
 
 
 @pytest.fixture(params=MODES)
@@ -137,6 +138,8 @@ def test_gzip_is_undone(feeder: Feeder, records: np.ndarray, name: str) -> None:
         (b"1\n0,5\n", "text/csv"),
         (b"1\n0\n", "text/csv"),
         (b"1 0:5\n1,2\n", "text/libsvm"),
+        (b"1 1: 2:3\n", "text/libsvm"),
+        (b"1 1:\n", "text/libsvm"),
         (b"y\n1 0:5\n", "text/csv"),
     ],
 )
@@ -191,7 +194,7 @@ def test_weights_are_read_in_every_mode(feeder: Feeder, records: np.ndarray) -> 
 def test_pipe_closed_early_is_followed_by_the_next_epoch(tree: Tree, records: np.ndarray) -> None:
     """C-019, C-020: a reading that is broken off closes its FIFO; the next one takes the next."""
     feeder = Feeder(tree, "Pipe")
-    feeder.channel("train", as_csv(np.tile(records, (20, 1))))
+    feeder.channel("train", as_csv(np.tile(records, (20, 1))), ContentType="text/csv")
     channel = feeder.open()
 
     reading = channel.batches()
@@ -219,7 +222,7 @@ def test_pipes_are_read_one_after_the_other(tree: Tree, records: np.ndarray) -> 
     thread = threading.Thread(target=feed, daemon=True)
     thread.start()
     channels = data.open_channels(
-        OptMl(tree.root), registry.get("xgboost"), LABELLED, Scratch(tree.root)
+        OptMl(tree.root), registry.get("xgboost"), LABELLED, Scratch(tree.root), LibsvmBase()
     )
 
     assert len(_rows(channels["train"])) == len(_rows(channels["validation"])) == len(records)
@@ -314,8 +317,8 @@ def test_parquet_columns_are_those_of_the_first_file_by_name(feeder: Feeder, oth
 def test_parquet_columns_of_other_names_are_refused(feeder: Feeder, names: str) -> None:
     """And the message has both."""
     rows = np.ones((2, 3))
-    feeder.channel("train", as_parquet(rows, "yab"))
-    feeder.channel("validation", as_parquet(rows, names))
+    feeder.channel("train", as_parquet(rows, "yab"), ContentType="parquet")
+    feeder.channel("validation", as_parquet(rows, names), ContentType="parquet")
     channels = feeder.open_all()
     list(channels["train"].batches())
 
@@ -332,7 +335,8 @@ def test_parquet_columns_of_other_names_are_refused(feeder: Feeder, names: str) 
 def test_parquet_columns_of_one_name_are_in_the_order_of_the_file(feeder: Feeder) -> None:
     """As long as every file has the same."""
     rows = np.arange(6.0).reshape(2, 3)
-    feeder.channel("train", as_parquet(rows, "yaa"), as_parquet(rows, "yaa"))
+    files = [as_parquet(rows, "yaa")] * 2
+    feeder.channel("train", *files, ContentType="parquet")
 
     for batch in feeder.open().batches():
         np.testing.assert_array_equal(batch.features, rows[:, 1:])

@@ -36,13 +36,14 @@ def row(batch: Batch, index: int) -> tuple[list[int], bytes]:
     return rows.columns[cells].tolist(), rows.values[cells].tobytes()
 
 
-@given(line=lines, label_size=st.sampled_from([0, 1]))
-def test_libsvm_line_means_what_it_means_alone(line: str, label_size: int) -> None:
+@given(line=lines, label_size=st.sampled_from([0, 1]), base=st.sampled_from([0, 1]))
+def test_libsvm_line_means_what_it_means_alone(line: str, label_size: int, base: int) -> None:
     """C-072: neither the cells of a record nor whether it is refused depend on its neighbours."""
-    columns = Columns(label_size=label_size, n_features=10)
-    alone = outcome(f"{line}\n1 0:1", columns)
+    columns = Columns(label_size=label_size, n_features=10, libsvm_base=base)
+    plain = PLAIN.replace("0:", "1:") if base else PLAIN
+    alone = outcome(f"{line}\n1 1:1", columns)
 
-    together = outcome(f"{PLAIN}{line}\n1 0:1", columns)
+    together = outcome(f"{plain}{line}\n1 1:1", columns)
 
     if isinstance(alone, MalformedPayloadError):
         assert isinstance(together, MalformedPayloadError)

@@ -35,6 +35,7 @@ columns_of_any_kind = st.builds(
     label_size=st.sampled_from([0, 0, 1]),
     has_weight=st.booleans(),
     n_features=st.sampled_from([None, 1, 2, 3]),
+    libsvm_base=st.sampled_from([0, 1, None]),
 )
 numbers = st.floats(width=32, allow_infinity=False, allow_subnormal=True)
 matrices = npst.arrays(
@@ -151,7 +152,10 @@ def test_joined_bodies_are_their_records_one_after_the_other(
     if content_type == "application/x-recordio-protobuf":
         originals = bodies(content_type)
     first, second = data.draw(st.tuples(*[st.sampled_from(originals)] * 2))
-    columns = Columns(n_features=data.draw(st.sampled_from([1, 2, 3, 4, 5])))
+    columns = Columns(
+        n_features=data.draw(st.sampled_from([1, 2, 3, 4, 5])),
+        libsvm_base=data.draw(st.sampled_from([0, 1])),  # a body that decides is not its parts
+    )
 
     parts = [outcome(content_type, body, columns) for body in (first, second)]
     whole = outcome(content_type, first + second, columns)
