@@ -7,13 +7,20 @@ are models; elsewhere the content says which are. Foreign files are passed over 
 
 import json
 import logging
+import math
 import re
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
-from container.algorithms import ubjson, xgboost_binary, xgboost_structure
-from container.algorithms.xgboost_pickle import booster_state
+from container.algorithms import (
+    decompression,
+    ubjson,
+    xgboost_binary,
+    xgboost_pickle,
+    xgboost_structure,
+)
 from container.errors import ModelLoadError
 from container.manifest import ModelManifest
 
@@ -29,11 +36,7 @@ _JSON_HEAD = re.compile(
 _UBJSON_HEAD = re.compile(rb"\{(L.{8}|l.{4}|I.{2}|[iU].)(learner\{|version\[)", re.DOTALL)
 _CHECKPOINT = "xgboost-checkpoint"  # what training continues from, AWS's container or this one
 _PICKLE_HEAD = re.compile(rb"\x80[\x02-\x05]|ccopy_reg\n_reconstructor|ccopyreg\n_reconstructor")
-# zlib, gzip, bzip2, xz and lz4: what joblib.dump makes of a pickle when told to compress.
-_COMPRESSED_HEADS = (
-    *(b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"),
-    *(b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x04\x22\x4d\x18"),
-)
+_COMPRESSED_SUFFIXES = (".z", ".gz", ".bz2", ".xz", ".lzma", ".lz4")
 _SUFFIXES = (".ubj", ".json", ".pkl", ".pickle", ".joblib", ".bin", ".model", ".xgb")
 
 
@@ -78,14 +81,21 @@ def _warn_once(path: Path, reason: str) -> None:
 def _foreign(path: Path) -> str | None:
     """Why a file that looks like a model is something else; None for a model, damaged or not."""
     try:
-        content = read_model(path)
+        model = read_model(path)
     except ModelLoadError as error:
         return error.message
-    return "it is not XGBoost's" if xgboost_structure.is_foreign(content) else None
+    return "it is not XGBoost's" if xgboost_structure.is_foreign(model.content) else None
 
 
-def read_model(file: Path) -> bytes | memoryview:
-    """The model in `file` as UBJSON or JSON, whatever form it has there.
+class StoredModel(NamedTuple):
+    """A model in UBJSON or JSON, and the number that stands for a missing value besides NaN."""
+
+    content: bytes | memoryview
+    missing: float = math.nan
+
+
+def read_model(file: Path) -> StoredModel:
+    """The model in `file`, whatever form it has there.
 
     Raises:
         ModelLoadError: the file cannot be read, or is not a model in a form that is read.
@@ -94,16 +104,13 @@ def read_model(file: Path) -> bytes | memoryview:
         content = file.read_bytes()
     except OSError as error:
         raise ModelLoadError(f"{file.name} cannot be read: {error.strerror}") from error
+    if decompression.is_compressed(content) and not xgboost_binary.is_binary(content):
+        content = decompression.decompress(content, file.name)
     if _PICKLE_HEAD.match(content):
-        return _model_of_state(booster_state(content, file.name), file.name)
+        pickled = xgboost_pickle.read(content, file.name)
+        return StoredModel(_model_of_state(pickled.state, file.name), pickled.missing)
     if xgboost_binary.is_binary(content):
-        return xgboost_binary.convert(content, file.name)
-    if content.startswith(_COMPRESSED_HEADS):
-        raise ModelLoadError(
-            f"{file.name} is compressed, as joblib.dump does when told to; save the model with "
-            "Booster.save_model('model.ubj'), an estimator's with "
-            "get_booster().save_model('model.ubj')"
-        )
+        return StoredModel(xgboost_binary.convert(content, file.name))
     if content[:1].isspace():
         content = content.lstrip()
     if not content.startswith(b"{"):
@@ -112,7 +119,7 @@ def read_model(file: Path) -> bytes | memoryview:
             f"{file.name} is not an XGBoost model in UBJSON or JSON ({problem}); save it with "
             "Booster.save_model('model.ubj') and a current XGBoost"
         )
-    return content
+    return StoredModel(content)
 
 
 def _model_of_state(state: bytes, name: str) -> bytes | memoryview:
@@ -141,8 +148,12 @@ def _looks_like_model(path: Path) -> bool:
         return False
     if _JSON_HEAD.match(head) or _UBJSON_HEAD.match(head) or xgboost_binary.is_binary(head):
         return True
-    named_so = path.suffix in _SUFFIXES
-    return named_so and bool(_PICKLE_HEAD.match(head) or head.startswith(_COMPRESSED_HEADS))
+    suffix = path.suffix
+    if suffix in _COMPRESSED_SUFFIXES:
+        suffix = Path(path.stem).suffix or suffix  # `model.joblib.gz`, but not `data.csv.gz`
+    if decompression.is_compressed(head):
+        return suffix in (*_SUFFIXES, *_COMPRESSED_SUFFIXES)
+    return suffix in _SUFFIXES and bool(_PICKLE_HEAD.match(head))
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -11,6 +11,7 @@ Source: XGBoost documentation, "C API", of 3.2 and 3.4.
 import ctypes
 import importlib.util
 import json
+import math
 import threading
 from collections.abc import Callable
 from ctypes import POINTER, byref, c_char_p, c_float, c_int, c_uint64, c_void_p
@@ -228,9 +229,9 @@ class Booster:
         """Predict through a DMatrix, the only way that a linear booster knows."""
         matrix = c_void_p()
         if isinstance(features, SparseRows):
-            self._call("XGDMatrixCreateFromCSR", *_csr(features), _MATRIX, byref(matrix))
+            self._call("XGDMatrixCreateFromCSR", *_csr(features), config, byref(matrix))
         else:
-            self._call("XGDMatrixCreateFromDense", _interface(features), _MATRIX, byref(matrix))
+            self._call("XGDMatrixCreateFromDense", _interface(features), config, byref(matrix))
         scratch = _scratch()
         try:
             self._call("XGBoosterPredictFromDMatrix", self._handle, matrix, config, *scratch.output)
@@ -246,14 +247,17 @@ class Booster:
             raise XGBoostLibraryError(clean_message(message))
 
 
-_MATRIX = b'{"missing": NaN, "nthread": 1}'
+def prediction_config(*, n_rounds: int, missing: float = math.nan) -> bytes:
+    """Prepared arguments of a prediction, and of the DMatrix that it may take.
 
-
-def prediction_config(*, n_rounds: int) -> bytes:
-    """Prepared arguments of a prediction by the first `n_rounds` rounds; 0 means all."""
+    Args:
+        n_rounds: Predict with so many rounds from the first one on; 0 means all.
+        missing: Number that stands for a missing value, as NaN always does.
+    """
     return (
         b'{"type": 0, "training": false, "iteration_begin": 0, "iteration_end": %d, '
-        b'"missing": NaN, "strict_shape": true, "cache_id": 0}' % n_rounds
+        b'"missing": %s, "strict_shape": true, "cache_id": 0, "nthread": 1}'
+        % (n_rounds, json.dumps(missing).encode())
     )
 
 

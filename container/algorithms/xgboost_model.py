@@ -34,12 +34,12 @@ class XGBoostModel:
         """Load `file`.
 
         Args:
-            file: The model in UBJSON or JSON, or in a pickled booster.
+            file: The model in any form that `read_model` reads.
             best_iteration: The last round to predict with; by default what the file itself says.
         Raises:
             ModelLoadError: the file cannot be read or is not a model that this XGBoost knows.
         """
-        content = read_model(file)
+        content, missing = read_model(file)
         try:
             self._booster = Booster(content, n_threads=1)
             self.n_features = self._booster.n_features()
@@ -53,7 +53,7 @@ class XGBoostModel:
         self.objective: str = learner["objective"]["name"]
         self.n_classes = max(2, int(learner["learner_model_param"]["num_class"]))
         self._predict = self._booster.predict_by_matrix if is_linear else self._booster.predict
-        self._config = prediction_config(n_rounds=n_rounds)
+        self._config = prediction_config(n_rounds=n_rounds, missing=missing)
 
     def predict(self, features: Floats | SparseRows) -> Floats:
         """See `container.algorithms.base.Model.predict`."""
@@ -101,7 +101,7 @@ def verify(files: Sequence[Path]) -> None:
         ModelLoadError: with the file and what is wrong.
     """
     for file in files:
-        xgboost_structure.check(read_model(file), file.name, installed_version())
+        xgboost_structure.check(read_model(file).content, file.name, installed_version())
 
 
 def preload() -> None:

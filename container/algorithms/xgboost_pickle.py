@@ -1,23 +1,32 @@
-"""Boosters that were pickled, by AWS's container of old among others, without running the pickle.
+"""Restricted reader of pickled boosters, AWS's container of old wrote them, and of estimators.
 
 Unpickling runs whatever the file says. This reader can build a booster's state out of plain values,
 alone or inside one of XGBoost's scikit-learn estimators; what NumPy and scikit-learn put into an
-estimator becomes an object that does nothing. Anything that a file asks for besides is refused by
-name.
+estimator becomes an object that does nothing. The bytes of an array that `joblib.dump` writes into
+the pickle are passed over. Anything that a file asks for besides is refused by name.
 """
 
 import io
 import math
 import pickle
-from typing import Any, NoReturn, Self
+import re
+import struct
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, NoReturn, Self
+
+import numpy as np
 
 from container.errors import ModelLoadError
 
 _SHOWN = 100  # characters of what a file says
 _ADVICE = (
     "pickles are not run here: save the model with Booster.save_model('model.ubj'), an estimator's "
-    "with get_booster().save_model('model.ubj')"
+    "with get_booster().save_model('model.ubj'), which forgets what it takes for missing: where "
+    "that is not NaN, leave such cells empty in requests"
 )
+_MAX_DIMENSIONS = 64  # NumPy's own limit
+# Fixed sizes that `numpy.dtype` names: numbers, Booleans, strings, times; no objects, no records.
+_SIZED = re.compile(r"[biufcSUmM]\d{1,9}")
 
 
 class _Pickled:
@@ -60,6 +69,48 @@ class _InertMapping(_Inert):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         pass
+
+
+class _DType(_Inert):
+    """Takes the place of `numpy.dtype`; knows how many bytes an element has."""
+
+    code: object
+
+    def __new__(cls, code: Any = None, *arguments: Any, **named: Any) -> Self:
+        dtype = super().__new__(cls)
+        dtype.code = code
+        return dtype
+
+    def item_bytes(self) -> int:
+        if not isinstance(self.code, str) or not _SIZED.fullmatch(self.code):
+            raise pickle.UnpicklingError("an array whose elements are not numbers or text")
+        return np.dtype(self.code).itemsize
+
+
+def _array_in(stream: io.BytesIO) -> type[_Inert]:
+    """What takes the place of joblib's `NumpyArrayWrapper`: it passes over the array's bytes.
+
+    They follow the instruction that sets its state, after one byte that says how many bytes of
+    padding there are; files of joblib before 1.2 have no padding.
+    """
+
+    class _Array(_Inert):
+        def __setstate__(self, state: Any) -> None:
+            shape, dtype = state["shape"], state["dtype"]
+            if not isinstance(dtype, _DType) or not isinstance(shape, tuple):
+                raise pickle.UnpicklingError("an array without a type or a shape")
+            if len(shape) > _MAX_DIMENSIONS or not all(
+                isinstance(length, int) and 0 <= length < 2**63 for length in shape
+            ):
+                raise pickle.UnpicklingError("an array whose shape is not one")
+            n_bytes = math.prod(shape) * dtype.item_bytes()
+            if state.get("numpy_array_alignment_bytes") is not None:
+                n_bytes += stream.read(1)[0]
+            if n_bytes > len(stream.getbuffer()) - stream.tell():
+                raise pickle.UnpicklingError("an array that is larger than the file")
+            stream.seek(n_bytes, io.SEEK_CUR)
+
+    return _Array
 
 
 class _Function:
@@ -118,6 +169,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("builtins", "object"): object,
     ("__builtin__", "object"): object,
     ("collections", "OrderedDict"): _InertMapping,
+    ("numpy", "dtype"): _DType,
 }
 
 
@@ -126,12 +178,33 @@ _INERT_PACKAGES = ("numpy", "sklearn")
 _INERT_MODULES = ("xgboost.compat", "xgboost.callback")
 
 
-class _BoosterUnpickler(pickle.Unpickler):
+class _BoosterUnpickler(pickle._Unpickler):
+    """Python's own unpickler in Python, which takes memory for what is there only.
+
+    The one in C takes what nine bytes announce: a memo of 34 GB, or a string of 4 GB.
+    """
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
+
+    def __init__(self, content: bytes) -> None:
+        stream = io.BytesIO(content)
+        super().__init__(stream)
+        self._array = _array_in(stream)
+
+    def load_bytearray8(self: Any) -> None:
+        """The inherited one takes the memory first."""
+        (n_bytes,) = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(n_bytes)))
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _ALLOWED:
             return _ALLOWED[module, name]
         if module == "xgboost.sklearn" and name.startswith("XGB"):
             return _PickledEstimator
+        if (module, name) == ("joblib.numpy_pickle", "NumpyArrayWrapper"):
+            return self._array
         if module.partition(".")[0] in _INERT_PACKAGES or module in _INERT_MODULES:
             return _Inert
         raise _ForbiddenError(f"{module}.{name}"[:_SHOWN])
@@ -144,64 +217,52 @@ class _ForbiddenError(Exception):
     """The pickle asks for something that is no part of a booster."""
 
 
-def booster_state(content: bytes, name: str) -> bytes:
-    """The serialised state inside a pickled booster, as `XGBoosterUnserializeFromBuffer` takes it.
+class PickledModel(NamedTuple):
+    """What a pickle holds.
+
+    `state` is what `XGBoosterUnserializeFromBuffer` takes; `missing` is the number that stands for
+    a missing value besides NaN.
+    """
+
+    state: bytes
+    missing: float
+
+
+def read(content: bytes, name: str) -> PickledModel:
+    """The booster in a pickle.
 
     Args:
         content: The pickle.
         name: The file's name, for the message.
     Raises:
-        ModelLoadError: it is not a pickled booster and nothing else.
+        ModelLoadError: it is not a pickled booster or estimator and nothing else.
     """
     try:
-        pickled = _BoosterUnpickler(io.BytesIO(_as_far_as_sound(content))).load()
+        pickled = _BoosterUnpickler(content).load()
     except _ForbiddenError as error:
         raise ModelLoadError(
             f"{name} is a pickle that asks for {error}, which is no part of a booster; {_ADVICE}"
         ) from error
     except Exception as error:
-        problem = str(error)[:_SHOWN]
+        problem = str(error)[:_SHOWN] or "it ends early"
         raise ModelLoadError(f"{name} is not a pickled booster: {problem}; {_ADVICE}") from error
+    missing = math.nan
     if isinstance(pickled, _PickledEstimator):
-        _check_missing(pickled.state.get("missing"), name)
+        missing = _missing(pickled.state.get("missing"), name)
         pickled = pickled.state.get("_Booster")
     handle = pickled.state.get("handle") if isinstance(pickled, _PickledBooster) else None
     if not isinstance(handle, bytes | bytearray):
         raise ModelLoadError(f"{name} is a pickle without a booster in it; {_ADVICE}")
-    return bytes(handle)
+    return PickledModel(bytes(handle), missing)
 
 
-def _as_far_as_sound(content: bytes) -> bytes:
-    """The pickle up to its end, or to where something is announced that is not there.
-
-    The unpickler takes the memory that it is told of before it looks for what belongs there.
-
-    Raises:
-        UnpicklingError: it puts something at a place of its memo that no pickler would: nine bytes
-            can make the memo 34 GB large.
-    """
-    import pickletools  # 3 ms, for pickles only
-
-    stream = io.BytesIO(content)
-    end = 0
-    try:
-        for n_before, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-            if "PUT" in opcode.name and (argument or 0) > n_before:
-                raise pickle.UnpicklingError(f"memo place {argument} after {n_before} instructions")
-            end = stream.tell()
-    except ValueError:
-        pass  # joblib has arrays follow what asks for them: that is refused for its name
-    return content[:end]
-
-
-def _check_missing(missing: Any, name: str) -> None:
-    """An estimator may take another value than NaN for missing, which its booster knows not of."""
-    if missing is None or (isinstance(missing, float) and math.isnan(missing)):
-        return
-    shown = "another value than NaN"  # whatever else it is, its text may have no end
+def _missing(missing: Any, name: str) -> float:
+    """What an estimator takes for a missing value, which its booster does not know of."""
+    if missing is None:
+        return math.nan
     if isinstance(missing, float) or (isinstance(missing, int) and missing.bit_length() <= 64):
-        shown = repr(missing)
+        return float(missing)
     raise ModelLoadError(
-        f"{name} is an estimator that takes {shown} for a missing value, which a booster does "
-        "not; train it with missing=numpy.nan"
+        f"{name} is an estimator whose `missing` is not a plain number; set it to one before you "
+        "save it, e.g. estimator.set_params(missing=-999.0)"
     )

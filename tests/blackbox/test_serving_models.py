@@ -4,9 +4,11 @@ import json
 import os
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 import xgboost
@@ -114,12 +116,13 @@ class _Touch:
         return (os.mkdir, (self._path,))
 
 
-def test_pickle_is_not_run(backend: Backend, tmp_path: Path) -> None:
-    """PITFALLS 23: whatever it holds; the canary would lie in the mounted tree."""
+@pytest.mark.parametrize("dump", [pickle.dump, joblib.dump, partial(joblib.dump, compress=3)])
+def test_pickle_is_not_run(backend: Backend, tmp_path: Path, dump: Callable[..., Any]) -> None:
+    """C-097: whatever it holds; the canary would lie in the mounted tree."""
     ml = MlTree(tmp_path / "hostile").create()
     canary = ml.output_data_dir / "canary"
-    content = pickle.dumps(_Touch(backend.path_inside(ml, canary)))
-    (ml.model_dir / "xgboost-model").write_bytes(content)
+    with (ml.model_dir / "xgboost-model").open("wb") as file:
+        dump(_Touch(backend.path_inside(ml, canary)), file)
 
     reason = _refusal(backend, ml)
 

@@ -1,10 +1,13 @@
 """Multi-model endpoints from outside: every kind of model in one server, hostile ones included."""
 
+import io
 import json
+import os
 import pickle
 import random
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 import xgboost
@@ -148,17 +151,21 @@ def test_code_is_told_the_name_of_its_model(fleet: Fleet) -> None:
 
 
 def test_xgboost_models_in_every_form_answer_side_by_side(fleet: Fleet) -> None:
-    """C-079: UBJSON, JSON, a manifest-free pickle as of AWS's container, and an ensemble."""
+    """C-079: UBJSON, JSON, pickles as of AWS's container, files of joblib, and an ensemble."""
     rng = np.random.default_rng(7)
     records = rng.normal(size=(200, N_FEATURES)).astype(np.float32)
     labels = records @ np.array([1, -2, 3], dtype=np.float32)
     booster = xgboost.train({"max_depth": 3, "nthread": 1}, xgboost.DMatrix(records, labels), 5)
     expected = float(booster.predict(xgboost.DMatrix(np.float32([[1, 2, 3]])))[0])
     ubj = bytes(booster.save_raw("ubj"))
+    estimator = xgboost.XGBRegressor(max_depth=3, n_jobs=1, n_estimators=5).fit(records, labels)
+    estimator.kept = np.arange(10)
     forms = {
         "ubj": {"xgboost-model": ubj},
         "json": {"model.json": bytes(booster.save_raw("json"))},
         "pickle": {"xgboost-model": pickle.dumps(booster)},
+        "joblib": {"model.joblib": _joblib(estimator)},
+        "compressed": {"model.joblib.xz": _joblib(estimator, compress="xz")},
         "foreign": {"some.ubj": ubj, "._some.ubj": b"junk", "README": "text"},
         "ensemble": {"xgboost-model-0": ubj, "xgboost-model-1": constant_model(0.0)},
     }
@@ -170,9 +177,41 @@ def test_xgboost_models_in_every_form_answer_side_by_side(fleet: Fleet) -> None:
     answers = {name: float(fleet.invoke(name).body) for name in forms}
 
     assert answers == pytest.approx(
-        dict.fromkeys(("ubj", "json", "pickle", "foreign"), expected) | {"ensemble": expected / 2},
+        dict.fromkeys(forms, expected) | {"ensemble": expected / 2},
         rel=1e-5,
     )
+
+
+def _joblib(content: object, compress: str | int = 0) -> bytes:
+    stream = io.BytesIO()
+    joblib.dump(content, stream, compress=(compress, 3) if compress else 0)
+    return stream.getvalue()
+
+
+class _Touch:
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __reduce__(self) -> object:
+        return (os.mkdir, (self._path,))
+
+
+@pytest.mark.parametrize("compress", [0, "gzip"])
+@pytest.mark.parametrize("in_array", [False, True])
+def test_hostile_joblib_file_is_refused_and_not_run(
+    fleet: Fleet, compress: str | int, in_array: bool
+) -> None:
+    """C-082, C-089: the canary would lie beside the model."""
+    fleet.write("hostile", {"model.joblib": b""})
+    evil = _Touch(f"{fleet.url('hostile')}/canary")
+    hostile = np.array([evil], dtype=object) if in_array else [np.arange(3), evil]
+    fleet.write("hostile", {"model.joblib": _joblib(hostile, compress)})
+
+    refused = fleet.load("hostile")
+
+    assert error_of(refused)[0] == 400
+    assert ("not numbers or text" if in_array else "posix.mkdir") in refused.text
+    assert not (fleet.path("hostile") / "canary").exists()
 
 
 def test_plugin_algorithm_serves_beside_xgboost(start_fleet: StartFleet) -> None:

@@ -1,10 +1,15 @@
 """Which files are models, in whatever form AWS's container and others left them."""
 
+import bz2
+import gzip
 import json
+import lzma
+import math
 import os
 import pickle
 import struct
 import tracemalloc
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +17,10 @@ import joblib
 import numpy as np
 import pytest
 import xgboost
+from joblib import numpy_pickle
 from sklearn.preprocessing import LabelEncoder
 
+from container import cgroup
 from container.algorithms.base import ServingOptions
 from container.algorithms.xgboost_handler import ALGORITHM
 from container.algorithms.xgboost_model import XGBoostEnsemble
@@ -231,11 +238,11 @@ def test_hostile_pickle_is_refused_by_name_and_never_run(
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"\x80\x02Nr\xff\xff\xff\x7f.", "memo place 2147483647 after 2 instructions"),
-        (b"\x80\x02Np9999999999\n.", "memo place 9999999999"),
-        (b"\x80\x04B" + struct.pack("<I", 2**32 - 1) + b".", "Ran out of input"),
-        (b"\x80\x04\x8e" + struct.pack("<Q", 2**33) + b".", "Ran out of input"),
-        (b"\x80\x05\x96" + struct.pack("<Q", 2**33) + b".", "Ran out of input"),
+        (b"\x80\x02Nr\xff\xff\xff\x7f.", "without a booster"),
+        (b"\x80\x02Np9999999999\n.", "without a booster"),
+        (b"\x80\x04B" + struct.pack("<I", 2**32 - 1) + b".", "it ends early"),
+        (b"\x80\x04\x8e" + struct.pack("<Q", 2**33) + b".", "it ends early"),
+        (b"\x80\x05\x96" + struct.pack("<Q", 2**33) + b".", "it ends early"),
     ],
     ids=["memo", "memo-in-text", "bytes", "bytes-of-64-bits", "bytearray"],
 )
@@ -340,16 +347,36 @@ def test_pickled_estimator_may_keep_what_it_was_fitted_with(
     np.testing.assert_array_equal(model.predict(FEATURES), estimator.predict_proba(FEATURES)[:, 1])
 
 
-def test_estimator_with_a_missing_value_of_its_own_is_refused(tmp_path: Path) -> None:
-    """Its booster would take that value for a number."""
-    (tmp_path / "xgboost-model").write_bytes(pickle.dumps(_estimator(missing=0.0)))
+@pytest.mark.parametrize("booster", ["gbtree", "dart", "gblinear"])
+@pytest.mark.parametrize("missing", [-999, 0.0, 0.1, math.inf, -math.inf, None])
+def test_missing_value_of_an_estimator_is_kept(
+    tmp_path: Path, missing: float | None, booster: str
+) -> None:
+    """C-097: its booster alone would take that value for a number; NaN is missing as well."""
+    features = FEATURES.copy()
+    features[::3, 1] = features[1::3, 0] = math.nan if missing is None else missing
+    estimator = xgboost.XGBClassifier(
+        n_estimators=4, n_jobs=1, booster=booster, missing=missing or math.nan
+    )
+    if missing is not None:
+        estimator.set_params(missing=missing)
+    estimator.fit(features, FEATURES[:, 0] + FEATURES[:, 1] > 0)
+    estimator.missing = missing  # older versions keep None for NaN
+    (tmp_path / "xgboost-model").write_bytes(pickle.dumps(estimator))
+    estimator.missing = math.nan if missing is None else missing
+    features[::5, 2] = math.nan
 
-    with pytest.raises(ModelLoadError, match=r"takes 0\.0 for a missing value"):
-        ALGORITHM.load(tmp_path, None, OPTIONS)
+    model = ALGORITHM.load(tmp_path, None, OPTIONS)
+
+    expected = estimator.predict_proba(features)[:, 1]
+    np.testing.assert_allclose(model.predict(features), expected, atol=1e-6)
+    if missing not in (None, 0.0):  # and it is not a number like others
+        features[features == missing] = 5
+        assert not np.allclose(model.predict(features), expected)
 
 
-def test_missing_value_whose_text_has_no_end_is_not_written_out(tmp_path: Path) -> None:
-    """Pairs of pairs: 60 instructions, 2**60 words."""
+def test_missing_value_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    """Pairs of pairs: 60 instructions, 2**60 words, which the message does not write out."""
     pairs: Any = ()
     for _ in range(60):
         pairs = (pairs, pairs)
@@ -358,17 +385,180 @@ def test_missing_value_whose_text_has_no_end_is_not_written_out(tmp_path: Path) 
         estimator.missing = missing
         (tmp_path / "xgboost-model").write_bytes(pickle.dumps(estimator))
 
-        with pytest.raises(ModelLoadError, match="takes another value than NaN for a missing"):
+        with pytest.raises(ModelLoadError, match="`missing` is not a plain number"):
             ALGORITHM.load(tmp_path, None, OPTIONS)
 
 
-@pytest.mark.parametrize("compress", ["zlib", "gzip", "bz2", "xz"])
-def test_compressed_pickle_says_what_to_do(tmp_path: Path, compress: str) -> None:
-    """PITFALLS 22: joblib.dump(booster, file, compress=3)."""
-    joblib.dump(_booster(), tmp_path / "model.joblib", compress=(compress, 3))
+def _with_arrays() -> xgboost.XGBClassifier:
+    """An estimator with arrays of all kinds, as older versions and their users keep them."""
+    estimator = _estimator()
+    estimator.arrays = {
+        "classes": np.array(["no", "yes"]),
+        "integers": np.arange(6).reshape(2, 3),
+        "columns first": np.asfortranarray(np.ones((3, 4), np.float32)),
+        "empty": np.empty((0, 3)),
+        "scalar": np.array(1.5),
+        "flags": [np.array([True]), np.array([b"a", b"bc"]), np.array(["2026"], "datetime64[Y]")],
+        "big endian": np.array([1, 2], ">i4"),
+    }
+    return estimator
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("compress", [0, "zlib", "gzip", "bz2", "xz", "lzma"])
+def test_joblib_file_is_read_as_the_pickle_is(
+    tmp_path: Path, compress: str | int, protocol: int
+) -> None:
+    """C-097: plain and compressed, the arrays in it passed over."""
+    estimator = _with_arrays()
+    file = tmp_path / "model.joblib"
+    joblib.dump(estimator, file, compress=(compress, 3) if compress else 0, protocol=protocol)
 
     assert ALGORITHM.recognises(tmp_path)
-    with pytest.raises(ModelLoadError, match=r"compressed.*get_booster\(\)\.save_model"):
+    ALGORITHM.verify(tmp_path, None)
+    model = ALGORITHM.load(tmp_path, None, OPTIONS)
+
+    np.testing.assert_array_equal(model.predict(FEATURES), estimator.predict_proba(FEATURES)[:, 1])
+
+
+def test_joblib_file_without_padding_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-097: joblib before 1.2 wrote none."""
+    make = numpy_pickle.NumpyArrayWrapper.__init__
+
+    def make_without_padding(self: Any, *arguments: Any, **named: Any) -> None:
+        make(self, *arguments, **named)
+        del self.numpy_array_alignment_bytes
+
+    monkeypatch.setattr(numpy_pickle.NumpyArrayWrapper, "__init__", make_without_padding)
+    estimator = _with_arrays()
+    joblib.dump(estimator, tmp_path / "model.joblib")
+
+    model = ALGORITHM.load(tmp_path, None, OPTIONS)
+
+    np.testing.assert_array_equal(model.predict(FEATURES), estimator.predict_proba(FEATURES)[:, 1])
+
+
+@pytest.mark.parametrize(
+    "name", ["model.joblib.gz", "model.pkl.z", "model.xz", "xgboost-model", "model.bz2"]
+)
+def test_compressed_model_is_known_by_its_name(tmp_path: Path, name: str) -> None:
+    """C-097: joblib compresses by the name; a table or an archive beside it is no model."""
+    booster = _booster()
+    joblib.dump(booster, tmp_path / name, compress=0 if name != "xgboost-model" else 3)
+    for other in ("data.csv.gz", "source.tar.gz"):
+        (tmp_path / other).write_bytes(gzip.compress(b"1,2,3"))
+
+    model = ALGORITHM.load(tmp_path, None, OPTIONS)
+
+    np.testing.assert_array_equal(model.predict(FEATURES), _predicted(booster))
+
+
+@pytest.mark.parametrize("raw_format", ["ubj", "json"])
+def test_compressed_model_without_a_pickle_is_read(tmp_path: Path, raw_format: str) -> None:
+    """C-097: whatever form it has inside."""
+    booster = _booster()
+    (tmp_path / "xgboost-model").write_bytes(gzip.compress(booster.save_raw(raw_format)))
+
+    model = ALGORITHM.load(tmp_path, None, OPTIONS)
+
+    np.testing.assert_array_equal(model.predict(FEATURES), _predicted(booster))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "problem"),
+    [
+        (np.array(["a", None], dtype=object), "whose elements are not numbers or text"),
+        (np.zeros(2, "f4,i2"), "whose elements are not numbers or text"),
+    ],
+)
+def test_array_of_objects_in_a_joblib_file_is_refused(
+    tmp_path: Path, arrays: np.ndarray, problem: str
+) -> None:
+    """C-097: a second pickle follows it."""
+    estimator = _estimator()
+    estimator.arrays = arrays
+    joblib.dump(estimator, tmp_path / "model.joblib")
+
+    with pytest.raises(ModelLoadError, match=problem):
+        ALGORITHM.load(tmp_path, None, OPTIONS)
+
+
+@pytest.mark.parametrize("compress", [0, 3])
+def test_hostile_joblib_file_is_not_run(tmp_path: Path, compress: int) -> None:
+    """C-097: neither what a pickle calls nor what an array of objects holds."""
+    canary = tmp_path / "canary"
+    evil = Evil(os.system, f"touch {canary}")
+    for hostile in (evil, np.array([evil], dtype=object), [np.arange(3), evil]):
+        joblib.dump(hostile, tmp_path / "model.joblib", compress=compress)
+
+        with pytest.raises(ModelLoadError, match=r"posix\.system|not numbers or text"):
+            ALGORITHM.load(tmp_path, None, OPTIONS)
+
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("shape", "problem"),
+    [
+        ((2**40,), "larger than the file"),
+        ((2**62, 2**62), "larger than the file"),
+        ((-1,), "whose shape is not one"),
+        ((1.5,), "whose shape is not one"),
+        ((1,) * 65, "whose shape is not one"),
+        ("12", "without a type or a shape"),
+    ],
+)
+def test_array_that_a_joblib_file_does_not_hold_is_refused(
+    tmp_path: Path, shape: Any, problem: str
+) -> None:
+    """C-061: before memory is taken for it."""
+    wrapper = numpy_pickle.NumpyArrayWrapper(np.ndarray, shape, "C", np.dtype("f8"))
+    (tmp_path / "model.joblib").write_bytes(pickle.dumps(wrapper)[:-1] + b"\0" + b"." * 80)
+
+    tracemalloc.start()
+    with pytest.raises(ModelLoadError, match=problem):
+        ALGORITHM.load(tmp_path, None, OPTIONS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 2**22
+
+
+@pytest.mark.parametrize("compress", [zlib.compress, gzip.compress, bz2.compress, lzma.compress])
+def test_decompression_bomb_is_refused(
+    tmp_path: Path, compress: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-061: a quarter of the container's memory is the limit."""
+    monkeypatch.setattr(cgroup, "memory_bytes", lambda: 2**24)
+    (tmp_path / "model.joblib").write_bytes(compress(bytes(2**26)))
+
+    tracemalloc.start()
+    with pytest.raises(ModelLoadError, match="decompresses to more than 4 MiB"):
+        ALGORITHM.load(tmp_path, None, OPTIONS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 2**25  # 8 MiB are lzma's own
+
+
+@pytest.mark.parametrize("compress", [zlib.compress, gzip.compress, bz2.compress, lzma.compress])
+def test_compressed_file_that_is_damaged_is_refused(tmp_path: Path, compress: Any) -> None:
+    """C-061: cut, or with other bytes in it."""
+    whole = compress(pickle.dumps(_booster()))
+    for damaged in (whole[:-20], whole[:20], whole[:40] + bytes(60) + whole[100:]):
+        (tmp_path / "model.joblib").write_bytes(damaged)
+
+        with pytest.raises(ModelLoadError, match=r"model\.joblib is damaged"):
+            ALGORITHM.load(tmp_path, None, OPTIONS)
+
+
+def test_lz4_is_refused_with_what_is_read(tmp_path: Path) -> None:
+    """C-061: joblib needs a package for it that the image does not have."""
+    (tmp_path / "model.joblib").write_bytes(b"\x04\x22\x4d\x18" + bytes(100))
+
+    with pytest.raises(ModelLoadError, match=r"compressed by lz4, which is not read.*zlib, gzip"):
         ALGORITHM.load(tmp_path, None, OPTIONS)
 
 
