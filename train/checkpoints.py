@@ -5,7 +5,8 @@
 
 A file is a line with a digest of all that follows, a line of JSON, and the algorithm's own parts.
 It names the data and the hyperparameters that made it, by digest: a job goes on from the newest
-file that is whole and is its own, and leaves all others alone. (C-031 to C-033)
+file that is whole and is its own, and leaves all others alone, later rounds than it asks for and
+files of other jobs included. (C-031 to C-033, C-105)
 """
 
 import contextlib
@@ -14,8 +15,8 @@ import json
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from container.algorithms.base import Checkpoint
@@ -25,8 +26,11 @@ from train.metrics import Recorder
 
 logger = logging.getLogger(__name__)
 
+Shorten = Callable[[Mapping[str, bytes], int], Mapping[str, bytes]]
+
 N_KEPT = 3
-_NAME = re.compile(r"checkpoint-(\d{8,})")
+# The digest of its job follows where a file of another job has the plain name.
+_NAME = re.compile(r"checkpoint-(\d{8,})(-[0-9a-f]{8})?")
 _TEMPORARY_PREFIX = ".checkpoint-"
 _MAGIC = b"byoa-checkpoint-1 "
 _MOST_OF_THE_TIME = 20  # saving takes at most about one part in so many
@@ -52,7 +56,9 @@ class NoCheckpoints:
 
     is_on: bool = False
 
-    def resume(self, facts: Mapping[str, object], max_rounds: int) -> Checkpoint | None:
+    def resume(
+        self, facts: Mapping[str, object], max_rounds: int, shorten: Shorten | None = None
+    ) -> Checkpoint | None:
         return None
 
     def is_due(self) -> bool:
@@ -81,33 +87,57 @@ class CheckpointDirectory:
     libsvm_base: LibsvmBase = field(default_factory=LibsvmBase)
     is_on: bool = True
     _digests: dict[str, str] = field(default_factory=dict)
-    _own: list[Path] = field(default_factory=list)
+    _own: list[Path] = field(default_factory=list)  # the oldest of them is deleted first
+    _of_others: set[Path] = field(default_factory=set)
     _last_saved: float = field(default_factory=lambda: time.monotonic())
     _last_asked: float | None = None  # data are read before the first round
     _saving_seconds: float = 0.0
     _is_last_call_over: bool = False
 
-    def resume(self, facts: Mapping[str, object], max_rounds: int) -> Checkpoint | None:
+    def resume(
+        self, facts: Mapping[str, object], max_rounds: int, shorten: Shorten | None = None
+    ) -> Checkpoint | None:
         """See `container.algorithms.base.Checkpoints.resume`."""
         self._digests = {name: _digest(repr(value).encode()) for name, value in facts.items()}
         self._digests |= {f"channel {name}": digest for name, digest in self.data.items()}
         self._remove_temporary_files()
-        found = None
+        found: tuple[Path, Checkpoint] | None = None
         for file in sorted(_checkpoint_files(self.directory), key=_number, reverse=True):
             checkpoint = self._usable(file)
             if checkpoint is None:
                 continue
-            self._own.insert(0, file)
-            if found is None and checkpoint.n_rounds <= max_rounds:
-                found = checkpoint
-                logger.info(
-                    "training_resumed",
-                    extra={"checkpoint": file.name, "n_rounds": checkpoint.n_rounds},
+            if checkpoint.n_rounds > max_rounds:
+                logger.warning(
+                    "checkpoint_left_alone",
+                    extra={
+                        "checkpoint": file.name,
+                        "reason": f"it has {checkpoint.n_rounds} rounds of {max_rounds} asked for",
+                    },
                 )
-        if found is not None:
-            self.recorder.restore(found.history)
-            self.libsvm_base.restore(found.libsvm_base)
-        return found
+                if shorten:  # the nearest one is the last that comes by
+                    found = file, checkpoint
+                continue
+            self._own.insert(0, file)
+            if found is None or checkpoint.n_rounds == max_rounds:
+                found = file, checkpoint
+        return self._begin_with(*found, max_rounds, shorten) if found else None
+
+    def _begin_with(
+        self, file: Path, checkpoint: Checkpoint, max_rounds: int, shorten: Shorten | None
+    ) -> Checkpoint:
+        if shorten and checkpoint.n_rounds > max_rounds:
+            checkpoint = replace(
+                checkpoint,
+                n_rounds=max_rounds,
+                history=checkpoint.history[:max_rounds],
+                parts=shorten(checkpoint.parts, max_rounds),
+            )
+        logger.info(
+            "training_resumed", extra={"checkpoint": file.name, "n_rounds": checkpoint.n_rounds}
+        )
+        self.recorder.restore(checkpoint.history)
+        self.libsvm_base.restore(checkpoint.libsvm_base)
+        return checkpoint
 
     def is_due(self) -> bool:
         """See `container.algorithms.base.Checkpoints.is_due`. Called once a round."""
@@ -124,7 +154,7 @@ class CheckpointDirectory:
     def save(self, n_rounds: int, parts: Mapping[str, bytes]) -> None:
         """See `container.algorithms.base.Checkpoints.save`."""
         started = time.monotonic()
-        file = self.directory / f"checkpoint-{n_rounds:08d}"
+        file = self._file(n_rounds)
         temporary = self.directory / f"{_TEMPORARY_PREFIX}{n_rounds:08d}.tmp"
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -172,6 +202,7 @@ class CheckpointDirectory:
         names = sorted({*digests, *self._digests})
         differs = [name for name in names if digests.get(name) != self._digests.get(name)]
         if differs:
+            self._of_others.add(file)
             logger.warning(
                 "checkpoint_ignored",
                 extra={
@@ -181,6 +212,15 @@ class CheckpointDirectory:
             )
             return None
         return checkpoint
+
+    def _file(self, n_rounds: int) -> Path:
+        """Where to save, without writing over what another job has saved."""
+        file = self.directory / f"checkpoint-{n_rounds:08d}"
+        if file not in self._of_others:
+            return file
+        return file.with_name(
+            f"{file.name}-{_digest(repr(sorted(self._digests.items())).encode())[:8]}"
+        )
 
     def _forget_oldest(self, newest: Path) -> None:
         self._own = [*(file for file in self._own if file != newest), newest]
@@ -201,7 +241,7 @@ def _checkpoint_files(directory: Path) -> Iterator[Path]:
 
 
 def _number(file: Path) -> int:
-    return int(file.name.rpartition("-")[2])
+    return int(file.name.split("-")[1])
 
 
 def _encode(checkpoint: Checkpoint, digests: Mapping[str, str]) -> list[bytes]:

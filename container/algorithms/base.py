@@ -89,13 +89,21 @@ class Checkpoints(Protocol):
     def is_on(self) -> bool:
         """Whether the job asks for checkpoints."""
 
-    def resume(self, facts: Mapping[str, object], max_rounds: int) -> Checkpoint | None:
+    def resume(
+        self,
+        facts: Mapping[str, object],
+        max_rounds: int,
+        shorten: Callable[[Mapping[str, bytes], int], Mapping[str, bytes]] | None = None,
+    ) -> Checkpoint | None:
         """The newest one that can be read and was made by the same job.
 
         Args:
             facts: What besides the data must not have changed, e.g. the hyperparameters. Their
                 names are logged where they differ, their values never.
-            max_rounds: The most finished rounds that are of use.
+            max_rounds: The most finished rounds that are of use. Later checkpoints are kept.
+            shorten: Given the parts of a checkpoint and a number of rounds, returns the parts that
+                an earlier one of so many rounds has, byte by byte; absent where that cannot be
+                told. A later checkpoint is then of use as well.
         """
 
     def is_due(self) -> bool:

@@ -22,6 +22,7 @@ from container.algorithms.xgboost_stopping import EarlyStopping
 logger = logging.getLogger(__name__)
 
 Evaluator = Callable[[Any, Any], list[tuple[str, float]]]
+Parts = Mapping[str, bytes]
 
 _MODEL, _BEST = "model", "best"  # the parts of a checkpoint
 # A round that takes longer may outlast the time that the platform gives after SIGTERM.
@@ -35,6 +36,23 @@ def is_random(parameters: Mapping[str, Any]) -> bool:
     if booster == "gblinear":  # it has no samples and no trees
         return False
     return booster == "dart" or any(parameters.get(name, 1) < 1 for name in _SHARES)
+
+
+def shortener(parameters: Mapping[str, Any]) -> Callable[[Parts, int], Parts] | None:
+    """How to make the checkpoint of an earlier round from that of a later one; None where later
+    rounds change what the earlier ones left: rescaled trees, weights, trees of a given model."""
+    if not _is_cuttable(parameters) or parameters.get("process_type") == "update":
+        return None
+
+    def shorten(parts: Parts, n_rounds: int) -> Parts:
+        return {_MODEL: _content(xgboost.Booster(model_file=bytearray(parts[_MODEL]))[:n_rounds])}
+
+    return shorten
+
+
+def _is_cuttable(parameters: Mapping[str, Any]) -> bool:
+    """Whether the first rounds of a booster are the booster of those rounds."""
+    return parameters.get("booster") not in ("dart", "gblinear")
 
 
 class Boosting:
@@ -72,7 +90,7 @@ class Boosting:
         self._content = start.parts[_MODEL] if start else b""
         self._best = start.parts.get(_BEST, b"") if start else b""
         # Later rounds of these change what the earlier ones say: no cut leads back to the best one.
-        self._is_cuttable = parameters.get("booster") not in ("dart", "gblinear")
+        self._is_cuttable = _is_cuttable(parameters)
         if stopping and not self._is_cuttable:
             logger.info("best_round_is_kept_as_it_was", extra={"booster": parameters["booster"]})
         if start:

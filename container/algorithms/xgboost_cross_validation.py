@@ -230,7 +230,12 @@ class _NoCheckpoints:
 
     is_on: bool = False
 
-    def resume(self, facts: Mapping[str, object], max_rounds: int) -> None:
+    def resume(
+        self,
+        facts: Mapping[str, object],
+        max_rounds: int,
+        shorten: Callable[[Mapping[str, bytes], int], Mapping[str, bytes]] | None = None,
+    ) -> None:
         return None
 
     def is_due(self) -> bool:

@@ -9,7 +9,7 @@ import xgboost
 from container.algorithms import xgboost_log
 from container.algorithms.base import Cluster, TrainedModel, TrainingInput
 from container.algorithms.xgboost_booster import TrainedBooster
-from container.algorithms.xgboost_boosting import Boosting, is_random
+from container.algorithms.xgboost_boosting import Boosting, is_random, shortener
 from container.algorithms.xgboost_collective import check_distributable, connected, of_first_host
 from container.algorithms.xgboost_cross_validation import cross_validate
 from container.algorithms.xgboost_data import build_matrices, survey
@@ -99,7 +99,9 @@ def _train(job: TrainingInput) -> TrainedBooster:
         parameters["eval_metric"] = list(dict.fromkeys(names.values()))
         parameters["disable_default_eval_metric"] = 1
     _refuse_missing_gpu(parameters)
-    start = job.checkpoints.resume(_binding(hyperparameters), hyperparameters.num_round)
+    start = job.checkpoints.resume(
+        _binding(hyperparameters), hyperparameters.num_round, shortener(parameters)
+    )
     with connected(job.cluster):
         boosting = Boosting(
             job,

@@ -246,6 +246,26 @@ def test_all_hosts_resume_from_the_checkpoint_of_the_first(job: Job) -> None:
     assert models[0] == models[1]
 
 
+def test_fewer_rounds_are_cut_from_the_checkpoint_on_all_hosts(job: Job) -> None:
+    """C-105: no round is boosted again, and the longer job's checkpoint stays on the first host."""
+    random = CLASSIFIER | {"subsample": "0.5", "colsample_bynode": "0.5"}
+    models = []
+    for rounds in (["4"], ["9", "4"]):
+        job.lay_out(2, random)
+        for n_rounds in rounds:
+            for tree in job.trees.values():
+                tree.empty_outputs()
+                tree.write_hyperparameters(random | {"num_round": n_rounds})
+            finished = job.run()
+            assert finished.exit_codes == [0, 0], finished.output
+        models.append((job.tree(0).model_dir / "xgboost-model").read_bytes())
+
+    assert models[0] == models[1]
+    assert finished.metric_lines()[0] == []
+    assert "checkpoint_left_alone" in finished.output
+    assert (job.tree(0).checkpoints_dir / "checkpoint-00000009").exists()
+
+
 def test_checkpoint_of_other_data_on_any_host_is_ignored(job: Job, cancer: TabularDataset) -> None:
     """C-032: a job does not go on from a model of other records, on whichever host they were."""
     job.lay_out(2)

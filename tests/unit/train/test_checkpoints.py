@@ -183,6 +183,50 @@ def test_checkpoint_with_more_rounds_than_asked_for_is_passed_over(tmp_path: Pat
     assert none is None
 
 
+def test_checkpoints_with_more_rounds_are_kept(tmp_path: Path) -> None:
+    """A job with fewer rounds deletes the oldest of its own, not what is past its end. C-105."""
+    _fill(tmp_path, 30)
+    directory = _open(tmp_path)
+    directory.resume(FACTS, 20)
+
+    for n_rounds in range(1, 21):
+        directory.save(n_rounds, {"model": b""})
+
+    kept = [*range(21 - N_KEPT, 21), *range(31 - N_KEPT, 31)]
+    assert _names(tmp_path) == [f"checkpoint-{n:08d}" for n in kept]
+
+
+def test_nearest_later_checkpoint_is_shortened(tmp_path: Path) -> None:
+    """The algorithm cuts its parts, the history ends with the last round. C-105."""
+    _fill(tmp_path, 5)
+    directory = _open(tmp_path)
+
+    found = directory.resume(FACTS, 2, lambda parts, n: {"model": parts["model"][:n]})
+
+    assert found is not None
+    assert found.n_rounds == 2
+    assert found.parts == {"model": b"mm"}
+    assert found.history == directory.recorder.history == [{"train-rmse": 1}, {"train-rmse": 0.5}]
+
+
+def test_file_of_another_job_is_not_written_over(tmp_path: Path) -> None:
+    """Two jobs in one directory keep their files, and each finds its own again. C-105."""
+    _fill(tmp_path, 3)
+    other = _open(tmp_path)
+    other.resume({}, 100)
+    for n_rounds in range(1, 5):
+        other.save(n_rounds, {"model": b"other"})
+
+    names = _names(tmp_path)
+    found, found_other = _resume(tmp_path), _open(tmp_path).resume({}, 100)
+
+    assert len(names) == 2 * N_KEPT
+    assert found is not None
+    assert found.parts["model"] == b"mmm"
+    assert found_other is not None
+    assert found_other.n_rounds == 4
+
+
 def test_directory_that_cannot_be_written_does_not_end_the_job(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

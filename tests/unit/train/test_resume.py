@@ -234,6 +234,72 @@ def test_more_rounds_may_be_asked_for_later(make_tree: Callable[[str], Tree]) ->
     assert _model(extended) == _model(longer)
 
 
+def _checkpoints(tree: Tree) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (tree.root / "checkpoints").iterdir()}
+
+
+def _rounds_printed(output: str) -> int:
+    return sum(line.startswith("[") for line in output.splitlines())
+
+
+FEWER = [
+    *KINDS,
+    {"eval_metric": "mae", "early_stopping_rounds": "50"},
+    {"eval_metric": "mae", "early_stopping_rounds": "2", "eta": "1"},
+    {"eval_metric": "mae", "early_stopping_rounds": "50", "booster": "dart", "rate_drop": "0.5"},
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("given", FEWER, ids=[" ".join(kind.values()) or "plain" for kind in FEWER])
+def test_fewer_rounds_than_the_checkpoints_leave_them_alone(
+    make_tree: Callable[[str], Tree], given: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model is that of a job that never made more rounds; it is cut from the later ones where
+    those have changed nothing. C-105."""
+    fewer, fresh = make_tree("fewer"), make_tree("fresh")
+    fewer.hyperparameters(**{"num_round": "12"} | given)
+    assert _run(fewer) == 0, fewer.failure
+    later = _checkpoints(fewer)
+    for tree in (fewer, fresh):
+        tree.hyperparameters(**{"num_round": "7"} | given)
+    assert _run(fresh) == 0, fresh.failure
+    capsys.readouterr()
+
+    assert _run(fewer) == 0, fewer.failure
+
+    output = capsys.readouterr().out
+    assert _model(fewer) == _model(fresh)
+    assert {name: _checkpoints(fewer).get(name) for name in later} == later
+    past = [name for name in later if int(name[-8:]) > 7]
+    assert all(f'"checkpoint_left_alone", "checkpoint": "{name}"' in output for name in past)
+    is_cuttable = given.get("booster", "gbtree") == "gbtree"
+    assert _rounds_printed(output) == (0 if is_cuttable or not past else 7)
+    results = "output/data/metrics.json"
+    assert (fewer.root / results).read_bytes() == (fresh.root / results).read_bytes()
+    fewer.hyperparameters(**{"num_round": "12"} | given)
+    assert _run(fewer) == 0, fewer.failure
+    assert _rounds_printed(capsys.readouterr().out) == 0  # nothing of the longer job was lost
+
+
+def test_folds_of_fewer_rounds_leave_the_others_alone(make_tree: Callable[[str], Tree]) -> None:
+    """Folds of another length are those of another job, whose files are not written over. C-105."""
+    tree, fresh = make_tree("tree"), make_tree("fresh")
+    tree.hyperparameters(num_round="6", _kfold="3")
+    assert _run(tree) == 0, tree.failure
+    first, longer = _model(tree), _checkpoints(tree)
+    for each in (tree, fresh):
+        each.hyperparameters(num_round="4", _kfold="3")
+        assert _run(each) == 0, each.failure
+
+    assert _model(tree) == _model(fresh) != first
+    assert {name: _checkpoints(tree)[name] for name in longer} == longer
+    assert len(_checkpoints(tree)) == 2 * len(longer)
+    tree.hyperparameters(num_round="6", _kfold="3")
+    assert _run(tree) == 0, tree.failure
+    assert _model(tree) == first
+
+
 def test_other_data_start_from_the_beginning(
     make_tree: Callable[[str], Tree], records: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
