@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from container.errors import ContainerError, InvocationTimeoutError, OutOfMemoryError
-from serve import replies
+from serve import paths, replies
 from serve.capacity import Capacity
 from serve.error_reply import request_id
 from serve.invocation import Answer, Invocation, Servable
@@ -87,9 +87,8 @@ class InferenceApplication:
             await replies.refuse_websocket(receive, send)
             return
         path, method = scope["path"], scope["method"]
-        # The absolute form, which RFC 9112 has every server take.
-        if path.startswith(("http://", "https://")):
-            scope = _without_host(scope)
+        if path[:1] != "/" or path[1:2] == "/":
+            scope = paths.normalized(scope)
             path = scope["path"]
         turn = None if path == "/ping" else self._models.turn(scope)
         allowed = _INVOCATION_METHODS if turn else _PING_METHODS
@@ -249,15 +248,6 @@ class InferenceApplication:
         except Exception as error:
             seen.error = error
             raise
-
-
-def _without_host(scope: Scope) -> Scope:
-    path, raw_path = scope["path"], scope["raw_path"]
-    return {
-        **scope,
-        "path": "/" + path.partition("://")[2].partition("/")[2],
-        "raw_path": b"/" + raw_path.partition(b"://")[2].partition(b"/")[2],
-    }
 
 
 def _headers(scope: Scope) -> dict[bytes, bytes]:

@@ -106,6 +106,18 @@ def test_name_is_opaque_and_never_a_path(fleet: Fleet, name: str) -> None:
     assert sorted(path.name for path in (fleet.ml.root / "models").iterdir()) >= ["m"]
 
 
+def test_slashes_at_the_beginning_of_a_path_are_one(fleet: Fleet) -> None:
+    """C-087: clients that join urls send several; those of a name are its own."""
+    fleet.write_constant("m", 2.0)
+    assert fleet.load("/m", "m").status == 200
+
+    assert fleet.request("GET", "//models/%2Fm").status == 200
+    assert float(fleet.request("POST", "//models/%2Fm/invoke", ROW, CSV).body) == 2.0
+    assert fleet.request("POST", "/models//m/invoke", ROW, CSV).status == 404
+    assert fleet.request("GET", "/models//m").status == 404
+    assert json.loads(fleet.request("GET", "///models").body)["models"][0]["modelName"] == "/m"
+
+
 @pytest.mark.parametrize("path", ["/models/%FF", "/models/%EF%BF", "/models/a/b"])
 def test_path_that_is_no_name_means_no_model(fleet: Fleet, path: str) -> None:
     """C-086, C-087: not one of a name that is written in another way, either."""

@@ -93,14 +93,36 @@ def test_head_is_refused_without_a_body(client: Client) -> None:
     assert reply.body == b""
 
 
-def test_absolute_form_of_a_path_is_the_path(client: Client) -> None:
-    """RFC 9112, section 3.2.2: every server takes it."""
-    assert client.request("GET", "http://host:8080/ping").status == 200
-    reply = client.request("POST", "http://host/invocations", b"1,2\n", CSV)
+@pytest.mark.parametrize(
+    "before", ["http://host:8080", "HTTP://host", "hTTpS://[::1]:8080", "/", "///", "http://host//"]
+)
+def test_absolute_form_and_slashes_at_the_beginning_are_the_path(
+    client: Client, before: str
+) -> None:
+    """RFC 9112, section 3.2.2: every server takes the first; clients that join urls send others."""
+    assert client.request("GET", f"{before}/ping").status == 200
+    reply = client.request("POST", f"{before}/invocations", b"1,2\n", CSV)
     assert reply.body == b"3.0\n"
 
 
-@pytest.mark.parametrize("path", ["/", "/Ping", "//invocations", "/invocations/", "/models"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "//",
+        "/Ping",
+        "/invocations/",
+        "/invocations//",
+        "/x//invocations",
+        "/%2Finvocations",
+        "/models",
+        "http://host",
+        "http://host/x",
+        "ftp://host/invocations",
+        "x://invocations",
+        "*",
+    ],
+)
 def test_unknown_path_is_404(client: Client, path: str) -> None:
     """C-047: Flask answers in the same form as the hot path."""
     reply = client.request("POST", path, b"1,2", CSV)
