@@ -199,7 +199,8 @@ class Settings:
         "BYOA_MAX_WAITING",
         _integer(0, 10_000),
         64,
-        "Invocations that may wait for a thread in each worker before others are refused with 503.",
+        "Invocations that may wait in each worker, for a thread or for the event loop, before "
+        "others are refused with 503.",
     )
     emf_namespace: str | None = _setting(
         "BYOA_EMF_NAMESPACE",

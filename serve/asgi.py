@@ -161,6 +161,7 @@ class InferenceApplication:
     async def _reply(
         self, turn: Turn, seen: Observation, headers: dict[bytes, bytes], receive: Receive
     ) -> Reply:
+        body: bytes | None = None
         try:
             if self._is_closed():
                 return seen.replied(replies.shutting_down(seen.request_id, self._refusal))
@@ -171,7 +172,8 @@ class InferenceApplication:
             finally:
                 self._bodies.release(body)
         except ContainerError as error:
-            return seen.failed(error, self._refusal(error, seen.request_id))
+            reply = self._refusal(error, seen.request_id)
+            return seen.failed(error, reply if body is not None else replies.closing(reply))
         except ClientDisconnectedError:
             raise
         except MemoryError as error:
@@ -187,14 +189,34 @@ class InferenceApplication:
         self, turn: Turn, seen: Observation, body: bytes, headers: dict[bytes, bytes]
     ) -> Answer:
         servable = turn.begin_now(seen)
-        if servable is not None and _is_quick(servable, seen, headers):
+        if (
+            servable is not None
+            and _is_quick(servable, seen, headers)
+            and self._capacity.has_time()
+        ):
             return servable.invoke(_invocation(body, headers, seen))
         async with self._time_limit():
             if servable is None:
                 servable = await turn.begin(seen)
-                if _is_quick(servable, seen, headers):
-                    return servable.invoke(_invocation(body, headers, seen))
+            if _is_quick(servable, seen, headers):
+                answer = await self._inline(seen, servable, body, headers)
+                if answer is not None:
+                    return answer
             return await self._in_thread(turn, seen, servable, body, headers)
+
+    async def _inline(
+        self, seen: Observation, servable: Servable, body: bytes, headers: dict[bytes, bytes]
+    ) -> Answer | None:
+        """Answer on the event loop; None where those before it were slower than expected."""
+        queued = time.perf_counter()
+
+        def work() -> Answer | None:
+            if not _is_quick(servable, seen, headers):
+                return None
+            seen.queue_seconds = time.perf_counter() - queued
+            return servable.invoke(_invocation(body, headers, seen))
+
+        return await self._capacity.run_inline(work)
 
     async def _in_thread(
         self,

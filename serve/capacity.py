@@ -8,13 +8,20 @@ import asyncio
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from container.errors import OverloadedError
 
 T = TypeVar("T")
+
+# Of each iteration of the event loop; the ping of a new connection takes four iterations.
+_INLINE_SECONDS = 0.01
+# Refusing costs a quarter of answering, and clients that come again at once come for ever.
+_ANSWERS_PER_REFUSAL = 8
+_REFUSALS_PER_ITERATION = 16
 
 
 def _nothing() -> None:
@@ -39,6 +46,35 @@ class Capacity:
         self._n_in_hand = 0
         self._n_started = 0
         self._jobs: SimpleQueue[_Job] = SimpleQueue()
+        self._iteration_began: float | None = None  # None where nothing was done inline in it
+        self._waiting_inline: deque[_InlineJob] = deque()
+        self._to_refuse: deque[asyncio.Future[None]] = deque()
+
+    def has_time(self) -> bool:
+        """Whether inline work need not wait for a later iteration of the event loop."""
+        if self._iteration_began is None:
+            self._iteration_began = time.monotonic()
+            asyncio.get_running_loop().call_soon(self._next_iteration)
+            return True
+        is_free = not self._waiting_inline
+        return is_free and time.monotonic() - self._iteration_began < _INLINE_SECONDS
+
+    async def run_inline(self, work: Callable[[], T]) -> T:
+        """Do `work` on the event loop, in a later iteration where `has_time` is false.
+
+        Pings are answered and connections accepted between the iterations.
+
+        Raises:
+            OverloadedError: more than may wait is waiting for the loop, and this came last.
+        """
+        if self.has_time():
+            return work()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting_inline.append(_InlineJob(future, work))
+        try:
+            return await future
+        finally:
+            del future  # as in `run`
 
     async def run(
         self,
@@ -57,11 +93,11 @@ class Capacity:
             after: Called once on the loop when no thread is or will be at it, which may be later
                 than this returns.
         Raises:
-            OverloadedError: at once, when as much as may wait is waiting.
+            OverloadedError: as much as may wait is waiting for a thread.
         """
         if self._n_in_hand >= self._limit and not has_begun:
             after()
-            raise OverloadedError("invocations in hand", self._limit, "BYOA_MAX_WAITING")
+            await self._refuse()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._n_in_hand += 1
@@ -76,6 +112,42 @@ class Capacity:
         finally:
             del future  # else its exception, whose traceback holds this frame, would hold itself
 
+    async def _refuse(self) -> NoReturn:
+        """Raise `OverloadedError`, for a few calls in each iteration of the event loop."""
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        self._to_refuse.append(turn)
+        if self._iteration_began is None:
+            self._iteration_began = time.monotonic()
+            loop.call_soon(self._next_iteration)
+        await turn
+        raise self._overloaded()
+
+    def _next_iteration(self) -> None:
+        """Do inline work for a while, and refuse a few of those that came last."""
+        began = time.monotonic()
+        n_done = 0
+        while self._waiting_inline:
+            self._waiting_inline.popleft().do()
+            n_done += 1
+            if time.monotonic() - began >= _INLINE_SECONDS:
+                break
+        n_excess = len(self._waiting_inline) - self._limit
+        for _ in range(min(n_excess, max(n_done // _ANSWERS_PER_REFUSAL, 1))):
+            self._waiting_inline.pop().refuse(self._overloaded())
+        for _ in range(min(len(self._to_refuse), _REFUSALS_PER_ITERATION)):
+            turn = self._to_refuse.popleft()
+            if not turn.done():  # else the client has gone
+                turn.set_result(None)
+        if self._waiting_inline or self._to_refuse:
+            self._iteration_began = began
+            asyncio.get_running_loop().call_soon(self._next_iteration)
+        else:
+            self._iteration_began = None
+
+    def _overloaded(self) -> OverloadedError:
+        return OverloadedError("invocations in hand", self._limit, "BYOA_MAX_WAITING")
+
     def _ended(self, after: Callable[[], None]) -> None:
         self._n_in_hand -= 1
         after()
@@ -89,6 +161,25 @@ class Capacity:
     def _serve(self) -> None:
         while True:
             self._jobs.get().do()
+
+
+class _InlineJob(NamedTuple):
+    """Work for the event loop."""
+
+    future: "asyncio.Future[Any]"
+    work: Callable[[], Any]
+
+    def do(self) -> None:
+        if self.future.done():  # the client has gone
+            return
+        try:
+            self.future.set_result(self.work())
+        except Exception as error:  # noqa: BLE001 - it is the caller's
+            self.future.set_exception(_as_plain(error))
+
+    def refuse(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
 
 
 class _Job:

@@ -2,9 +2,10 @@
 
 What differs from the stock ones (gunicorn 27.0.1) and why:
 
-- It accepts one connection each time around the loop. The stock worker leaves accepting to
-  asyncio, which takes everything that waits, so that one worker may get every connection of a
-  burst and its sibling none; asyncio also cuts the listen backlog to 100 (C-048, C-077).
+- It accepts connections in batches, in each iteration of the event loop as many as the last one
+  was long for. The stock worker leaves accepting to asyncio, which takes everything that waits, so
+  that one worker may get every connection of a burst and its sibling none; asyncio also cuts the
+  listen backlog to 100 (C-048, C-077).
 - On SIGTERM it first answers pings with 503, finishes what is in flight, closes idle connections
   and then leaves. The stock worker waits for idle kept-alive connections until the time is up.
 - Idle connections make room where there are too many. The stock worker counts nothing.
@@ -21,6 +22,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -38,6 +40,8 @@ _HEARTBEAT_SECONDS = 1.0
 # A connection costs about 20 KB; the platform keeps a few dozen.
 _MAX_CONNECTIONS = 4096
 _ACCEPT_PAUSE_SECONDS = 0.5
+_SECONDS_PER_CONNECTION = 0.00025
+_MAX_ACCEPTED = 64
 _FLASK_THREADS = "WSGI"  # how a2wsgi names them
 # Held back by `serve.arbiter` while a worker is being born.
 LEAVE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -54,6 +58,7 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
         self.connections: dict[Connection, None] = {}  # the oldest first
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving = asyncio.Event()
+        self._left_waiting_at: float | None = None  # when connections may have been left waiting
         self._ready = mmap.mmap(-1, 1)  # written here, read by the arbiter
 
     @property
@@ -148,22 +153,37 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
         self.loop.add_reader(listener, self._accept, listener)
 
     def _accept(self, listener: socket.socket) -> None:
+        """Accept as many connections as the last iteration of the event loop was long for.
+
+        Workers that are equally busy get equally many of a burst, and an idle one more.
+        """
+        now = time.monotonic()
+        began = now if self._left_waiting_at is None else self._left_waiting_at
+        self._left_waiting_at = None
+        for _ in range(min(2 + int((now - began) / _SECONDS_PER_CONNECTION), _MAX_ACCEPTED)):
+            if not self._accept_one(listener):
+                return
+        self._left_waiting_at = now
+
+    def _accept_one(self, listener: socket.socket) -> bool:
+        """Accept a connection; False where none waits, or none can be taken now."""
         if len(self.connections) >= _MAX_CONNECTIONS and not self._close_an_idle_connection():
             self._pause(listener)
-            return
+            return False
         try:
             client, _ = listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return  # a sibling was faster, or the client has gone
+            return False  # a sibling was faster, or the client has gone
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                 raise
             self.log.warning("Cannot accept a connection: %s", error.strerror)
             self._close_an_idle_connection()
             self._pause(listener)
-            return
+            return False
         client.setblocking(False)
         self._start(self._connect(client))
+        return True
 
     def _pause(self, listener: socket.socket) -> None:
         """Leave what waits to the kernel's queue, rather than ask for it again at once."""

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Generator, MutableMapping
 from typing import Any, NamedTuple
 
-from container.errors import ContainerError, OverloadedError, PayloadTooLargeError, SlowRequestError
+from container.errors import ContainerError, OverloadedError
 from serve.error_reply import CONTENT_TYPE, error_body, request_id
 from serve.invocation import Answer
 from serve.statuses import status_of
@@ -69,15 +69,18 @@ def refusal(error: ContainerError, identity: str) -> Reply:
     headers = JSON
     if isinstance(error, OverloadedError):
         headers = (*headers, _RETRY)
-    if isinstance(error, PayloadTooLargeError | SlowRequestError | OverloadedError):
-        headers = (*headers, _CLOSE)  # what was not read would be taken for the next request
     return Reply(status_of(error), error_body(error.code, error.message, identity), headers)
+
+
+def closing(reply: Reply) -> Reply:
+    """The reply to a request that was not read to its end: the rest would be taken for another."""
+    return reply._replace(headers=(*reply.headers, _CLOSE))
 
 
 def shutting_down(identity: str, refuse: Refusal = refusal) -> Reply:
     """The reply to a request that came after SIGTERM."""
     reply = refuse(_ShuttingDownError("the server is shutting down; try again"), identity)
-    return reply._replace(headers=(*reply.headers, _RETRY, _CLOSE))
+    return closing(reply._replace(headers=(*reply.headers, _RETRY)))
 
 
 def method_not_allowed(

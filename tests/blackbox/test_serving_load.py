@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import re
+import selectors
 import socket
 import statistics
 import subprocess
@@ -14,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -139,6 +142,104 @@ def test_overload_is_refused_at_once_and_the_rest_is_answered(
     assert max(load.ping_seconds) < 2
     assert statistics.quantiles(load.connect_seconds, n=100)[98] < 0.25
     assert grown < 20e6  # 1 to 5 MB, whatever the number of requests
+
+
+class Burst:
+    """Connections that are opened at once; each sends its request again when it is answered.
+
+    Everything is measured in answers, not in seconds: they come as slowly as the machine is busy.
+    """
+
+    def __init__(self, port: int, request: bytes) -> None:
+        self._port = port
+        self._request = request
+        self._selector = selectors.DefaultSelector()
+        self._received: dict[socket.socket, bytes] = {}
+        self.heads: list[bytes] = []  # of answers
+
+    def open(self, n_connections: int) -> None:
+        for _ in range(n_connections):
+            self._connect(self._request)
+
+    def ping(self) -> int:
+        """Ping on a new connection; return how many others were answered before it."""
+        before = len(self.heads)
+        pinging = self._connect(b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        while self._received.get(pinging) is not None:
+            self.answer(pinging)
+            assert len(self.heads) - before < 10_000
+        return len(self.heads) - before
+
+    def answer(self, pinging: socket.socket | None = None) -> None:
+        """Wait for something to come, and send the next request on its connection."""
+        ready = self._selector.select(timeout=60)
+        assert ready, "nothing is answered any more"
+        for key, _ in ready:
+            connection = cast(socket.socket, key.fileobj)
+            piece = connection.recv(65536)
+            assert piece, "a connection was closed without an answer"
+            received = self._received[connection] + piece
+            head, _, body = received.partition(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            self._received[connection] = received
+            if length is None or len(body) < int(length[1]):
+                continue
+            if connection is pinging:
+                assert head.startswith(b"HTTP/1.1 200")
+                self._close(connection)
+            else:
+                self.heads.append(head)
+                self._received[connection] = b""
+                connection.sendall(self._request)
+
+    def close(self) -> None:
+        for connection in list(self._received):
+            self._close(connection)
+        self._selector.close()
+
+    def _connect(self, request: bytes) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self._port), timeout=60)
+        self._selector.register(connection, selectors.EVENT_READ)
+        self._received[connection] = b""
+        connection.sendall(request)
+        return connection
+
+    def _close(self, connection: socket.socket) -> None:
+        self._selector.unregister(connection)
+        del self._received[connection]
+        connection.close()
+
+
+def test_ping_is_answered_between_the_invocations_of_a_burst(
+    backend: Backend, trained: Trained, cancer: TabularDataset
+) -> None:
+    """C-045, C-048: 500 connections at once, tireless ones; what is too much is refused."""
+    body = cancer.payload
+    request = (
+        b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\n"
+        b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    )
+    n_connections = 500
+    with backend.start_server(trained.ml, environment=ONE_WORKER) as server:
+        workers = workers_of(server)
+        for _ in range(20):  # the time of this size is known after some
+            invoke(server.url, body)
+        burst = Burst(server.port, request)
+        burst.open(n_connections)
+        answered_before = [burst.ping() for _ in range(5)]
+        while len(burst.heads) < 4 * n_connections:
+            burst.answer()
+        answered_before += [burst.ping() for _ in range(5)]
+        burst.close()
+        assert ping(server.url).status == 200
+        assert workers_of(server) == workers
+
+    refused = [head for head in burst.heads if head.startswith(b"HTTP/1.1 503 ")]
+    # A ping waited for thousands of answers where each was on the event loop before it.
+    assert max(answered_before) < n_connections
+    assert 0 < len(refused) < len(burst.heads) / 2
+    assert all(b"retry-after: 1" in head.lower() for head in refused)
+    assert all(re.match(rb"HTTP/1.1 (200|503) ", head) for head in burst.heads)
 
 
 def test_large_bodies_over_the_limit_are_refused_and_the_ping_is_green(

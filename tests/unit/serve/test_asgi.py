@@ -1,12 +1,17 @@
 import asyncio
 import json
 import logging
+import threading
+import time
 
 import pytest
 
+from container.codecs.base import Floats, SparseRows
 from container.errors import PredictionError
 from serve.asgi import InferenceApplication
-from tests.unit.serve.conftest import Client, Reply, SumModel
+from serve.invocation import ModelServable
+from serve.pace import Pace
+from tests.unit.serve.conftest import Client, Reply, Server, SumAlgorithm, SumModel
 
 CSV = {"Content-Type": "text/csv"}
 
@@ -286,3 +291,76 @@ def test_websocket_is_refused(client: Client) -> None:
     asyncio.run(client.app({"type": "websocket", "path": "/"}, receive, send))  # type: ignore[arg-type]
 
     assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+class SlowModel(SumModel):
+    """Takes its time on the event loop."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def predict(self, features: Floats | SparseRows) -> Floats:
+        end = time.thread_time() + self.seconds
+        while time.thread_time() < end:
+            pass
+        return super().predict(features)
+
+
+class Always(Pace):
+    """Believes that everything is quick, until it is told."""
+
+    is_over = False
+
+    def is_quick(self, n_bytes: int) -> bool:
+        return not self.is_over
+
+
+async def _finished(client: Client, n_invocations: int, order: list[str]) -> list[Reply]:
+    """Invoke at once, and ping after that; `order` says what was answered when."""
+
+    async def send(method: str, path: str) -> Reply:
+        reply = await client.send(method, path, b"1,2\n", CSV)
+        order.append(f"{path} {reply.status}")
+        return reply
+
+    works = [send("POST", "/invocations") for _ in range(n_invocations)]
+    return list(await asyncio.gather(*works, send("GET", "/ping")))
+
+
+def test_ping_does_not_wait_for_the_quick_invocations_before_it(server: Server) -> None:
+    """C-045: a burst is answered over many iterations of the loop, and its excess refused."""
+    servable = ModelServable(SumAlgorithm(), SlowModel(0.002), "text/csv", pace=Always())
+    client = server.client(servable, n_waiting=30)
+    order: list[str] = []
+
+    replies = asyncio.run(_finished(client, 60, order))
+
+    assert order.index("/ping 200") < 20
+    refused = [reply for reply in replies if reply.status == 503]
+    assert 0 < len(refused) < 28
+    assert order.count("/invocations 200") == 60 - len(refused)
+    assert {reply.headers["retry-after"] for reply in refused} == {"1"}
+    # They were read whole, and their connections are good for another request.
+    assert not any("connection" in reply.headers for reply in refused)
+
+
+def test_invocations_that_wait_for_the_loop_go_to_threads_when_they_are_not_quick(
+    server: Server,
+) -> None:
+    """C-045: those after a slow one are not done on the event loop one after the other."""
+    pace = Always()
+    threads: list[str] = []
+
+    class Told(SlowModel):
+        def predict(self, features: Floats | SparseRows) -> Floats:
+            threads.append(threading.current_thread().name)
+            pace.is_over = len(threads) == 2
+            return super().predict(features)
+
+    servable = ModelServable(SumAlgorithm(), Told(0.02), "text/csv", pace=pace)
+    order: list[str] = []
+
+    asyncio.run(_finished(server.client(servable, n_waiting=30), 3, order))
+
+    assert order.count("/invocations 200") == 3
+    assert threads == ["MainThread", "MainThread", "invocation"]
