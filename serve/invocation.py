@@ -116,8 +116,11 @@ class ModelServable:
         accept = content_types.negotiate(invocation.accept, offered, self.default_accept)
         started = perf_counter()
         columns = columns_of(media.parameters, self.model.n_features, self.libsvm_base)
-        batch = decoder_pool.decode(media.name, invocation.body, columns)
-        check_width(batch, self.model.n_features)
+        try:
+            batch = decoder_pool.decode(media.name, invocation.body, columns)
+            check_width(batch, self.model.n_features)
+        except MalformedPayloadError as error:
+            raise read_as(error, invocation, media.name) from None
         decoded = perf_counter()
         values = self._predict(batch.features)
         predicted = perf_counter()
@@ -175,10 +178,26 @@ def columns_of(
     return Columns(label_size=int(label_size), n_features=n_features, libsvm_base=libsvm_base)
 
 
+def read_as(
+    error: MalformedPayloadError, invocation: Invocation, content_type: str
+) -> MalformedPayloadError:
+    """The error of a body that was refused, which says so where its type was assumed."""
+    if invocation.content_type:
+        return error
+    return MalformedPayloadError(
+        f"{error.problem}; the request has no Content-Type and was read as {content_type}: "
+        "send the header, Content-Type: text/csv for example",
+        line=error.line,
+        record=error.record,
+        column=error.column,
+    )
+
+
 def check_width(batch: Batch, n_features: int) -> None:
     """A missing column is an error, never a missing value."""
     is_sparse = isinstance(batch.features, SparseRows)
     if batch.n_features > n_features or (batch.n_features < n_features and not is_sparse):
+        hint = "; leave out a label or an index" if batch.n_features == n_features + 1 else ""
         raise MalformedPayloadError(
-            f"the records have {batch.n_features} features; the model takes {n_features}"
+            f"the records have {batch.n_features} features; the model takes {n_features}{hint}"
         )

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from container import content_types
 from container.errors import ContainerError, MalformedPayloadError, SettingsError
 from serve import toolkit_formats
-from serve.invocation import EMPTY, Answer, Invocation
+from serve.invocation import EMPTY, Answer, Invocation, read_as
 from serve.user_answer import answer_of, translation, unsupported_format
 from serve.user_context import Context
 from serve.user_functions import UserFunction, UserFunctions
@@ -122,7 +122,10 @@ class ScriptServable:
         if input_fn:
             return input_fn(context, _input_data(invocation), invocation.content_type or None)
         media = content_types.parse(invocation.content_type or self._loaded.default_content_type)
-        return toolkit_formats.decode(invocation.body, media, self._libsvm_base)
+        try:
+            return toolkit_formats.decode(invocation.body, media, self._libsvm_base)
+        except MalformedPayloadError as error:
+            raise read_as(error, invocation, media.name) from None
 
     def _predict(self, data: Any, context: Context) -> Any:
         predict_fn = self._functions.predict_fn

@@ -79,6 +79,17 @@ class Columns:
         """How many columns a dense record must have, or None if any number will do."""
         return None if self.n_features is None else self.n_features + self.n_leading
 
+    @property
+    def expectation(self) -> str:
+        """The same in words, for messages; nothing if any number will do."""
+        if self.n_features is None:
+            return ""
+        leading = "a label, " * self.label_size + "a weight, " * self.has_weight
+        if not leading:
+            return f"{self.width} are expected"
+        plural = "s" if self.n_features > 1 else ""
+        return f"{self.width} are expected: {leading}{self.n_features} feature{plural}"
+
 
 @dataclass(frozen=True, slots=True)
 class Selected:
@@ -174,9 +185,21 @@ def refuse_width(n_columns: int, columns: Columns) -> None:
     """Raises `MalformedPayloadError` if dense records of `n_columns` are not of the width that is
     expected."""
     if columns.width not in (None, n_columns):
-        raise MalformedPayloadError(
-            f"the records have {n_columns} columns where {columns.width} are expected"
-        )
+        problem = f"the records have {n_columns} columns where {columns.expectation}"
+        hint = width_hint(n_columns, columns)
+        raise MalformedPayloadError(f"{problem}; {hint}" if hint else problem)
+
+
+def width_hint(n_columns: int, columns: Columns) -> str:
+    """Which column may be the one that dense records have too many; nothing for other widths."""
+    if columns.width is None or n_columns != columns.width + 1:
+        return ""
+    if columns.label_size:
+        return "is one of them an index? leave it out"
+    return (
+        "is the first one a label or an index? leave it out, or declare a label by label_size=1 in "
+        "the content type"
+    )
 
 
 def refuse_infinity(rows: Floats, *, n_before: int = 0) -> None:

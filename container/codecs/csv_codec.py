@@ -15,7 +15,15 @@ from array import array
 
 import numpy as np
 
-from container.codecs import csv_bulk, number_rows, number_text, text_lines
+from container import content_types
+from container.codecs import (
+    csv_bulk,
+    csv_diagnosis,
+    diagnosis,
+    number_rows,
+    number_text,
+    text_lines,
+)
 from container.codecs.base import (
     FLOAT32_OVERFLOW,
     Batch,
@@ -30,6 +38,7 @@ from container.errors import MalformedPayloadError
 _OTHER_DELIMITERS = (b"\t", b";", b"|")
 # Possessive: giving digits back one by one would take seconds on a cell of thousands of them.
 _NUMBER = re.compile(rb"[+-]?(?:\d++\.?\d*+|\.\d++)(?:[eE][+-]?\d++)?")
+_NO_RECORDS = "there are no records"
 _MISSING = frozenset({b"", *csv_bulk.MISSING_WORDS})
 
 
@@ -40,13 +49,14 @@ def decode(body: bytes, columns: Columns) -> Batch:
         MalformedPayloadError: with the line and the column of the first cell that is not a number,
             or the line whose width is not what `columns` says, or not that of the first line.
     """
-    if len(body) > text_lines.PIECE_BYTES:
-        return _in_pieces(body, columns)
-    text = text_lines.trimmed(body)
-    if not text:
-        raise MalformedPayloadError("there are no records")
-    delimiter, width = _layout(text, columns)
-    return dense_batch(_rows(text, delimiter, width, 1, columns), columns)
+    try:
+        if len(body) > text_lines.PIECE_BYTES:
+            return _in_pieces(body, columns)
+        text = text_lines.trimmed(body)
+        delimiter, width = _layout(text, columns)
+        return dense_batch(_rows(text, delimiter, width, 1, columns), columns)
+    except MalformedPayloadError as error:
+        raise diagnosis.explained(error, body, content_types.CSV) from None
 
 
 def encode(values: Floats) -> bytes:
@@ -75,12 +85,14 @@ def _in_pieces(body: bytes, columns: Columns) -> Batch:
         batch.add(rows)
         line += len(rows)
     if batch is None:
-        raise MalformedPayloadError("there are no records")
+        raise MalformedPayloadError(_NO_RECORDS)
     return batch.batch()
 
 
 def _layout(text: bytes, columns: Columns) -> tuple[bytes, int]:
     """The delimiter, and how many columns every line must have."""
+    if not text:
+        raise MalformedPayloadError(_NO_RECORDS)
     end = text.find(b"\n")
     if end < 0:
         end = len(text)
@@ -104,8 +116,9 @@ def _rows(text: bytes, delimiter: bytes, width: int, line: int, columns: Columns
 
 def _line_by_line(text: bytes, delimiter: bytes, width: int, line: int, columns: Columns) -> Floats:
     """The exact reading, which finds the first fault."""
-    cells = array("d")
-    for number, row in enumerate(text.replace(b"\r\n", b"\n").split(b"\n"), start=line):
+    numbers = array("d")
+    lines = text.replace(b"\r\n", b"\n").split(b"\n")
+    for number, row in enumerate(lines, start=line):
         if b"\r" in row:
             raise MalformedPayloadError(
                 "the line has a carriage return within it; end lines in LF or CRLF", line=number
@@ -114,16 +127,20 @@ def _line_by_line(text: bytes, delimiter: bytes, width: int, line: int, columns:
         if n_columns == 1 and not row.strip():
             raise MalformedPayloadError("the line is blank; leave blank lines out", line=number)
         if n_columns != width:
-            others = f"{width} are expected" if columns.width else f"the first has {width}"
-            raise MalformedPayloadError(
-                f"the line has {n_columns} columns where {others}", line=number
-            )
-        for column, cell in enumerate(row.split(delimiter), start=1):
-            cells.append(_number(cell, number, column))
-    return number_rows.as_float32(np.frombuffer(cells)).reshape(-1, width)
+            rest = lines[number - line :]
+            raise csv_diagnosis.width_error(rest, delimiter, width, columns, number)
+        cells = row.split(delimiter)
+        for column, cell in enumerate(cells, start=1):
+            value = _number(cell, number, column)
+            if value is None:
+                following = b"".join(lines[number - line + 1 :][:1])
+                raise csv_diagnosis.cell_error(cells, column, following, delimiter, number)
+            numbers.append(value)
+    return number_rows.as_float32(np.frombuffer(numbers)).reshape(-1, width)
 
 
-def _number(cell: bytes, line: int, column: int) -> float:
+def _number(cell: bytes, line: int, column: int) -> float | None:
+    """The value of a cell; None if it is not a number."""
     cell = cell.strip()
     if len(cell) > 1 and cell.startswith(b'"') and cell.endswith(b'"'):
         cell = cell[1:-1].strip()
@@ -137,11 +154,4 @@ def _number(cell: bytes, line: int, column: int) -> float:
     word = cell.lower()
     if word in _MISSING:
         return float("nan")
-    if word in csv_bulk.BOOLEANS:
-        return csv_bulk.BOOLEANS[word]
-    problem = "the cell is not a number; send numbers only, and no header"
-    try:
-        cell.decode()
-    except UnicodeDecodeError:
-        problem = "the text is not UTF-8"
-    raise MalformedPayloadError(problem, line=line, column=column)
+    return csv_bulk.BOOLEANS.get(word)

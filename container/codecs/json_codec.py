@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import orjson
 
-from container.codecs import number_rows, number_text, text_lines
+from container import content_types
+from container.codecs import diagnosis, number_rows, number_text, text_lines
 from container.codecs.base import Batch, Columns, Floats, Selected, dense_batch
-from container.codecs.json_records import JsonRecords, Locate, kind_of, names
+from container.codecs.json_diagnosis import kind_of
+from container.codecs.json_records import JsonRecords, Locate, names
 from container.codecs.json_text import ARRAY, OBJECT, REPEATED_NAME, parse
 from container.errors import MalformedPayloadError
 
@@ -33,7 +35,13 @@ def decode(body: bytes, columns: Columns) -> Batch:
         MalformedPayloadError: with the path of the fault, e.g. `instances[3].features[7]`, or with
             line and column where the text is not JSON.
     """
-    body = body.removeprefix(text_lines.BOM)
+    try:
+        return _decode(body.removeprefix(text_lines.BOM), columns)
+    except MalformedPayloadError as error:
+        raise diagnosis.explained(error, body, content_types.JSON) from None
+
+
+def _decode(body: bytes, columns: Columns) -> Batch:
     if len(body) > _PIECES_AT_ONCE * text_lines.PIECE_BYTES:
         batch = _in_pieces(body, columns)
         if batch is not None:
@@ -120,7 +128,8 @@ def _instances(document: Any) -> tuple[Any, str]:
             return [document], ""
         document, pattern = document["instances"], "instances[{}]"
         if not isinstance(document, ARRAY):
-            raise MalformedPayloadError(f"instances: expected an array, not {kind_of(document)}")
+            problem = f"expected an array of records, not {kind_of(document)}"
+            raise MalformedPayloadError(f"instances: {problem}")
     elif not isinstance(document, ARRAY):
         raise MalformedPayloadError(f"expected an array or an object, not {kind_of(document)}")
     elif len(document) and not isinstance(document[0], ARRAY + OBJECT):

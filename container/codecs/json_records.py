@@ -21,7 +21,7 @@ import numpy as np
 import simdjson
 from numpy.typing import NDArray
 
-from container.codecs import number_rows
+from container.codecs import json_diagnosis, number_rows
 from container.codecs.base import (
     MAX_COLUMNS,
     Batch,
@@ -29,7 +29,9 @@ from container.codecs.base import (
     Floats,
     dense_batch,
     sparse_batch,
+    width_hint,
 )
+from container.codecs.json_diagnosis import kind_of
 from container.codecs.json_text import ARRAY, OBJECT, REPEATED_NAME
 from container.codecs.sparse import SparseRecords
 from container.errors import MalformedPayloadError
@@ -41,22 +43,12 @@ _ROUNDED_BYTES = 2**20
 _TOO_LARGE = "the number is infinite or does not fit a 32-bit float"
 _WHOLE_TYPES: frozenset[type] = frozenset({float, int, type(None)})
 _CELL_TYPES = _WHOLE_TYPES | {bool}
-_KINDS = {bool: "true or false", str: "a string", type(None): "null"}
 
 
 def names(value: Any) -> list[str] | None:
     """The names of an object's members, or None if two are the same."""
     found = list(value)
     return None if len(found) > 1 and len(set(found)) < len(found) else found
-
-
-def kind_of(value: Any) -> str:
-    """What a value is, for an error; never what it says."""
-    if isinstance(value, ARRAY):
-        return "an array"
-    if isinstance(value, OBJECT):
-        return "an object"
-    return _KINDS.get(type(value), "a number")
 
 
 class _Fault(Exception):
@@ -164,9 +156,10 @@ class JsonRecords:
         n_values = len(row) // 8
         self._width = self._width or n_values
         if n_values != self._width:
-            n_expected = self._columns.width
-            others = f"{n_expected} are expected" if n_expected else f"the first has {self._width}"
-            raise _Fault(path, f"the record has {n_values} values where {others}")
+            others = self._columns.expectation or f"the first has {self._width}"
+            hint = width_hint(n_values, self._columns)
+            hint = f"; {hint}" if hint else ""
+            raise _Fault(path, f"the record has {n_values} values where {others}{hint}")
         self._rows += row
         self._paths.append(path)
         if len(self._rows) > _ROUNDED_BYTES:
@@ -204,7 +197,8 @@ def _features(instance: Any) -> tuple[Any, str]:
     if "features" in present:
         return instance["features"], ".features"
     if "data" not in present:
-        raise _Fault("", "expected a member 'features', or 'data' that has it")
+        problem = "expected a member 'features', or 'data' that has it"
+        raise _Fault("", problem + json_diagnosis.other_members(instance, present))
     data = instance["data"]
     if isinstance(data, ARRAY):
         return data, ".data"
@@ -229,9 +223,8 @@ def _cells(values: Any, path: str, types: frozenset[type] = _CELL_TYPES) -> NDAr
     cells = values if isinstance(values, list) else values.as_list()
     if not types.issuperset(map(type, cells)):
         index, cell = next((i, c) for i, c in enumerate(cells) if type(c) not in types)
-        raise _Fault(
-            f"{path}[{index}]", f"expected a number or null (a missing value), not {kind_of(cell)}"
-        )
+        problem = "expected a number or null (a missing value), not "
+        raise _Fault(f"{path}[{index}]", problem + json_diagnosis.of_cell(cell))
     return np.array(cells, dtype=np.float64)
 
 

@@ -7,7 +7,8 @@ records: the number of predictions would no longer be the number of lines (C-072
 
 from collections.abc import Iterator
 
-from container.codecs import text_lines
+from container import content_types
+from container.codecs import diagnosis, text_lines
 from container.codecs.base import Batch, Columns, Floats, Selected
 from container.codecs.json_codec import score_objects, selected_objects
 from container.codecs.json_records import JsonRecords
@@ -21,6 +22,13 @@ def decode(body: bytes, columns: Columns) -> Batch:
     Raises:
         MalformedPayloadError: with the line, and the path of the fault in it, e.g. `features[7]`.
     """
+    try:
+        return _decode(body, columns)
+    except MalformedPayloadError as error:
+        raise diagnosis.explained(error, body, content_types.JSON_LINES) from None
+
+
+def _decode(body: bytes, columns: Columns) -> Batch:
     records = JsonRecords(_locate, columns)
     for number, line in enumerate(_lines(body), start=1):
         if not line.strip():

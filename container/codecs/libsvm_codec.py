@@ -17,7 +17,8 @@ from array import array
 import numpy as np
 from numpy.typing import NDArray
 
-from container.codecs import libsvm_bulk, number_rows, text_lines
+from container import content_types
+from container.codecs import diagnosis, libsvm_bulk, number_rows, text_lines
 from container.codecs.base import (
     FLOAT32_OVERFLOW,
     MAX_COLUMNS,
@@ -50,9 +51,12 @@ def decode(body: bytes, columns: Columns) -> Batch:
             lies outside of the columns expected.
     """
     rows = _Rows(columns)
-    for piece in text_lines.pieces(body):
-        rows.add(piece)
-    return rows.batch()
+    try:
+        for piece in text_lines.pieces(body):
+            rows.add(piece)
+        return rows.batch()
+    except MalformedPayloadError as error:
+        raise diagnosis.explained(error, body, content_types.LIBSVM) from None
 
 
 class _Rows:

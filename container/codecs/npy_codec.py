@@ -19,6 +19,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from container import content_types
+from container.codecs import diagnosis
 from container.codecs.base import (
     MAX_CELLS,
     MAX_COLUMNS,
@@ -73,7 +75,10 @@ def decode(body: bytes, columns: Columns) -> Batch:
         MalformedPayloadError: it is no array of numbers of one or two dimensions, or its size is
             not the one that its header says.
     """
-    return _batch(_matrix(body), columns)
+    try:
+        return _batch(_matrix(body), columns)
+    except MalformedPayloadError as error:
+        raise diagnosis.explained(error, body, content_types.NPY) from None
 
 
 def decode_npz(body: bytes, columns: Columns) -> Batch:
@@ -82,6 +87,13 @@ def decode_npz(body: bytes, columns: Columns) -> Batch:
     Raises:
         MalformedPayloadError: it has neither, is broken, or unpacks to more than `MAX_CELLS`.
     """
+    try:
+        return _decode_npz(body, columns)
+    except MalformedPayloadError as error:
+        raise diagnosis.explained(error, body, content_types.NPZ) from None
+
+
+def _decode_npz(body: bytes, columns: Columns) -> Batch:
     members = _unpack(body)
     if "format" in members:
         return sparse_batch(_sparse_matrix(members, columns), columns)
@@ -194,7 +206,9 @@ def _sparse_matrix(members: dict[str, bytes], columns: Columns) -> SparseRows:
         raise MalformedPayloadError("the sparse matrix must have records, and columns in 32 bits")
     n_rows, n_columns = shape
     if columns.n_features is not None and n_columns > columns.n_features:
-        refuse_width(n_columns, columns)
+        raise MalformedPayloadError(
+            f"the matrix has {n_columns} columns where at most {columns.n_features} are expected"
+        )
     refuse_expansion(n_rows, 0)
     data = _vector(members, "data", _NUMBERS)
     if len(data) > n_rows * n_columns:

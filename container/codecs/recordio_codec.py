@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from container import content_types
+from container.codecs import diagnosis
 from container.codecs.base import Batch, Columns, Floats, Selected, refuse_infinity
 from container.codecs.record_message import record_class
 from container.codecs.sparse import SparseRecords
@@ -34,6 +36,13 @@ def decode(body: bytes, columns: Columns) -> Batch:
     Raises:
         MalformedPayloadError: with the number of the record, from 1, that cannot be read.
     """
+    try:
+        return _decode(body, columns)
+    except MalformedPayloadError as error:
+        raise diagnosis.explained(error, body, content_types.RECORDIO) from None
+
+
+def _decode(body: bytes, columns: Columns) -> Batch:
     parse = record_class().FromString
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 

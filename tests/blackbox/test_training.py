@@ -241,7 +241,11 @@ def _read_only(directory: Path) -> Iterator[None]:
         ),
         ("train", {"a.csv": b"1,2\n,3\n"}, "the label is missing"),
         ("train", {"a.csv": b"1,2\n1,3\n"}, "all 2 labels are 1"),
-        ("train", {"a.csv": b"yes,2\nno,3\n"}, "is not a number"),
+        (
+            "train",
+            {"a.csv": b"yes,2\nno,3\n"},
+            "line 1, column 1: the cell is a word for true or false",
+        ),
         ("train", {"a.csv": b"1,2\n2,3\n"}, "label 2 does not fit"),
         ("train", {"a.csv.gz": b"\x1f\x8b\x08not gzip"}, "cannot be read"),
     ],

@@ -246,7 +246,7 @@ BROKEN_PARQUET = [
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"1,2\n" * 5000 + b"1,x\n" + b"1,2\n", "line 5001, column 2: the cell is not a number"),
+        (b"1,2\n" * 5000 + b"1,x\n" + b"1,2\n", "line 5001, column 2: the cell is text"),
         (b"1,2\n" * 5000 + b"1,2,3\n", "line 5001: "),
         (b"1,2\n" * 1250 + b"1,2,3\n" * 1000, "line 1251: the line has 3 columns where 2 are exp"),
         (b"1,2\n" * 5000 + b",2\n", "line 5001: the label is missing"),

@@ -306,7 +306,7 @@ def test_job_bad_configuration_fails_with_the_reason(
     [
         ({}, "holds no data"),
         ({".DS_Store": b"x", "_SUCCESS": b"x"}, "holds no data"),
-        ({"a.csv": b"y,x\n1,2\n"}, "file 'a.csv': line 1, column 1: the cell is not a number"),
+        ({"a.csv": b"y,x\n1,2\n"}, "file 'a.csv': line 1: the line is a header"),
         ({"a.csv": b"1,2\n0,3\n1,oops\n"}, "file 'a.csv': line 3, column 2"),
         (
             {"a.csv": b"1,2,3\n0,3,4\n", "b.csv": b"1,2\n"},

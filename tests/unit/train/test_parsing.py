@@ -92,7 +92,7 @@ def test_faults_come_in_their_place() -> None:
     fault = results[2]
     assert isinstance(fault, MalformedPayloadError)
     assert (fault.line, fault.record, fault.column) == (2, None, 2)
-    assert "not a number" in fault.problem
+    assert fault.problem.startswith("the cell is text")
     assert _dense(results[3]) == [[1, 3]]
 
 
@@ -102,7 +102,10 @@ def test_every_chunk_must_be_as_wide_as_the_first() -> None:
 
     for fault in results[1:]:
         assert isinstance(fault, MalformedPayloadError)
-        assert (fault.line, fault.problem) == (1, "the line has 3 columns where 2 are expected")
+        assert fault.line == 1
+        assert fault.problem.startswith(
+            "the line has 3 columns where 2 are expected: a label, 1 fea"
+        )
 
 
 def test_sparse_records_come_whole() -> None:

@@ -94,7 +94,7 @@ def test_json_fault_in_a_later_piece_has_the_number_of_its_record() -> None:
 
     assert outcome(body, Columns()) == (
         f"instances[{len(rows)}].features[1]: expected a number or null (a missing value), "
-        "not a string"
+        "not a string; encode categories as numbers"
     )
 
 
