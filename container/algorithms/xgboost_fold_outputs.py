@@ -72,8 +72,9 @@ def write_predictions(
     """Write `predictions.csv`, one line a record, in the order of `train` and `validation`.
 
     A line has the label, the mean probability and the commonest class, or else the label and the
-    mean prediction (CONTRACT 7.5). Means are over the repetitions. Where a model names a class and
-    nothing else, the probability is the share of the models that name it.
+    mean of each output, as AWS's XGBoost container writes them. Means are over the repetitions.
+    Where a model names a class and nothing else, the probability is the share of the models that
+    name it.
 
     Args:
         directory: Where to write.
@@ -83,7 +84,7 @@ def write_predictions(
     """
     labels = records.all_labels
     n_seen = np.zeros(len(labels))
-    total = np.zeros(len(labels))
+    total = np.zeros((len(labels), 1))  # for several outputs it grows to as many columns
     votes: list[NDArray[np.int64]] = []  # of each repetition
     for model, is_held_out in models:
         values = _predict(model, Fold("validation", records, is_held_out))
@@ -93,12 +94,16 @@ def write_predictions(
             if repetition == len(votes):
                 votes.append(np.zeros(len(labels), dtype=np.int64))
             votes[repetition][is_held_out] = classes
-        total[is_held_out] += values
+        values = values.reshape(len(values), -1)
+        predicted = np.zeros((len(labels), values.shape[1]))
+        predicted[is_held_out] = values
+        total = total + predicted
         n_seen[is_held_out] += 1
-    columns: list[NDArray[Any]] = [labels, total / n_seen]
+    means = total / n_seen[:, np.newaxis]
+    columns: list[NDArray[Any]] = [labels, means]
     if is_classifier:
         modal, share = _modal(np.stack(votes))
-        columns = [labels, np.where(np.isnan(columns[1]), share, columns[1]), modal]
+        columns = [labels, np.where(np.isnan(means[:, 0]), share, means[:, 0]), modal]
     np.savetxt(directory / PREDICTIONS, np.column_stack(columns), delimiter=",", fmt="%.9g")
 
 

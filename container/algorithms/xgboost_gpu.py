@@ -16,15 +16,15 @@ from container.algorithms.base import Cluster
 _TREE_METHODS = ("auto", "hist", "approx")
 
 
-def has_gpu() -> bool:
-    """Whether XGBoost finds a GPU that it can use."""
+def has_gpu(device: str = "cuda") -> bool:
+    """Whether XGBoost finds a GPU that it can use: any, or with `cuda:1` that one."""
     if not xgboost.build_info()["USE_CUDA"]:
         return False
     with xgboost.config_context(verbosity=0):  # it would warn that it takes the CPU instead
         record = xgboost.DMatrix(np.zeros((1, 1)))  # a booster does not keep it alive
-        probe = xgboost.Booster({"device": "cuda"}, [record])
+        probe = xgboost.Booster({"device": device}, [record])
         config = json.loads(probe.save_config())
-    return str(config["learner"]["generic_param"]["device"]).startswith("cuda")
+    return str(config["learner"]["generic_param"]["device"]).startswith(device)
 
 
 def device_for(

@@ -1,8 +1,12 @@
-"""The hyperparameters of XGBoost: the table of AWS's built-in algorithm as a declaration.
+"""The hyperparameters of XGBoost as a declaration: names, types, ranges.
 
-Source: CONTRACT 7.1, read from AWS's XGBoost container. Constraints are parsed as JSON, never
-evaluated. Where a parameter has no effect in current XGBoost it is accepted and reported, so that
-jobs written for older images still run.
+The names are those of AWS's built-in algorithm and those that the installed XGBoost has beyond
+them; the ranges are XGBoost's own. Constraints are parsed as JSON, never evaluated. Where a
+parameter has no effect in current XGBoost it is accepted and reported, so that jobs written for
+older images still run.
+
+Source: AWS's XGBoost container, `algorithm_mode/hyperparameter_validation.py`, for the names;
+XGBoost 3.2.0 and 3.4.1, "XGBoost Parameters" and `Booster.save_config`, for names and ranges.
 """
 
 import json
@@ -10,6 +14,7 @@ import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     BeforeValidator,
@@ -18,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from container.algorithms.xgboost_foreign_names import FOREIGN_NAMES
 from container.algorithms.xgboost_metrics import check_metrics
 from container.errors import HyperparameterError
 
@@ -54,42 +60,16 @@ _WITHOUT_EFFECT = frozenset(
         *("silent", "single_precision_histogram", "sketch_eps"),
     }
 )
-# What scikit-learn, LightGBM, CatBoost, XGBoost's Python packages and its older versions call
-# them, in lower case.
-_FOREIGN_NAMES = {
-    **dict.fromkeys(
-        (
-            *("n_estimators", "num_boost_round", "num_rounds", "n_rounds", "nrounds", "nround"),
-            *("num_iterations", "n_iter", "iterations", "num_trees", "n_trees", "epochs"),
-        ),
-        "num_round",
-    ),
-    **dict.fromkeys(("random_state", "random_seed"), "seed"),
-    **dict.fromkeys(("n_jobs", "num_threads", "n_threads", "thread_count"), "nthread"),
-    **dict.fromkeys(("verbose", "verbose_eval"), "verbosity"),
-    **dict.fromkeys(("lr", "shrinkage", "shrinkage_rate"), "eta"),
-    **dict.fromkeys(("l2_leaf_reg", "lambda_l2", "l2_regularization"), "lambda"),
-    **dict.fromkeys(("lambda_l1", "l1_regularization"), "alpha"),
-    **dict.fromkeys(("min_gain_to_split", "min_impurity_decrease"), "gamma"),
-    **dict.fromkeys(("num_leaves", "max_leaf_nodes"), "max_leaves"),
-    **dict.fromkeys(("colsample", "feature_fraction", "max_features"), "colsample_bytree"),
-    **dict.fromkeys(("bagging_fraction", "subsample_ratio"), "subsample"),
-    **dict.fromkeys(("metric", "metrics", "scoring"), "eval_metric"),
-    **dict.fromkeys(("loss", "loss_function", "criterion"), "objective"),
-    **dict.fromkeys(("n_classes", "num_classes", "classes_count"), "num_class"),
-    **dict.fromkeys(
-        ("early_stopping", "early_stopping_round", "od_wait", "n_iter_no_change"),
-        "early_stopping_rounds",
-    ),
-    **dict.fromkeys(("class_weight", "is_unbalance"), "scale_pos_weight"),
-    **dict.fromkeys(("sample_weight", "weight", "weights"), "csv_weights"),
-    **dict.fromkeys(("boosting", "boosting_type", "boost"), "booster"),
-    **dict.fromkeys(("folds", "n_folds", "kfold", "cv"), "_kfold"),
-    "init_score": "base_score",
-}
+
+# Objectives whose base score is no number below 0: a probability, or the mean of what is positive.
+_SHARES = ("binary:logistic", "reg:logistic")
+_LOG_LINKS = ("count:poisson", "reg:gamma", "reg:tweedie", "survival:aft", "survival:cox")
+# Objectives with an output for each number of a list.
+_LISTS = {"reg:quantileerror": "quantile_alpha", "reg:expectileerror": "expectile_alpha"}
 
 _EXPECTED_CONSTRAINTS = "a list of integers in brackets is expected"
 _CONSTRAINTS = re.compile(r"[\d\s,()\[\]+-]+", re.ASCII)
+_DEVICE = re.compile(r"cpu|(cuda|gpu)(:\d{1,3})?", re.ASCII)
 _LAST_COMMA = re.compile(r",\s*\]")
 _PLUS = re.compile(r"(?<!\d)\+(?=\d)")
 
@@ -109,6 +89,17 @@ def _flag(text: str) -> object:
     return {"0": 0, "1": 1, "false": 0, "true": 1}.get(text.lower(), text)
 
 
+def _device(text: str) -> str:
+    if not _DEVICE.fullmatch(text):
+        raise ValueError("use cpu, cuda, or cuda:1 for one GPU of several")
+    return text.replace("gpu", "cuda")  # XGBoost knows both names
+
+
+def _numbers(text: str) -> object:
+    """Read `0.5`, `0.1,0.9`, `(0.1,0.9)` or `[0.1,0.9]`."""
+    return [part.strip() for part in text.strip("[]() ").rstrip(", ").split(",")]
+
+
 def _constraints(text: str) -> object:
     """Read `(1,-1,0)` or `[[1,2],[3]]` as data."""
     if not _CONSTRAINTS.fullmatch(text):
@@ -123,6 +114,10 @@ def _constraints(text: str) -> object:
 
 CommaList = Annotated[list[str], BeforeValidator(_split), Field(min_length=1)]
 Flags = Annotated[Flag, BeforeValidator(_flag)]
+Device = Annotated[str, AfterValidator(_device)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Numbers = Annotated[list[Number], BeforeValidator(_numbers), Field(min_length=1)]
+Probabilities = Annotated[list[Probability], BeforeValidator(_numbers), Field(min_length=1)]
 Monotone = Annotated[list[Literal[-1, 0, 1]], BeforeValidator(_constraints)]
 Interactions = Annotated[list[list[Annotated[int, Field(ge=0)]]], BeforeValidator(_constraints)]
 
@@ -131,10 +126,10 @@ class XGBoostHyperparameters(BaseModel):
     """What a training job may set; what it does not set is left to XGBoost's own default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    FOREIGN_NAMES: ClassVar = _FOREIGN_NAMES
+    FOREIGN_NAMES: ClassVar = FOREIGN_NAMES
 
     num_round: Size = Field(ge=1)
-    eta: Probability | None = Field(None, validation_alias=AliasChoices("eta", "learning_rate"))
+    eta: NonNegative | None = Field(None, validation_alias=AliasChoices("eta", "learning_rate"))
     gamma: NonNegative | None = Field(
         None, validation_alias=AliasChoices("gamma", "min_split_loss")
     )
@@ -170,19 +165,22 @@ class XGBoostHyperparameters(BaseModel):
             "reg:squaredlogerror",
             "reg:absoluteerror",
             "reg:tweedie",
+            "reg:quantileerror",
+            "reg:expectileerror",
             "survival:aft",
             "survival:cox",
         ]
         | None
     ) = None
-    num_class: Size | None = Field(None, ge=2)
-    base_score: NonNegative | None = None
+    num_class: Size | None = Field(None, ge=0)
+    base_score: Numbers | None = None
     eval_metric: CommaList | None = None
     early_stopping_rounds: Size | None = Field(None, ge=1)
     csv_weights: Flags = 0
-    scale_pos_weight: float | None = Field(None, gt=0)
-    seed: int | None = Field(None, gt=-(2**31), lt=2**31 - 1)
-    nthread: Size | None = Field(None, ge=1)
+    scale_pos_weight: NonNegative | None = None
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    nthread: Size | None = Field(None, ge=-1)
+    device: Device | None = None
     verbosity: int | None = Field(None, ge=0, le=3)
     max_leaves: Size | None = Field(None, ge=0)
     max_bin: Size | None = Field(None, ge=2)
@@ -202,7 +200,20 @@ class XGBoostHyperparameters(BaseModel):
     skip_drop: Probability | None = None
     lambda_bias: Probability | None = None
     sketch_eps: float | None = Field(None, gt=0, lt=1)
-    tweedie_variance_power: float | None = Field(None, gt=1, lt=2)
+    tweedie_variance_power: float | None = Field(None, ge=1, lt=2)
+    quantile_alpha: Probabilities | None = None
+    expectile_alpha: Probabilities | None = None
+    huber_slope: float | None = Field(None, gt=0)
+    multi_strategy: Literal["one_output_per_tree", "multi_output_tree"] | None = None
+    max_cat_to_onehot: Size | None = Field(None, ge=1)
+    max_cat_threshold: Size | None = Field(None, ge=1)
+    lambdarank_pair_method: Literal["topk", "mean"] | None = None
+    lambdarank_num_pair_per_sample: Size | None = Field(None, ge=1)
+    lambdarank_normalization: Flags | None = None
+    lambdarank_score_normalization: Flags | None = None
+    lambdarank_unbiased: Flags | None = None
+    lambdarank_bias_norm: NonNegative | None = None
+    ndcg_exp_gain: Flags | None = None
     sampling_method: Literal["uniform", "gradient_based"] | None = None
     deterministic_histogram: Truth | None = None
     prob_buffer_row: float | None = Field(None, gt=1)
@@ -225,20 +236,34 @@ class XGBoostHyperparameters(BaseModel):
                 "several hosts train one model without Dask, on GPUs with tree_method='gpu_hist'",
             )
         self._check_objective()
-        self._check_constraints()
+        self._check_base_score()
+        self._check_trees()
         self._check_updaters()
-        check_metrics(self.eval_metric or [], self.objective)
+        check_metrics(self.eval_metric or [], self.objective, n_outputs=self.n_outputs)
         return self
 
     def _check_objective(self) -> None:
         is_multi = (self.objective or "").startswith("multi:")
         if is_multi and self.num_class is None:
             raise HyperparameterError("num_class", f"is required with objective={self.objective!r}")
-        if self.num_class is not None and not is_multi:
+        if is_multi and self.num_class is not None and self.num_class < 2:
+            raise HyperparameterError(
+                "num_class",
+                f"{self.num_class} is not accepted with objective={self.objective!r}; use the "
+                "number of classes, at least 2",
+            )
+        if (self.num_class or 0) > 1 and not is_multi:
             raise HyperparameterError(
                 "num_class",
                 "is only for objective multi:softmax and multi:softprob; "
                 f"given: {self.objective or 'none'}",
+            )
+        needed = _LISTS.get(self.objective or "")
+        if needed and getattr(self, needed) is None:
+            raise HyperparameterError(
+                needed,
+                f"is required with objective={self.objective!r}: one number between 0 and 1, or a "
+                "list such as [0.1,0.9] for a model with several outputs",
             )
         if self.is_ranking and self.csv_weights:
             raise HyperparameterError(
@@ -246,23 +271,46 @@ class XGBoostHyperparameters(BaseModel):
                 f"must be 0 with objective={self.objective!r}: XGBoost weighs whole lists there, "
                 "not their records",
             )
-        is_share = self.objective in ("binary:logistic", "reg:logistic")
-        if is_share and self.base_score is not None and self.base_score > 1:
+
+    def _check_base_score(self) -> None:
+        scores = self.base_score or []
+        if self.objective in _SHARES and not all(0 <= score <= 1 for score in scores):
             raise HyperparameterError(
                 "base_score", f"must be between 0 and 1 with objective={self.objective!r}"
             )
+        if self.objective in _LOG_LINKS and any(score < 0 for score in scores):
+            raise HyperparameterError(
+                "base_score", f"must not be negative with objective={self.objective!r}"
+            )
+        if len(scores) not in (0, 1, self.n_outputs):
+            raise HyperparameterError(
+                "base_score",
+                f"has {len(scores)} numbers and the model {self.n_outputs} outputs; give one "
+                "number, or one for each output",
+            )
 
-    def _check_constraints(self) -> None:
-        for name, methods in (
-            ("monotone_constraints", ("exact", "hist")),
-            ("interaction_constraints", ("exact", "hist", "approx")),
+    def _check_trees(self) -> None:
+        """Refuse what would be left out in silence, or fail after the data are read."""
+        for name in ("monotone_constraints", "interaction_constraints"):
+            if getattr(self, name) is not None and self.booster == "gblinear":
+                raise HyperparameterError(name, "needs trees; use booster gbtree or dart")
+        if self.multi_strategy == "multi_output_tree" and (
+            self.booster in ("dart", "gblinear") or self.tree_method in ("exact", "approx")
         ):
-            if getattr(self, name) is not None and self.tree_method not in methods:
-                raise HyperparameterError(
-                    name,
-                    f"needs tree_method to be one of {', '.join(methods)}; "
-                    f"given: {self.tree_method or 'none'}",
-                )
+            raise HyperparameterError(
+                "multi_strategy",
+                "'multi_output_tree' needs booster=gbtree and tree_method=hist or auto; "
+                f"given: {self.booster or 'gbtree'}, {self.tree_method or 'auto'}",
+            )
+        if not self.device:
+            return
+        if self.device == "cpu" and self.tree_method == "gpu_hist":
+            raise HyperparameterError("device", "'cpu' contradicts tree_method='gpu_hist'")
+        if self.device != "cpu" and (self.booster == "gblinear" or self.tree_method == "exact"):
+            given = "booster='gblinear'" if self.booster == "gblinear" else "tree_method='exact'"
+            raise HyperparameterError(
+                "device", f"{self.device!r} does not work with {given}, which is for the CPU"
+            )
 
     def _check_updaters(self) -> None:
         given = set(self.updater or [])
@@ -296,13 +344,26 @@ class XGBoostHyperparameters(BaseModel):
         """Whether the objective orders the records of a list."""
         return (self.objective or "").startswith("rank:")
 
+    @property
+    def n_outputs(self) -> int:
+        """How many numbers the model predicts for a record, as far as this is declared."""
+        if (self.objective or "").startswith("multi:"):
+            return max(1, self.num_class or 1)
+        numbers = getattr(self, _LISTS.get(self.objective or "", ""), None)
+        return len(numbers or [0])
+
     def for_xgboost(self) -> dict[str, Any]:
         """The parameters to train with, under XGBoost's own names."""
         given = self.model_dump(
             exclude_none=True, exclude=set(_OF_THE_JOB | _WITHOUT_EFFECT), by_alias=True
         )
         if self.tree_method == "gpu_hist":  # its name since XGBoost 2
-            given |= {"tree_method": "hist", "device": "cuda"}
+            given = {"device": "cuda"} | given | {"tree_method": "hist"}
+        if self.nthread is not None and self.nthread < 1:  # to XGBoost, all of the machine's CPUs
+            del given["nthread"]
+        for name in ("base_score", "quantile_alpha", "expectile_alpha"):
+            if (numbers := getattr(self, name)) is not None:
+                given[name] = numbers[0] if len(numbers) == 1 else json.dumps(numbers)
         if self.objective == "reg:linear":  # likewise
             given["objective"] = "reg:squarederror"
         if self.updater:

@@ -2,7 +2,7 @@
 
 The latter are what scikit-learn computes under the same names, unweighted, on predicted classes.
 
-Source: CONTRACT 7.2; which average each name means was read from AWS's XGBoost container.
+Source: XGBoost 3.2.0 and 3.4.1; AWS's XGBoost container for which average each name means.
 """
 
 import re
@@ -18,17 +18,18 @@ from container.errors import HyperparameterError
 
 Vector = NDArray[Any]
 
-_MAXIMIZED_BY_XGBOOST = frozenset({"auc", "aucpr", "map", "ndcg"})
+_MAXIMIZED_BY_XGBOOST = frozenset({"ams", "auc", "aucpr", "map", "ndcg", "pre"})
 _MINIMIZED_BY_XGBOOST = frozenset(
     {
         *("aft-nloglik", "cox-nloglik", "error", "gamma-deviance", "gamma-nloglik"),
         *("interval-regression-accuracy", "logloss", "mae", "mape", "merror", "mlogloss", "mphe"),
-        *("poisson-nloglik", "rmse", "rmsle", "tweedie-nloglik"),
+        *("poisson-nloglik", "rmse", "rmsle", "tweedie-nloglik", "quantile", "expectile"),
     }
 )
 # `error@0.7` counts above another threshold, `ndcg@5` and `map@5-` look at the top of each list.
 _WITH_THRESHOLD = re.compile(r"error@(\d++\.?\d*+|\.\d++)", re.ASCII)
-_WITH_LENGTH = re.compile(r"(ndcg|map)@\d+-?|(ndcg|map)-", re.ASCII)
+_WITH_LENGTH = re.compile(r"(ndcg|map|pre)@\d+-?|(ndcg|map|pre)-", re.ASCII)
+_WITH_RATIO = re.compile(r"ams@(0?\.\d+|1)", re.ASCII)
 _WITH_POWER = re.compile(r"tweedie-nloglik@1\.\d+", re.ASCII)
 
 
@@ -146,7 +147,16 @@ _OF_VALUES: dict[str, Callable[[_Values], float]] = {
     "r2": _Values.r2,
 }
 _OURS = frozenset({*_OF_CLASSES, *_OF_VALUES})
-_KNOWN = _MAXIMIZED_BY_XGBOOST | _MINIMIZED_BY_XGBOOST | _OURS
+_KNOWN = (_MAXIMIZED_BY_XGBOOST - {"ams"}) | _MINIMIZED_BY_XGBOOST | _OURS
+# Of XGBoost's own, which it computes from several probabilities a record; the other metrics it
+# refuses there, or computes numbers that mean nothing.
+_OF_PROBABILITIES = frozenset({"merror", "mlogloss", "auc", "aucpr"})
+_BY_OBJECTIVE = {
+    "aft-nloglik": "survival:aft",
+    "interval-regression-accuracy": "survival:aft",
+    "quantile": "reg:quantileerror",
+    "expectile": "reg:expectileerror",
+}
 
 
 def is_better_larger(metric: str) -> bool:
@@ -179,32 +189,46 @@ def names_for_xgboost(metrics: Iterable[str], tweedie_power: float) -> dict[str,
     return names
 
 
-def check_metrics(metrics: Iterable[str], objective: str | None) -> None:
+def check_metrics(metrics: Iterable[str], objective: str | None, *, n_outputs: int = 1) -> None:
     """Refuse a metric that is unknown or does not fit the objective.
 
+    Args:
+        metrics: As the job names them.
+        objective: The job's; XGBoost's default without one.
+        n_outputs: How many numbers the model predicts for a record.
     Raises:
         HyperparameterError: for `eval_metric`, naming the metric.
     """
     given = objective or "reg:squarederror"
-    is_classifier = given.startswith(("binary:", "multi:"))
     for metric in metrics:
-        needed = None
         if not (metric in _KNOWN or _has_argument(metric)):
             raise HyperparameterError(
                 "eval_metric",
                 f"{metric!r} is not known; use some of {', '.join(sorted(_KNOWN))}, "
-                "or error@t, ndcg@n, map@n",
+                "or error@t, ndcg@n, map@n, pre@n, ams@t",
             )
-        if metric == "auc" and not given.startswith(("binary:", "rank:")):
-            needed = "a binary or rank objective"
-        elif metric == "aft-nloglik" and given != "survival:aft":
-            needed = "objective 'survival:aft'"
-        elif metric in _OF_CLASSES and not is_classifier:
-            needed = "a binary or multi objective"
-        elif metric in ("f1_binary", "precision", "recall") and not given.startswith("binary:"):
-            needed = "a binary objective"
-        if needed:
+        if needed := _needed_by(metric, given, n_outputs):
             raise HyperparameterError("eval_metric", f"{metric!r} needs {needed}; given: {given}")
+
+
+def _needed_by(metric: str, objective: str, n_outputs: int) -> str | None:
+    """What a metric needs and the job does not have."""
+    is_multi = objective.startswith("multi:")
+    is_binary = objective.startswith("binary:")
+    needed = _BY_OBJECTIVE.get(metric)
+    if needed:
+        return None if objective == needed else f"objective {needed!r}"
+    if metric in ("merror", "mlogloss") and not is_multi:
+        return "a multi objective"
+    if metric in _OF_CLASSES and not (is_binary or is_multi):
+        return "a binary or multi objective"
+    if metric in ("f1_binary", "precision", "recall") and not is_binary:
+        return "a binary objective"
+    if is_multi and metric not in _OURS | _OF_PROBABILITIES:
+        return "one prediction a record; use merror or mlogloss for a multi objective"
+    if n_outputs > 1 and not is_multi:
+        return "one prediction a record, and the model has several outputs; leave it out"
+    return None
 
 
 def evaluator(
@@ -255,5 +279,5 @@ def _as_printed(metric: str) -> str:
 
 
 def _has_argument(metric: str) -> bool:
-    patterns = (_WITH_THRESHOLD, _WITH_LENGTH, _WITH_POWER)
+    patterns = (_WITH_THRESHOLD, _WITH_LENGTH, _WITH_POWER, _WITH_RATIO)
     return any(pattern.fullmatch(metric) for pattern in patterns)

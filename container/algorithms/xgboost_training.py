@@ -1,9 +1,9 @@
 """Training with XGBoost: what the job asks for, made into matrices and rounds."""
 
 import logging
-from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import xgboost
 
 from container.algorithms import xgboost_log
@@ -56,7 +56,9 @@ def fit(job: TrainingInput) -> TrainedModel:
     if hyperparameters.save_model_on_termination == "false":
         job.interruption.leave_no_model()
     _refuse_missing_validation(job)
+    _refuse_missing_gpu(job)
     try:
+        _check_by_xgboost(job)
         if hyperparameters.kfold:
             return cross_validate(job, _train, _binding(hyperparameters))
         return _train(job)
@@ -64,7 +66,7 @@ def fit(job: TrainingInput) -> TrainedModel:
         if _NO_GPU_MEMORY in str(error):
             raise TrainingError(
                 "the memory of the GPU does not suffice; use an instance whose GPU has more, or "
-                "train on the CPU: set CUDA_VISIBLE_DEVICES=-1 in the job's Environment"
+                "train on the CPU: set the hyperparameter device=cpu"
             ) from error
         if "bad_alloc" in str(error):
             raise MemoryError from error
@@ -98,7 +100,6 @@ def _train(job: TrainingInput) -> TrainedBooster:
     if metrics:
         parameters["eval_metric"] = list(dict.fromkeys(names.values()))
         parameters["disable_default_eval_metric"] = 1
-    _refuse_missing_gpu(parameters)
     start = job.checkpoints.resume(
         _binding(hyperparameters), hyperparameters.num_round, shortener(parameters)
     )
@@ -125,7 +126,7 @@ def _metrics(hyperparameters: XGBoostHyperparameters) -> list[str]:
     watched = (hyperparameters.tuning_objective_metric or "").rpartition(":")[2]
     if watched and watched not in metrics:
         try:
-            check_metrics([watched], hyperparameters.objective)
+            check_metrics([watched], hyperparameters.objective, n_outputs=hyperparameters.n_outputs)
         except HyperparameterError as error:
             logger.warning("tuning_metric_ignored", extra={"reason": error.message})
         else:
@@ -143,14 +144,35 @@ def _parameters(job: TrainingInput) -> dict[str, Any]:
     return parameters
 
 
-def _refuse_missing_gpu(parameters: Mapping[str, Any]) -> None:
+def _refuse_missing_gpu(job: TrainingInput) -> None:
     """XGBoost itself would train on the CPU, and say so in a line of its log."""
-    if parameters.get("device") == "cuda" and not has_gpu():
+    hyperparameters: XGBoostHyperparameters = job.hyperparameters
+    device = str(_parameters(job).get("device", "cpu"))
+    if device == "cpu" or has_gpu(device):
+        return
+    if hyperparameters.device:
         raise HyperparameterError(
-            "tree_method",
-            "'gpu_hist' needs a GPU and the GPU image, and XGBoost finds no GPU here; use 'hist', "
-            "which grows the same kind of trees on the CPU",
+            "device",
+            f"{hyperparameters.device!r} needs that GPU and the GPU image, and XGBoost does not "
+            "find it here; use 'cpu', or leave device out: a GPU is used where there is one",
         )
+    raise HyperparameterError(
+        "tree_method",
+        "'gpu_hist' needs a GPU and the GPU image, and XGBoost finds no GPU here; use 'hist', "
+        "which grows the same kind of trees on the CPU",
+    )
+
+
+def _check_by_xgboost(job: TrainingInput) -> None:
+    """Have the library refuse, before data are read, what this version of it does not know."""
+    parameters = {
+        name: value
+        for name, value in _parameters(job).items()
+        if name not in ("device", "verbosity", "monotone_constraints", "interaction_constraints")
+    }
+    with xgboost.config_context(verbosity=0):  # its warnings come with the training
+        record = xgboost.DMatrix(np.zeros((1, 1)), [1])  # a booster does not keep it alive
+        xgboost.Booster(parameters, [record]).save_config()
 
 
 def _evaluator(

@@ -145,7 +145,7 @@ def test_training_script_is_refused_by_name(train: Train, ml: MlTree) -> None:
     [
         ({"num_round": "5", "max_dept": "3"}, "'max_dept': is not known; did you mean 'max_depth'"),
         ({"num_round": "0"}, "'num_round'"),
-        ({"num_round": "5", "eta": "2"}, "'eta'"),
+        ({"num_round": "5", "eta": "-2"}, "'eta'"),
         ({"max_depth": "3"}, "'num_round': is required"),
         ({"num_round": "5", "objective": "multi:softmax"}, "'num_class'"),
         ({"num_round": "5", "tree_method": "hist", "monotone_constraints": "open('x')"}, "'mono"),

@@ -75,6 +75,33 @@ def test_deal_is_random_and_can_be_repeated() -> None:
     assert dealt(1) != [number % 5 for number in range(100)]
 
 
+def test_folds_of_several_quantiles_predict_each_of_them(cancer: Tree, records: np.ndarray) -> None:
+    """predictions.csv has a column for each output, and the ensemble is the mean of each."""
+    cancer.hyperparameters(
+        objective="reg:quantileerror", quantile_alpha="[0.1,0.9]", num_round="4", _kfold="2"
+    )
+
+    assert job.main(cancer.environ) == 0, cancer.failure
+
+    written = _predictions(cancer)
+    assert written.shape == (len(records), 3)
+    np.testing.assert_array_equal(written[:, 0], records[:, 0])
+    dealt = deal(
+        records[:, 0].astype(np.float32),
+        2,
+        is_stratified=False,
+        random=np.random.default_rng([0, 0]),
+    )
+    rows = xgboost.DMatrix(records[:, 1:].astype(np.float32))
+    predicted = np.stack([model.predict(rows) for model in _models(cancer)])
+    expected = predicted[dealt, np.arange(len(records))]
+    np.testing.assert_allclose(written[:, 1:], expected, atol=1e-6)
+    facts = manifest.read(cancer.root / "model")
+    model = ALGORITHM.load(cancer.root / "model", facts, ServingOptions())
+    served = model.predict(np.ascontiguousarray(records[:9, 1:].astype(np.float32)))
+    np.testing.assert_allclose(served, predicted.mean(axis=0)[:9], atol=1e-6)
+
+
 def test_each_model_scores_on_what_it_has_not_seen(folds: Tree, records: np.ndarray) -> None:
     """CONTRACT 7.5: predictions.csv holds for each record what the models without it say."""
     assert job.main(folds.environ) == 0, folds.failure

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 import xgboost
 
+from container import manifest
+from container.algorithms.base import ServingOptions
+from container.algorithms.xgboost_handler import ALGORITHM
 from container.manifest import MANIFEST_FILE, ModelManifest
 from tests.unit.train.conftest import Tree, as_csv, as_libsvm
 from train import job
@@ -48,12 +51,12 @@ def test_job_writes_a_manifest_of_what_it_made(cancer: Tree) -> None:
     job.main(cancer.environ)
 
     text = (cancer.root / "model" / MANIFEST_FILE).read_text()
-    manifest = ModelManifest.model_validate_json(text)
-    assert manifest.algorithm == "xgboost"
-    assert manifest.model.n_features == 30
-    assert manifest.model.n_outputs == 1
-    assert manifest.model.objective == "binary:logistic"
-    assert list(manifest.files) == ["xgboost-model"]
+    written = ModelManifest.model_validate_json(text)
+    assert written.algorithm == "xgboost"
+    assert written.model.n_features == 30
+    assert written.model.n_outputs == 1
+    assert written.model.objective == "binary:logistic"
+    assert list(written.files) == ["xgboost-model"]
 
 
 def test_job_twice_gives_the_same_bytes(cancer: Tree) -> None:
@@ -88,8 +91,8 @@ def test_job_early_stopping_keeps_the_best_rounds(cancer: Tree, records: np.ndar
     assert job.main(cancer.environ) == 0
 
     booster = _booster(cancer)
-    manifest = json.loads((cancer.root / "model" / MANIFEST_FILE).read_text())
-    assert booster.num_boosted_rounds() == manifest["model"]["best_iteration"] + 1 < 200
+    written = json.loads((cancer.root / "model" / MANIFEST_FILE).read_text())
+    assert booster.num_boosted_rounds() == written["model"]["best_iteration"] + 1 < 200
 
 
 def test_job_reads_every_file_of_a_channel(tree: Tree, records: np.ndarray) -> None:
@@ -235,6 +238,22 @@ def test_job_without_enough_memory_on_the_gpu_says_what_to_do(
         {"num_parallel_tree": "3", "subsample": "0.5"},
         {"updater": "grow_colmaker,prune"},
         {"max_bin": "64", "grow_policy": "lossguide", "max_leaves": "8"},
+        {"objective": "reg:absoluteerror", "eta": "1.5", "base_score": "-2"},
+        {"objective": "reg:pseudohubererror", "huber_slope": "0.5", "eval_metric": "mphe"},
+        {"objective": "reg:quantileerror", "quantile_alpha": "0.5"},
+        {"objective": "reg:quantileerror", "quantile_alpha": "[0.1,0.9]"},
+        {"objective": "reg:quantileerror", "quantile_alpha": "[0.1,0.9]", "booster": "dart"},
+        {"objective": "multi:softprob", "num_class": "2", "multi_strategy": "multi_output_tree"},
+        {"objective": "rank:ndcg", "lambdarank_pair_method": "mean", "ndcg_exp_gain": "false"},
+        {"objective": "rank:ndcg", "lambdarank_unbiased": "true", "lambdarank_bias_norm": "2"},
+        {"objective": "binary:logistic", "eval_metric": "pre@5,ams@0.15,auc", "device": "cpu"},
+        {"monotone_constraints": str((1,) * 30), "max_cat_to_onehot": "4", "nthread": "0"},
+        {"tree_method": "approx", "interaction_constraints": "[[1,2],[3,4]]"},
+        {
+            "objective": "survival:aft",
+            "eval_metric": "aft-nloglik,interval-regression-accuracy",
+            "aft_loss_distribution_scale": "1.2",
+        },
     ],
 )
 def test_job_kinds_of_training_leave_a_model(
@@ -499,6 +518,82 @@ def test_job_without_validation_may_be_tuned(
     tree.channel("train", {"data.csv": as_csv(records)})
 
     assert job.main(tree.environ) == 0, tree.failure
+
+
+@pytest.mark.parametrize("objective", ["multi:softprob", "multi:softmax"])
+def test_job_computes_the_area_under_the_curve_of_several_classes(
+    tree: Tree, records: np.ndarray, objective: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """XGBoost computes it from probabilities, one class against the rest. C-097."""
+    rows = records.astype(np.float32)
+    rows[:, 0] = np.digitize(rows[:, 1], np.quantile(rows[:, 1], [0.3, 0.6]))
+    rows[::7, 0] = 0  # so that it is not 1
+    tree.hyperparameters(objective=objective, num_class="3", eval_metric="auc,aucpr,mlogloss")
+    tree.channel("train", {"a.csv": as_csv(rows)})
+
+    assert job.main(tree.environ) == 0, tree.failure
+
+    data = xgboost.DMatrix(rows[:, 1:], rows[:, 0])
+    given = {"objective": objective, "num_class": 3, "eval_metric": "auc"}
+    line = xgboost.train(given, data, 3).eval(data)
+    scores = _scores(capsys.readouterr().out, "train-auc")
+    assert scores[-1] == pytest.approx(float(line.rpartition(":")[2]), abs=1e-5)
+    assert 0.5 < scores[-1] < 1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"objective": "reg:quantileerror", "quantile_alpha": "[0.1,0.5,0.9]"},
+        {"objective": "multi:softprob", "num_class": "3", "multi_strategy": "multi_output_tree"},
+        {"objective": "multi:softprob", "num_class": "3", "base_score": "[0.1,0.2,0.7]"},
+    ],
+    ids=["quantiles", "trees of all classes", "a base score for each"],
+)
+def test_job_of_several_outputs_is_served_as_it_was_trained(
+    tree: Tree, records: np.ndarray, given: dict[str, str]
+) -> None:
+    """The manifest knows how many there are, and the server answers with what XGBoost predicts."""
+    rows = records.astype(np.float32)
+    rows[:, 0] = np.digitize(rows[:, 1], np.quantile(rows[:, 1], [0.3, 0.6]))
+    tree.hyperparameters(**given)
+    tree.channel("train", {"a.csv": as_csv(rows)})
+
+    assert job.main(tree.environ) == 0, tree.failure
+
+    directory = tree.root / "model"
+    facts = manifest.read(directory)
+    assert facts is not None
+    assert facts.model.n_outputs == 3
+    ALGORITHM.verify(directory, facts)
+    model = ALGORITHM.load(directory, facts, ServingOptions())
+    served = model.predict(np.ascontiguousarray(rows[:50, 1:]))
+    assert served.shape == (50, 3)
+    np.testing.assert_array_equal(served, _booster(tree).predict(xgboost.DMatrix(rows[:50, 1:])))
+    assert len(np.unique(served)) > 3
+
+
+@pytest.mark.parametrize("device", ["cuda", "gpu:0", "cuda:7"])
+def test_job_names_a_gpu_that_is_not_there(tree: Tree, records: np.ndarray, device: str) -> None:
+    """XGBoost would train on the CPU and say so in a line of its log. C-014."""
+    tree.hyperparameters(device=device)
+    tree.channel("train", {"a.csv": as_csv(records)})
+
+    assert job.main(tree.environ) == 1
+    named = device.replace("gpu", "cuda")
+    assert f"'device': '{named}' needs that GPU and the GPU image" in tree.failure
+
+
+@pytest.mark.skipif(
+    tuple(map(int, xgboost.__version__.split(".")[:2])) >= (3, 4), reason="it is known to 3.4"
+)
+def test_job_names_what_the_installed_xgboost_does_not_know(tree: Tree) -> None:
+    """Before any data is read, with what is accepted. C-014."""
+    tree.hyperparameters(objective="reg:expectileerror", expectile_alpha="0.5")
+    tree.channel("train", {"a.csv": b"this,would,fail,later\n"})
+
+    assert job.main(tree.environ) == 1
+    assert "Unknown objective function: `reg:expectileerror`" in tree.failure
 
 
 def _scores(output: str, name: str) -> list[float]:

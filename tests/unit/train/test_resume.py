@@ -244,6 +244,8 @@ def _rounds_printed(output: str) -> int:
 
 FEWER = [
     *KINDS,
+    {"objective": "reg:quantileerror", "quantile_alpha": "[0.1,0.9]"},
+    {"objective": "multi:softprob", "num_class": "2", "multi_strategy": "multi_output_tree"},
     {"eval_metric": "mae", "early_stopping_rounds": "50"},
     {"eval_metric": "mae", "early_stopping_rounds": "2", "eta": "1"},
     {"eval_metric": "mae", "early_stopping_rounds": "50", "booster": "dart", "rate_drop": "0.5"},

@@ -1,3 +1,6 @@
+import json
+from typing import get_args
+
 import numpy as np
 import pytest
 import xgboost
@@ -23,7 +26,7 @@ def test_num_round_is_required() -> None:
     [
         ("num_round", "1", "0"),
         ("num_round", "4000", "1.5"),
-        ("eta", "0", "1.1"),
+        ("eta", "1.5", "-0.1"),
         ("learning_rate", "1", "-0.1"),
         ("gamma", "0", "-1"),
         ("min_split_loss", "5", "-1"),
@@ -40,13 +43,13 @@ def test_num_round_is_required() -> None:
         ("reg_alpha", "1", "inf"),
         ("tree_method", "approx", "fast"),
         ("booster", "dart", "linear"),
-        ("objective", "survival:cox", "reg:quantileerror"),
-        ("base_score", "0", "-0.5"),
+        ("objective", "survival:cox", "reg:cubederror"),
+        ("base_score", "-0.5", "half"),
         ("early_stopping_rounds", "1", "0"),
         ("csv_weights", "1", "2"),
-        ("scale_pos_weight", "0.1", "0"),
-        ("seed", "-2147483647", "2147483647"),
-        ("nthread", "1", "0"),
+        ("scale_pos_weight", "0", "-1"),
+        ("seed", "2147483648", "9223372036854775808"),
+        ("nthread", "-1", "-2"),
         ("verbosity", "3", "4"),
         ("max_leaves", "0", "-1"),
         ("max_bin", "2", "1"),
@@ -64,12 +67,26 @@ def test_num_round_is_required() -> None:
         ("skip_drop", "0", "-0.1"),
         ("lambda_bias", "0", "2"),
         ("sketch_eps", "0.5", "1"),
-        ("tweedie_variance_power", "1.5", "2"),
+        ("tweedie_variance_power", "1", "2"),
         ("sampling_method", "gradient_based", "random"),
         ("deterministic_histogram", "True", "1"),
         ("prob_buffer_row", "1.5", "1"),
         ("aft_loss_distribution", "extreme", "gumbel"),
         ("aft_loss_distribution_scale", "0", "-1"),
+        ("quantile_alpha", "0.5", "1.5"),
+        ("expectile_alpha", "[0.1, 0.9]", "x"),
+        ("huber_slope", "0.5", "0"),
+        ("multi_strategy", "multi_output_tree", "one"),
+        ("device", "cuda:1", "tpu"),
+        ("max_cat_to_onehot", "1", "0"),
+        ("max_cat_threshold", "64", "0"),
+        ("lambdarank_pair_method", "mean", "all"),
+        ("lambdarank_num_pair_per_sample", "8", "0"),
+        ("lambdarank_normalization", "false", "2"),
+        ("lambdarank_score_normalization", "0", "no"),
+        ("lambdarank_unbiased", "true", "-1"),
+        ("lambdarank_bias_norm", "2", "-1"),
+        ("ndcg_exp_gain", "False", "x"),
         ("save_model_on_termination", "true", "yes"),
         ("save_model_on_termination", "False", "0"),
         ("refresh_leaf", "True", "-1"),
@@ -183,13 +200,31 @@ def test_interaction_constraints_are_nested_lists() -> None:
     ("given", "message"),
     [
         ({"objective": "multi:softmax"}, "'num_class': is required"),
-        ({"monotone_constraints": "(1,)"}, "needs tree_method to be one of exact, hist"),
+        ({"monotone_constraints": "(1,)", "booster": "gblinear"}, "needs trees"),
+        ({"interaction_constraints": "[[1]]", "booster": "gblinear"}, "needs trees"),
+        ({"objective": "multi:softmax", "num_class": "1"}, "'num_class': 1 is not accepted"),
+        ({"objective": "reg:quantileerror"}, "'quantile_alpha': is required"),
+        ({"objective": "reg:expectileerror"}, "'expectile_alpha': is required"),
+        ({"objective": "count:poisson", "base_score": "-1"}, "must not be negative"),
+        ({"objective": "binary:logistic", "base_score": "-1"}, "between 0 and 1"),
+        ({"base_score": "[1,2]"}, "has 2 numbers and the model 1 outputs"),
+        ({"multi_strategy": "multi_output_tree", "booster": "dart"}, "needs booster=gbtree"),
+        ({"multi_strategy": "multi_output_tree", "tree_method": "approx"}, "given: gbtree, approx"),
+        ({"device": "cpu", "tree_method": "gpu_hist"}, "'cpu' contradicts tree_method"),
+        ({"device": "cuda", "tree_method": "exact"}, "does not work with tree_method='exact'"),
+        ({"device": "gpu", "booster": "gblinear"}, "does not work with booster='gblinear'"),
+        ({"eval_metric": "merror"}, "'merror' needs a multi objective"),
         (
-            {"monotone_constraints": "(1,)", "tree_method": "approx"},
-            "needs tree_method to be one of exact, hist; given: approx",
+            {"eval_metric": "rmse", "objective": "multi:softprob", "num_class": "3"},
+            "use merror or mlogloss for a multi objective",
         ),
-        ({"interaction_constraints": "[[1]]"}, "needs tree_method"),
-        ({"objective": "multi:softmax", "num_class": "1"}, "'1' is not accepted"),
+        (
+            {"eval_metric": "mae", "objective": "reg:quantileerror", "quantile_alpha": "[0.1,0.9]"},
+            "the model has several outputs",
+        ),
+        ({"eval_metric": "quantile"}, "needs objective 'reg:quantileerror'"),
+        ({"eval_metric": "interval-regression-accuracy"}, "needs objective 'survival:aft'"),
+        ({"eval_metric": "ams"}, "'ams' is not known"),
         ({"objective": "binary:logistic", "num_class": "2"}, "only for objective multi:softmax"),
         ({"objective": "binary:logistic", "base_score": "2"}, "between 0 and 1"),
         ({"use_dask_gpu_training": "true"}, "leave it out: a GPU is used where there is one"),
@@ -207,7 +242,6 @@ def test_interaction_constraints_are_nested_lists() -> None:
         ),
         ({"updater": "prune", "booster": "gblinear"}, "coord_descent, shotgun"),
         ({"updater": "grow_colmaker", "process_type": "update"}, "only refresh, prune"),
-        ({"eval_metric": "auc", "objective": "reg:squarederror"}, "needs a binary or rank"),
         ({"eval_metric": "aft-nloglik"}, "needs objective 'survival:aft'"),
         ({"eval_metric": "rmse,nonsense"}, "'nonsense' is not known"),
         ({"eval_metric": "rmse@3"}, "'rmse@3' is not known"),
@@ -222,7 +256,15 @@ def test_values_that_do_not_go_together_are_refused(given: dict[str, str], messa
 
 
 @pytest.mark.parametrize(
-    "metrics", ["error@0.7,error", "ndcg@5,map@3-", '["auc","logloss"]', "rmse , mae", "auc,"]
+    "metrics",
+    [
+        "error@0.7,error",
+        "ndcg@5,map@3-",
+        "pre@3,ams@0.15,pre",
+        '["auc","logloss"]',
+        "rmse , mae",
+        "auc,",
+    ],
 )
 def test_metric_lists_and_arguments(metrics: str) -> None:
     """Comma lists and JSON lists; thresholds and lengths."""
@@ -256,3 +298,81 @@ def test_what_xgboost_no_longer_knows_is_not_sent_to_it(
 
     assert "not used" not in capfd.readouterr().err
     assert not list(recwarn)
+
+
+# What `save_config` names and a job does not set, with the reason.
+NOT_OFFERED = {
+    "disable_default_eval_metric": "set where the job names metrics",
+    "fail_on_invalid_gpu_id": "a GPU that is not there is refused before",
+    "feature_selector": "its order is kept in no model file, so that no job could be resumed",
+    "seed_per_iteration": "set where a job has to be resumed",
+    "sparse_threshold": "not documented",
+    "validate_parameters": "set by the package",
+    **dict.fromkeys(("max_row_perbatch", "tolerance"), "of the linear booster, not documented"),
+    **dict.fromkeys(("n_jobs", "random_state"), "aliases of nthread and seed"),
+    **dict.fromkeys(
+        (
+            *("boost_from_average", "name", "num_feature", "num_target", "num_trees"),
+            *("rng_state", "updater_seq"),
+        ),
+        "state and no parameter",
+    ),
+}
+
+
+def _parameters_of_the_library() -> set[str]:
+    names_: set[str] = set()
+
+    def walk(node: dict[str, object]) -> None:
+        for name, value in node.items():
+            if isinstance(value, dict):
+                walk(value)
+            elif isinstance(value, str):
+                names_.add(name)
+
+    positive = np.arange(1, 9, dtype=np.float32)
+    objectives = get_args(get_args(XGBoostHyperparameters.model_fields["objective"].annotation)[0])
+    for booster in ("gbtree", "dart", "gblinear"):
+        for objective in objectives:
+            data = xgboost.DMatrix(positive.reshape(-1, 1), positive % 2)
+            given = {"objective": objective, "booster": booster, "quantile_alpha": 0.5}
+            given |= {"expectile_alpha": 0.5} | ({"num_class": 2} if "multi" in objective else {})
+            with xgboost.config_context(verbosity=0):
+                try:
+                    config = xgboost.Booster(given, [data]).save_config()
+                except xgboost.core.XGBoostError as error:
+                    assert "Unknown objective function: `reg:expectileerror`" in str(error)  # noqa: PT017
+                    continue
+            walk(json.loads(config))
+    return names_
+
+
+def test_every_parameter_of_the_installed_library_is_offered_or_left_out_for_a_reason() -> None:
+    """A new version of XGBoost cannot bring parameters that a job may not set unnoticed. C-096."""
+    of_library = _parameters_of_the_library()
+
+    assert {"max_depth", "huber_slope", "lambdarank_unbiased", "rate_drop"} <= of_library
+    assert sorted(of_library - set(names(XGBoostHyperparameters)) - set(NOT_OFFERED)) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({"quantile_alpha": "0.3"}, {"quantile_alpha": 0.3}),
+        ({"quantile_alpha": "0.1,0.9"}, {"quantile_alpha": "[0.1, 0.9]"}),
+        ({"quantile_alpha": "(0.1, 0.5, 0.9,)"}, {"quantile_alpha": "[0.1, 0.5, 0.9]"}),
+        ({"base_score": "-0.5"}, {"base_score": -0.5}),
+        ({"device": "gpu:1"}, {"device": "cuda:1"}),
+        ({"device": "cuda:1", "tree_method": "gpu_hist"}, {"device": "cuda:1"}),
+        ({"nthread": "-1"}, {}),
+        ({"ndcg_exp_gain": "false"}, {"ndcg_exp_gain": 0}),
+    ],
+)
+def test_values_reach_xgboost_in_its_own_form(
+    given: dict[str, str], sent: dict[str, object]
+) -> None:
+    """Lists as JSON, names of devices as XGBoost's own, and no thread number that means all."""
+    checked = _checked(**given)
+
+    expected = sent | ({"tree_method": "hist"} if "tree_method" in given else {})
+    assert checked.for_xgboost() == expected
