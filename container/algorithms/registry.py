@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import cast
 
+from container.algorithms import misplaced_model
 from container.algorithms.base import Algorithm, Preloadable
 from container.errors import HyperparameterError, ModelLoadError
 from container.manifest import ModelManifest
@@ -53,15 +54,14 @@ def for_artifact(directory: Path, manifest: ModelManifest | None) -> Algorithm:
                 f"known are: {_known_names()}"
             )
         return _load(entry)
-    for entry in _all():
-        algorithm = _load(entry)
-        if algorithm.recognises(directory):
-            return algorithm
-    found = sorted(path.name for path in directory.glob("*")) if directory.is_dir() else []
-    raise ModelLoadError(
-        "the model directory holds no model that an installed algorithm knows "
-        f"({_known_names()}); files found: {', '.join(found[:10]) or 'none'}"
-    )
+    algorithm = _recognising(directory)
+    if algorithm is None:
+        found = misplaced_model.describe(directory, lambda below: _recognising(below) is not None)
+        raise ModelLoadError(
+            "the model directory holds no model in its root that an installed algorithm knows "
+            f"({_known_names()}); {found}"
+        )
+    return algorithm
 
 
 def preload() -> None:
@@ -76,6 +76,11 @@ def preload() -> None:
                 algorithm.preload()
         except Exception:  # a wheel that is of no use to any model so far
             logger.exception("preload_failed", extra={"algorithm": entry.name})
+
+
+def _recognising(directory: Path) -> Algorithm | None:
+    algorithms = (_load(entry) for entry in _all())
+    return next((each for each in algorithms if each.recognises(directory)), None)
 
 
 def _find(name: str) -> EntryPoint | None:
