@@ -10,6 +10,7 @@ from container import content_types, manifest
 from container.algorithms import registry
 from container.algorithms.base import Algorithm, ServingOptions
 from container.errors import ModelLoadError, SettingsError
+from container.host_paths import shorten
 from container.manifest import ModelManifest
 from container.settings import Settings
 from serve import toolkit_formats, trial, user_context, user_module
@@ -97,9 +98,18 @@ def inspect(
         ModelLoadError: there is no model or no script, or it is not what its manifest says.
         SettingsError: the algorithm does not write what the settings ask for.
     """
+    try:
+        return _inspect(model_dir, settings, model_name)
+    except OSError as error:
+        problem = f"{error.filename or model_dir} cannot be read: {error.strerror}"
+        raise ModelLoadError(shorten(problem, model_dir)) from error
+
+
+def _inspect(model_dir: Path, settings: Settings, model_name: str) -> Loadable:
     if not model_dir.is_dir():
         raise ModelLoadError(
-            f"there is no directory {model_dir}; mount a trained model there, or train first"
+            f"there is no directory {shorten(str(model_dir))}; mount a trained model there, or "
+            "train first"
         )
     described = manifest.read(model_dir)
     # Of many models, some bring the script that SAGEMAKER_PROGRAM names and some bring no code.

@@ -19,6 +19,7 @@ import numpy as np
 
 from container.algorithms.base import Algorithm, ServingOptions
 from container.errors import ContainerError, ModelLoadError
+from container.host_paths import shorten
 from container.manifest import ModelManifest
 
 logger = logging.getLogger(__name__)
@@ -79,12 +80,12 @@ def _work_and_exit(work: Callable[[], object], writer: int) -> None:
         work()
         exit_code = 0
     except ContainerError as error:
-        problem = error.message
+        problem = shorten(error.message)
     except MemoryError:
         problem, is_memory = "it needs more memory than there is", True
     except Exception as error:
         logger.exception("trial_failed")
-        problem = f"{type(error).__name__}: {error}"
+        problem = shorten(f"{type(error).__name__}: {error}")
     finally:
         message = {"problem": problem[:_MAX_PROBLEM_CHARACTERS], "is_memory": is_memory}
         os.write(writer, json.dumps(message).encode())

@@ -14,6 +14,7 @@ from container import content_types
 from container.algorithms import registry
 from container.algorithms.base import ServingOptions
 from container.errors import ModelLoadError
+from container.host_paths import shorten
 from container.manifest import ModelManifest
 from serve import default_predict, trial, user_functions, user_module
 from serve.isolated_modules import IsolatedModules
@@ -59,7 +60,7 @@ class ScriptArtifact:
     def _load(self, load_module: Callable[[], ModuleType]) -> ScriptServable:
         started = time.monotonic()
         name = self.script.relative_to(self.directory).as_posix()
-        functions = user_functions.find(_run(f"{name} cannot be loaded", load_module), name)
+        functions = user_functions.find(self._run(f"{name} cannot be loaded", load_module), name)
         described = self.manifest.model_dump() if self.manifest else {}
         context = Context(self.directory, described, self.model_name)
         loaded = self._load_model(functions, context, name)
@@ -89,9 +90,9 @@ class ScriptArtifact:
     def _load_model(self, functions: UserFunctions, context: Context, name: str) -> Loaded:
         directory = str(self.directory)
         if functions.pre_model_fn:
-            _run(f"{name}: pre_model_fn failed", functions.pre_model_fn, context, directory)
+            self._run(f"{name}: pre_model_fn failed", functions.pre_model_fn, context, directory)
         if functions.model_fn:
-            model = _run(f"{name}: model_fn failed", functions.model_fn, context, directory)
+            model = self._run(f"{name}: model_fn failed", functions.model_fn, context, directory)
             if not (functions.predict_fn or functions.transform_fn):
                 default_predict.check_foreign(model)
             loaded = Loaded(model, default_predict.with_foreign, content_types.CSV)
@@ -99,7 +100,7 @@ class ScriptArtifact:
             loaded = self._load_with_algorithm(name)
         if functions.model_warmup_fn:
             warm_up, model = functions.model_warmup_fn, loaded.model
-            _run(f"{name}: model_warmup_fn failed", warm_up, context, directory, model)
+            self._run(f"{name}: model_warmup_fn failed", warm_up, context, directory, model)
         return loaded
 
     def _load_with_algorithm(self, name: str) -> Loaded:
@@ -117,13 +118,12 @@ class ScriptArtifact:
         model = algorithm.load(self.directory, self.manifest, self.options)
         return Loaded(model, default_predict.with_algorithm, algorithm.request_types[0])
 
-
-def _run(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call the user's code while the model is loaded; what it raises is the reason not to serve."""
-    try:
-        return function(*arguments)
-    except BaseException as error:  # also SystemExit, which would look like a worker's own end
-        reason = f"{what}: {type(error).__name__}: {error}"
-        if isinstance(error, ModuleNotFoundError):
-            reason += "; bring packages along in code/lib, or build them into the image"
-        raise ModelLoadError(reason) from error
+    def _run(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call the user's code while the model is loaded; an exception is a reason not to serve."""
+        try:
+            return function(*arguments)
+        except BaseException as error:  # also SystemExit, which would look like a worker's own end
+            reason = f"{what}: {type(error).__name__}: {error}"
+            if isinstance(error, ModuleNotFoundError):
+                reason += "; bring packages along in code/lib, or build them into the image"
+            raise ModelLoadError(shorten(reason, self.directory)) from error

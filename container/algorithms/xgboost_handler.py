@@ -113,7 +113,7 @@ class XGBoostAlgorithm:
             problem = "holds no XGBoost model"
             if manifest is not None:
                 problem = "has a manifest that names no file called as a model is, xgboost-model"
-            raise ModelLoadError(f"{directory} {problem}")
+            raise ModelLoadError(f"the model directory {problem}")
         return files
 
 

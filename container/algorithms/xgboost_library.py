@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from container.codecs.base import Floats, SparseRows
+from container.host_paths import shorten
 
 
 class XGBoostLibraryError(Exception):
@@ -147,7 +148,7 @@ def clean_message(text: str) -> str:
         text = text.partition("] ")[2]
         path, _, rest = text.partition(": ")
         text = rest if "/" in path else text
-    return " ".join(text.split())
+    return shorten(" ".join(text.split()))
 
 
 def installed_version() -> tuple[int, int, int]:

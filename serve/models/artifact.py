@@ -39,9 +39,9 @@ def directory_of(url: str, roots: Sequence[Path]) -> Path:
     except OSError:
         is_directory = False
     if not any(Path(os.path.realpath(root)) in path.parents for root in roots):
-        allowed = ", ".join(map(str, roots))
         raise InvalidRequestError(
-            f"url leads out of the directories of models, or to one of them itself: {allowed}"
+            "url leads out of the directories of models, or to one of them itself: it must lie "
+            "below one of BYOA_MODEL_ROOTS, by default /opt/ml/models and /opt/ml/model"
         )
     if not is_directory:
         raise ModelNotFoundError("there is no directory of that url")

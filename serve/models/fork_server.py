@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from container.errors import ContainerError
+from container.host_paths import shorten
 from container.settings import Settings
 from serve import loading
 from serve.invocation import ModelServable
@@ -248,12 +249,13 @@ def _try_and_exit(directory: Path, settings: Settings, client: socket.socket) ->
         message = {"problem": "out of memory", "is_memory": True}
     except ContainerError as error:
         message = {
-            "problem": error.message[:_MAX_PROBLEM_CHARACTERS],
+            "problem": shorten(error.message, directory)[:_MAX_PROBLEM_CHARACTERS],
             "is_memory": isinstance(error.__cause__, MemoryError),
         }
     except BaseException as error:
         logger.exception("trial_failed")
-        message = {"problem": f"{type(error).__name__}: {error}"[:_MAX_PROBLEM_CHARACTERS]}
+        problem = shorten(f"{type(error).__name__}: {error}", directory)
+        message = {"problem": problem[:_MAX_PROBLEM_CHARACTERS]}
     finally:
         with contextlib.suppress(OSError):
             client.send(json.dumps(message).encode())

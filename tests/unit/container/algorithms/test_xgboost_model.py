@@ -217,3 +217,5 @@ def test_library_messages_lose_their_source_paths() -> None:
 
     assert clean_message(text) == "Unknown tree updater grow_skmaker"
     assert clean_message("Invalid Input: 'x'") == "Invalid Input: 'x'"
+    nested = "[1:2:3] /workspace/src/a.cc:1: [1:2:3] /workspace/src/b.cc:2: no /x/y/m.ubj"
+    assert clean_message(nested) == "[1:2:3] …/b.cc:2: no …/m.ubj"

@@ -3,10 +3,11 @@
 import contextlib
 import os
 import pickle
+import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,6 +131,53 @@ def test_bad_model_is_refused_with_the_reason(
 
     with pytest.raises(ModelLoadError, match=problem):
         admission.admit(directory)
+
+
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        ("open(os.path.join(os.path.dirname(__file__), 'w.txt'))", "directory: 'code/w.txt'"),
+        ("from helpers import nothing", r"from 'helpers.*' \(code/helpers\.py\)"),
+        ("from xgboost.core import nothing", r"\(…/core\.py\)"),
+        ("def model_fn(d): raise KeyError(d)", "KeyError: 'the model directory'"),
+        ("def model_fn(d: 'a b'): return (", r"SyntaxError: .*\(inference\.py, line 2\)"),
+        ("def model_fn(d): raise OSError(2, 'gone', '/etc/my/secret.txt')", "gone: '…/secret.txt'"),
+    ],
+)
+def test_reason_names_no_path_of_the_host(
+    directory: Path, admission: Admission, script: str, problem: str
+) -> None:
+    """C-082: but places in the model directory, and the last part of others."""
+    write_script(directory, script)
+    (directory / "code" / "helpers.py").write_text("")
+
+    with pytest.raises(ModelLoadError, match=problem) as caught:
+        admission.admit(directory)
+
+    assert not re.search(r"(?<![\w…])/\w", caught.value.message)
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda path: (path / "byoa-manifest.json").mkdir(), "byoa-manifest.json cannot be read"),
+        (lambda path: (path / "below").mkdir(), "files found: below/"),
+        (lambda path: (path / "byoa-manifest.json").write_text("{}"), "byoa-manifest.json: "),
+        (lambda path: (path / "xgboost-model").write_bytes(b"{L"), "xgboost-model is damaged"),
+    ],
+)
+def test_reason_without_code_names_no_path_of_the_host(
+    directory: Path, admission: Admission, make: Callable[[Path], object], problem: str
+) -> None:
+    """C-082: whichever part of the server refuses the model."""
+    (directory / "code").rmdir()
+    make(directory)
+    (directory / "file").touch()  # a directory without any would have the digest of another one
+
+    with pytest.raises(ModelLoadError, match=problem) as caught:
+        admission.admit(directory)
+
+    assert not re.search(r"(?<![\w…])/\w", caught.value.message)
 
 
 def test_model_that_hangs_is_killed_with_all_that_it_started(

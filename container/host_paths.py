@@ -1,0 +1,26 @@
+"""Absolute paths of the host, shortened in messages that clients read."""
+
+import re
+from pathlib import Path
+
+# Not what belongs to a URL, a media type or a fraction.
+_ABSOLUTE = re.compile(r"(?<![\w.:/~])(?:/[^\s/'\"`()\[\]<>,;:]+){2,}/?")
+_PLATFORM = "/opt/ml/"  # the same in every container: it says nothing of the host
+
+
+def shorten(text: str, base: Path | None = None) -> str:
+    """Replace absolute paths: below `base` by relative ones, others by `…/` and their last part.
+
+    Paths below `/opt/ml`, where the platform has them, stay.
+    """
+    if base is not None:
+        for directory in {str(base), str(base.resolve())}:
+            text = re.sub(rf"{re.escape(directory)}/(?=[^\s'\"])", "", text)
+            text = re.sub(rf"{re.escape(directory)}(?![\w.-])", "the model directory", text)
+    return _ABSOLUTE.sub(_short, text)
+
+
+def _short(path: re.Match[str]) -> str:
+    if f"{path[0]}/".startswith(_PLATFORM):
+        return path[0]
+    return f"…/{path[0].rstrip('/').rpartition('/')[2]}"
