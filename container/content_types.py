@@ -48,6 +48,8 @@ _QUOTED = r'"(?:\\.|[^"\\])*+"?'
 _PARAMETERS = re.compile(rf'(?:[^;"]|{_QUOTED})+')
 _ITEMS = re.compile(rf'(?:[^,"]|{_QUOTED})+')
 _ESCAPED = re.compile(r"\\(.)")
+# Sorts below every range with a quality above 0.
+_REFUSED = (0.0, 2, 0)
 _QUALITY = re.compile(r"\d+(?:\.\d*)?|\.\d+", re.ASCII)
 
 
@@ -86,22 +88,23 @@ def _unquoted(value: str) -> str:
 def negotiate(accept: str, offered: tuple[str, ...], default: str) -> str:
     """Choose the media type of the answer, as RFC 9110 section 12.5.1 orders them.
 
+    Of several with the same quality, one that is named comes before one that a wildcard covers,
+    and the first one named before others.
+
     Args:
         accept: The `Accept` header, empty when the client sent none.
         offered: What can be written, the most preferred first.
-        default: The answer to `*/*`, and to a client that states no preference.
+        default: The answer to a wildcard that covers it, and to a client without a preference.
     Raises:
         UnsupportedAcceptError: nothing that is offered is accepted.
     """
     ranges = _accepted_ranges(accept)
     if not ranges:
         return default
-    best, best_quality = "", 0.0
-    for candidate in (default, *(name for name in offered if name != default)):
-        quality = _quality(candidate, ranges)
-        if quality > best_quality:
-            best, best_quality = candidate, quality
-    if not best:
+    candidates = (default, *(name for name in offered if name != default))
+    # The first of several that are equally preferred.
+    best = max(candidates, key=lambda name: _preference(name, ranges))
+    if _preference(best, ranges) <= _REFUSED:
         raise UnsupportedAcceptError(accept, offered)
     return best
 
@@ -119,11 +122,19 @@ def _q_value(text: str) -> float:
     return min(float(text), 1.0) if _QUALITY.fullmatch(text) else 0.0
 
 
-def _quality(name: str, ranges: Sequence[tuple[str, float]]) -> float:
-    """The quality of the most specific range that covers `name`: a/b, then a/*, then */*."""
+def _preference(name: str, ranges: Sequence[tuple[str, float]]) -> tuple[float, int, int]:
+    """Quality, specificity and place of the most specific range that covers `name`.
+
+    a/b is more specific than a/*, and that than */*. The larger tuple is preferred, so that of
+    equal ranges the first one is.
+    """
     main = name.partition("/")[0]
-    for pattern in (name, f"{main}/*", "*/*"):
-        qualities = [quality for accepted, quality in ranges if accepted == pattern]
-        if qualities:
-            return max(qualities)
-    return 0.0
+    for specificity, pattern in ((2, name), (1, f"{main}/*"), (0, "*/*")):
+        found = [
+            (quality, specificity, -place)
+            for place, (accepted, quality) in enumerate(ranges)
+            if accepted == pattern
+        ]
+        if found:
+            return max(found)
+    return _REFUSED

@@ -98,13 +98,25 @@ def test_negotiate_takes_an_alias_for_the_format(accept: str) -> None:
         ("text/csv;q=nan, application/json;q=0.1", "application/json"),
         ("text/csv;q=-1, application/json;q=0.1", "application/json"),
         ("text/csv;q=1_0, application/json;q=0.1", "application/json"),
-        ("application/json;q=5, text/csv", "text/csv"),
+        ("application/json;q=5, text/csv", "application/json"),
+        ("application/json, text/csv", "application/json"),
+        ("text/csv, application/json", "text/csv"),
+        ("text/html, application/json, text/csv", "application/json"),
+        ("application/json;q=0.5, text/csv;q=0.5", "application/json"),
+        ("application/json, text/csv;q=0.9", "application/json"),
+        ("application/json;q=0.9, text/csv", "text/csv"),
+        ("application/json, */*", "application/json"),
+        ("*/*, application/json", "application/json"),
+        ("application/*, text/*", "application/json"),
+        ("application/*, text/csv", "text/csv"),
+        ("text/*, application/json", "application/json"),
+        ("text/csv;q=0.2, application/json, text/csv", "application/json"),
         ('text/html;note="application/json,text/csv", application/json;q=0.1', "application/json"),
         ("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", "text/csv"),
     ],
 )
 def test_negotiate_takes_the_best_of_what_is_offered(accept: str, chosen: str) -> None:
-    """C-056: quality decides, then specificity, then the default."""
+    """C-056: quality decides, then whether it is named, then where, then the default."""
     assert content_types.negotiate(accept, OFFERED, "text/csv") == chosen
 
 
@@ -120,9 +132,9 @@ def test_negotiate_without_a_match_lists_what_is_offered(accept: str) -> None:
 
 def test_negotiate_takes_the_default_where_qualities_are_equal() -> None:
     """C-056: what the operator set as default comes before what the algorithm prefers."""
-    accept = "text/csv, application/json"
-
-    assert content_types.negotiate(accept, OFFERED, "application/json") == "application/json"
+    for accept in ("*/*", "text/html, */*", "text/*;q=0.5, application/*;q=0.5, */*"):
+        offered = (*OFFERED, "text/xml")
+        assert content_types.negotiate(accept, offered, "text/xml") == "text/xml"
 
 
 @given(st.text(alphabet='ab/*;,="\\ q01.', max_size=40))
