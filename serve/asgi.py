@@ -20,7 +20,7 @@ from serve.error_reply import request_id
 from serve.invocation import Answer, Invocation, Servable
 from serve.observation import Observation, Observer
 from serve.replies import Pieces, Receive, Refusal, Reply, Send
-from serve.request_body import ClientDisconnectedError, RequestBodies
+from serve.request_body import ClientDisconnectedError, RequestBodies, is_gzip
 from serve.turns import Models, Scope, Turn
 
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -191,14 +191,14 @@ class InferenceApplication:
         servable = turn.begin_now(seen)
         if (
             servable is not None
-            and _is_quick(servable, seen, headers)
+            and _is_quick(servable, seen, body, headers)
             and self._capacity.has_time()
         ):
             return servable.invoke(_invocation(body, headers, seen))
         async with self._time_limit():
             if servable is None:
                 servable = await turn.begin(seen)
-            if _is_quick(servable, seen, headers):
+            if _is_quick(servable, seen, body, headers):
                 answer = await self._inline(seen, servable, body, headers)
                 if answer is not None:
                     return answer
@@ -211,7 +211,7 @@ class InferenceApplication:
         queued = time.perf_counter()
 
         def work() -> Answer | None:
-            if not _is_quick(servable, seen, headers):
+            if not _is_quick(servable, seen, body, headers):
                 return None
             seen.queue_seconds = time.perf_counter() - queued
             return servable.invoke(_invocation(body, headers, seen))
@@ -231,7 +231,8 @@ class InferenceApplication:
         def work() -> Answer:
             seen.queue_seconds = time.perf_counter() - queued
             encoding = _text(headers, b"content-encoding").lower()
-            with self._bodies.inflated(body, encoding) as inflated:
+            detects_gzip = not servable.has_own_formats
+            with self._bodies.inflated(body, encoding, detects_gzip=detects_gzip) as inflated:
                 return servable.invoke(_invocation(inflated, headers, seen))
 
         turn.hold()
@@ -280,8 +281,10 @@ def _headers(scope: Scope) -> dict[bytes, bytes]:
     return headers
 
 
-def _is_quick(servable: Servable, seen: Observation, headers: dict[bytes, bytes]) -> bool:
-    if b"content-encoding" in headers:
+def _is_quick(
+    servable: Servable, seen: Observation, body: bytes, headers: dict[bytes, bytes]
+) -> bool:
+    if b"content-encoding" in headers or is_gzip(body):
         return False
     return servable.is_quick(seen.n_bytes, seen.content_type)
 

@@ -61,6 +61,10 @@ class Servable(Protocol):
     def is_thread_safe(self) -> bool:
         """Whether several threads may invoke at once."""
 
+    @property
+    def has_own_formats(self) -> bool:
+        """Whether a body may be in other formats than those of `container.codecs`."""
+
     def invoke(self, invocation: Invocation) -> Answer:
         """Answer one invocation; raises `ContainerError`, or whatever user code raises."""
 
@@ -76,6 +80,7 @@ class ModelServable:
     is_batch: bool = False  # whether answers are joined byte by byte
     libsvm_base: int | None = 0  # see `container.codecs.base.Columns`
     pace: Pace = field(default_factory=Pace)
+    has_own_formats = False
 
     def is_quick(self, n_bytes: int, content_type: str) -> bool:
         # What is not thread-safe is called in threads only, where its turn is waited for.

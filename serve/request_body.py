@@ -27,6 +27,7 @@ _DISCARD_SECONDS = 2.0
 _INFLATE_BYTES = 2**20
 # What follows the end of a gzip member is copied: a body of many members must not be, for each.
 _DEFLATED_BYTES = 2**14
+_GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_FORMAT = 16 + zlib.MAX_WBITS
 
 
@@ -85,17 +86,22 @@ class RequestBodies:
         self._n_held -= len(body)
 
     @contextlib.contextmanager
-    def inflated(self, body: bytes, content_encoding: str) -> Iterator[bytes]:
+    def inflated(
+        self, body: bytes, content_encoding: str, *, detects_gzip: bool = False
+    ) -> Iterator[bytes]:
         """Undo the content encoding; what comes of it counts as held until the context ends.
 
+        Args:
+            detects_gzip: A body that begins as gzip does is gzip, also where no encoding is given.
         Raises:
             UnsupportedContentEncodingError, MalformedPayloadError
             PayloadTooLargeError, OverloadedError: as soon as it is known.
         """
-        if not body or content_encoding in ("", "identity"):
+        is_plain = content_encoding in ("", "identity") and not (detects_gzip and is_gzip(body))
+        if not body or is_plain:
             yield body
             return
-        if content_encoding not in ("gzip", "x-gzip"):
+        if content_encoding not in ("", "identity", "gzip", "x-gzip"):
             raise UnsupportedContentEncodingError(content_encoding)
         n_held = 0
         inflated = io.BytesIO()
@@ -146,6 +152,11 @@ class RequestBodies:
         """Raises `OverloadedError` if so many bytes more are too many."""
         if 0 < self._max_held_bytes < self._n_held + self._n_inflated + n_bytes:
             raise OverloadedError("bytes of requests in hand", self._max_held_bytes, _MEMORY)
+
+
+def is_gzip(body: bytes) -> bool:
+    """Whether the body begins as gzip does, and no format of `container.codecs`."""
+    return body.startswith(_GZIP_MAGIC)
 
 
 def _members(body: bytes) -> Iterator[bytes]:

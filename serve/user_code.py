@@ -37,6 +37,7 @@ class ScriptServable:
     """See `serve.invocation.Servable`."""
 
     is_thread_safe = False
+    has_own_formats = True
 
     def __init__(
         self,

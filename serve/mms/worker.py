@@ -99,7 +99,8 @@ class Worker:
             raise UnsupportedContentTypeError(seen.content_type, accepted)
         headers = request.headers
         encoding = headers.get("content-encoding", "").lower()
-        with self._bodies.inflated(request.body, encoding) as body:
+        detects_gzip = not self._servable.has_own_formats
+        with self._bodies.inflated(request.body, encoding, detects_gzip=detects_gzip) as body:
             answer = self._servable.invoke(
                 Invocation(
                     body,

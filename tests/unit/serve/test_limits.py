@@ -24,6 +24,7 @@ class BlockingServable:
     """Answers when it is told to; says in which threads it was called."""
 
     is_thread_safe = True
+    has_own_formats = True
 
     def __init__(self) -> None:
         self.may_answer = threading.Event()
@@ -289,6 +290,41 @@ def test_gzip_body_is_decompressed(client: Client, encoding: str) -> None:
     assert client.request("POST", "/invocations", body, headers).body == b"3.0\n7.0\n"
 
 
+def test_gzip_body_that_does_not_say_so_is_decompressed(client: Client, server: Server) -> None:
+    """No format begins so; the limits are the same."""
+    small = gzip.compress(b"1,2\n")
+    large = gzip.compress(b"1,2\n" * 1000)
+
+    assert client.request("POST", "/invocations", small, CSV).body == b"3.0\n"
+    assert client.request("POST", "/invocations", large, CSV).status == 413
+    unlimited = server.client(max_held_bytes=2000, max_payload_bytes=0)
+    assert unlimited.request("POST", "/invocations", large, CSV).status == 413
+    assert client.request("POST", "/invocations", small[:-2], CSV).status == 400
+
+
+def test_gzip_body_of_a_script_is_its_own() -> None:
+    """User code may read any bytes: it gets what was sent."""
+    seen: list[bytes] = []
+
+    class Script:
+        is_thread_safe = False
+        has_own_formats = True
+
+        def is_quick(self, n_bytes: int, content_type: str) -> bool:
+            return False
+
+        def invoke(self, invocation: Invocation) -> Answer:
+            seen.append(invocation.body)
+            return Answer(b"")
+
+    client = Server(Script(), Metrics(2)).client()
+    body = gzip.compress(b"1,2\n")
+    client.request("POST", "/invocations", body, {"Content-Type": "application/octet-stream"})
+    client.request("POST", "/invocations", body, GZIP)
+
+    assert seen == [body, b"1,2\n"]
+
+
 def test_identity_encoding_is_no_encoding(client: Client) -> None:
     """A client that says so gets its answer."""
     headers = CSV | {"Content-Encoding": "identity"}
@@ -337,6 +373,7 @@ class StreamingServable:
     """Streams three pieces, or what the test puts in their place."""
 
     is_thread_safe = False
+    has_own_formats = True
 
     def __init__(self, pieces: Callable[[], Iterator[bytes]]) -> None:
         self._pieces = pieces

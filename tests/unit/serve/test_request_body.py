@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
+from container import codecs
+from container.codecs.base import Columns
 from container.errors import MalformedPayloadError, OverloadedError, PayloadTooLargeError
 from serve.request_body import Message, RequestBodies
 
@@ -172,3 +174,30 @@ def test_bomb_is_given_up_at_the_limit() -> None:
     tracemalloc.stop()
 
     assert peak < 2**23
+
+
+@pytest.mark.parametrize("encoding", ["", "identity"])
+def test_gzip_without_an_encoding_is_undone_where_no_format_begins_so(encoding: str) -> None:
+    """Under the same limits as gzip that says what it is; anything else is left as it is."""
+    body = gzip.compress(b"1,2\n" * 1000)
+
+    def inflate(of: RequestBodies, body: bytes) -> bytes:
+        with of.inflated(body, encoding, detects_gzip=True) as inflated:
+            return inflated
+
+    assert inflate(bodies(), body) == b"1,2\n" * 1000
+    assert inflate(bodies(), b"\x1f1,2\n") == b"\x1f1,2\n"
+    assert _inflate(bodies(), body, encoding) == body
+    with pytest.raises(PayloadTooLargeError):
+        inflate(bodies(max_bytes=3999), body)
+    with pytest.raises(OverloadedError):
+        inflate(bodies(max_held_bytes=3999), body)
+    with pytest.raises(MalformedPayloadError, match="gzip"):
+        inflate(bodies(), body[:-3])
+
+
+def test_no_format_begins_as_gzip_does() -> None:
+    """What is taken for gzip could not have been read otherwise."""
+    for name in codecs.REQUEST_TYPES:
+        with pytest.raises(MalformedPayloadError):
+            codecs.decoder(name)(gzip.compress(b"1,2\n"), Columns(n_features=2))

@@ -131,6 +131,7 @@ class Streaming:
     """Streams what the test gives it, in the thread that user code has."""
 
     is_thread_safe = False
+    has_own_formats = True
 
     def __init__(self, pieces: Any) -> None:
         self._pieces = pieces

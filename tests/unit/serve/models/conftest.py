@@ -13,6 +13,8 @@ from serve.models.versions import Versions
 class Answering:
     """Answers every invocation with its generation."""
 
+    has_own_formats = True
+
     def __init__(self, generation: int, *, is_thread_safe: bool = True) -> None:
         self.generation = generation
         self.is_thread_safe = is_thread_safe
