@@ -256,7 +256,8 @@ def _expand(members: dict[str, bytes], n_groups: int, n_cells: int) -> NDArray[n
 
 def _in_32_bits(places: NDArray[Any]) -> NDArray[np.int32]:
     """Rows or columns; what does not fit, and lies outside of any matrix, becomes -1."""
-    narrow = places.astype(np.int32, copy=False)
+    # XGBoost refuses arrays that are not aligned; in the file they begin where the header ends.
+    narrow = np.require(places.astype(np.int32, copy=False), requirements="A")
     if not np.can_cast(places.dtype, np.int32):
         narrow[(places < 0) | (places > MAX_COLUMNS)] = -1
     return narrow

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from container import codecs
-from container.codecs.base import MAX_CELLS, Columns
+from container.codecs.base import MAX_CELLS, Columns, SparseRows
 from container.codecs.record_message import record_class
 from container.errors import MalformedPayloadError
 
@@ -156,6 +156,27 @@ def test_npz_of_sparse_cells_takes_little_beyond_them() -> None:
 
     assert batch.features.shape == (n_cells // 64, 64)
     assert peak < 24 * n_cells
+
+
+@pytest.mark.parametrize("n_spaces", range(4))
+def test_npz_of_sparse_cells_that_are_not_aligned_is_read(n_spaces: int) -> None:
+    """XGBoost refuses such arrays; where they begin depends on the length of a header."""
+    header = b"{'descr': '<i4', 'fortran_order': False, 'shape': (2,), }" + b" " * n_spaces
+    indices = b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header + struct.pack("<2i", 0, 5)
+    body = archive_of(
+        format=npy(np.array("csr")),
+        shape=npy(np.array([1, 28])),
+        data=npy(np.array([1.5, 2.5])),
+        indices=[indices],
+        indptr=npy(np.array([0, 2])),
+    )
+
+    features = codecs.decoder(NPZ)(body, Columns()).features
+
+    assert isinstance(features, SparseRows)
+    assert features.columns.tolist() == [0, 5]
+    for array in (features.offsets, features.columns, features.values):
+        assert array.flags.aligned
 
 
 def test_npy_shape_is_only_believed_with_its_data() -> None:
