@@ -51,9 +51,9 @@ ISOLATED_TYPES = frozenset({content_types.PARQUET})
 
 _N_PROCESSES = 2
 _MAX_SECONDS = 20.0
-# Half for the wait and half for the work: a thread that is busy for longer than the timeout of
+# For the wait, and again for the work: a thread that is busy for longer than the timeout of
 # invocations has its worker replaced.
-_SHARE_OF_TIMEOUT = 0.5
+_SHARE_OF_TIMEOUT = 0.4
 # A decoder ends itself when the time is up; this much later it is killed.
 _GRACE_SECONDS = 2.0
 _MAX_REPLY_BYTES = 2**16
@@ -171,7 +171,7 @@ class _Decoder:
         except OSError as error:
             logger.debug("decoder_not_ready", exc_info=error)
         if not self._was_ready:
-            raise PlatformError(f"a decoder process ended at its start: {_ending(self.close())}")
+            raise PlatformError(f"a decoder process ended at its start: {_ending(self._end())}")
         return True
 
     def decode(self, content_type: str, body: bytes, columns: Columns, seconds: float) -> Batch:
@@ -194,13 +194,20 @@ class _Decoder:
             )
         raise RuntimeError(f"decoding {content_type} failed with {reply.get('failure')}")
 
-    def close(self) -> int | None:
-        """End the process; returns its exit code where it had ended by itself."""
+    def close(self) -> None:
+        """End the process."""
         self.is_open = False
         self._connection.close()
-        code = self._process.poll()
         self._process.kill()
         self._process.wait()
+
+    def _end(self) -> int | None:
+        """Let a process that has closed its socket end; return its exit code, None where it did
+        not end by itself."""
+        code = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self._process.wait(_GRACE_SECONDS)
+        self.close()
         return code
 
     def _exchange(
@@ -228,14 +235,10 @@ class _Decoder:
 
     def _failure(self, error: Exception, content_type: str, seconds: float) -> Exception:
         """End the process, and say why there is no reply."""
-        is_late = isinstance(error, TimeoutError)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            if not is_late:  # the end of a process is seen a little before its exit code
-                self._process.wait(_GRACE_SECONDS)
-        code = self.close()
+        code = self._end()
         facts = {"content_type": content_type, "reason": _ending(code)}
         logger.warning("decoder_ended", extra=facts)
-        if is_late or code == -signal.SIGALRM:
+        if isinstance(error, TimeoutError) or code == -signal.SIGALRM:
             return MalformedPayloadError(
                 f"the body takes longer than {seconds:g} s to decode, the limit for one body; it "
                 "is broken, or has too many records: send fewer at once"

@@ -182,9 +182,9 @@ def test_process_that_died_in_between_is_replaced(pool: DecoderPool) -> None:
 def test_body_that_takes_too_long_is_refused(pool: DecoderPool) -> None:
     """A parser that hangs is ended, whatever it is doing."""
     before = process_of(pool)
-    pool.limit_seconds(1.0)  # of which half is for the work
+    pool.limit_seconds(1.0)  # of which two fifths are for the work
 
-    with pytest.raises(MalformedPayloadError, match=r"takes longer than 0\.5 s to decode"):
+    with pytest.raises(MalformedPayloadError, match=r"takes longer than 0\.4 s to decode"):
         pool.decode(PARQUET, b"hang", Columns())
 
     with pytest.raises(ProcessLookupError):
