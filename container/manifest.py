@@ -41,7 +41,7 @@ class ModelFacts(_Strict):
     framework: Framework
     n_features: int
     n_outputs: int = 1
-    feature_names: list[str] | None = None
+    feature_names: list[str] | None = None  # of all features, where the records had names
     objective: str | None = None
     best_iteration: int | None = None
 

@@ -31,6 +31,7 @@ READY = b"+"  # sent once, when the libraries are loaded
 # What decoding may take beyond the body: twice what the pages of a file usually unpack to.
 _WORKING_BYTES = 2 * MAX_UNPACKED_BYTES
 _SHARE_OF_MEMORY = 4
+_MAX_REQUEST_HEADER_BYTES = 2**28  # the names of a model's features are in it
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -67,7 +68,8 @@ def main() -> None:
 
 def _answer(connection: socket.socket, max_bytes: int) -> None:
     """Decode one body, with `max_bytes` of memory and what the body itself takes."""
-    request = Request(*pickle.loads(read_header(connection)))  # noqa: S301 - from the worker
+    header = read_header(connection, max_bytes=_MAX_REQUEST_HEADER_BYTES)
+    request = Request(*pickle.loads(header))  # noqa: S301 - from the worker
     _limit_memory(max_bytes + request.n_bytes)
     # The signal ends the process by default, whatever the parser is doing.
     signal.setitimer(signal.ITIMER_REAL, request.seconds)
@@ -77,16 +79,16 @@ def _answer(connection: socket.socket, max_bytes: int) -> None:
     try:
         # Any buffer will do for a format that is isolated.
         batch = codecs.decoder(request.content_type)(cast(bytes, body), request.columns)
-        header = _described(batch)
+        reply = _described(batch)
     except MemoryError:
-        header = {"is_memory": True}
+        reply = {"is_memory": True}
     except MalformedPayloadError as error:
         places = {name: getattr(error, name) for name in ("line", "record", "column")}
-        header = {"problem": error.problem} | places
+        reply = {"problem": error.problem} | places
     except Exception as error:  # noqa: BLE001 - told to the worker, which logs it
-        header = {"failure": f"{type(error).__name__}: {error}"}
+        reply = {"failure": f"{type(error).__name__}: {error}"}
     del body
-    write_header(connection, json.dumps(header).encode())
+    write_header(connection, json.dumps(reply).encode())
     if batch is not None:
         for array in _arrays(batch).values():
             connection.sendall(array.data.cast("B"))
@@ -107,7 +109,7 @@ def write_header(connection: socket.socket, header: bytes) -> None:
     connection.sendall(HEADER_LENGTH.pack(len(header)) + header)
 
 
-def read_header(connection: socket.socket, *, max_bytes: int = 2**20) -> bytes:
+def read_header(connection: socket.socket, *, max_bytes: int) -> bytes:
     """Receive a header.
 
     Raises:

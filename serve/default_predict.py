@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from container.algorithms.base import Model
-from container.codecs.base import Batch, Floats, SparseRows
+from container.codecs import column_names
+from container.codecs.base import Batch, Columns, Floats, SparseRows
 from container.errors import MalformedPayloadError, ModelLoadError
-from serve.invocation import check_width
+from serve.invocation import check_width, feature_names
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ def with_algorithm(data: Any, model: Model) -> Floats:
     Raises:
         MalformedPayloadError: the data are not numbers, or not as wide as the model.
     """
+    data = _in_order(data, feature_names(model))
     features = _features(data, model.n_features)
     check_width(Batch(features), model.n_features)
     return model.predict(features)
@@ -93,11 +95,41 @@ def _described(data: Any) -> str:
 
 
 def _predict_with_booster(xgboost: ModuleType, model: Any, data: Any) -> Any:
-    matrix = data if isinstance(data, xgboost.DMatrix) else xgboost.DMatrix(data)
+    if not isinstance(data, xgboost.DMatrix):
+        data = xgboost.DMatrix(_in_order(data, _checked(model.feature_names)))
     # One that was stopped early predicts with its best round, as elsewhere in this container.
     best = model.attr("best_iteration")
     n_rounds = int(best) + 1 if best is not None else 0
-    return model.predict(matrix, iteration_range=(0, n_rounds), validate_features=False)
+    return model.predict(data, iteration_range=(0, n_rounds), validate_features=False)
+
+
+def foreign_names(model: Any) -> tuple[str, ...] | None:
+    """What a model that a user's `model_fn` returned calls its features: an XGBoost Booster, or one
+    with `feature_names_in_` as in scikit-learn."""
+    xgboost = sys.modules.get("xgboost")
+    if xgboost is not None and isinstance(model, xgboost.Booster):
+        return _checked(model.feature_names)
+    return _checked(getattr(model, "feature_names_in_", None))
+
+
+def _checked(names: Any) -> tuple[str, ...] | None:
+    is_list = isinstance(names, list | tuple | np.ndarray)
+    if not is_list or not all(isinstance(name, str) for name in names):
+        return None
+    # LightGBM's for data without names.
+    is_placeholder = all(name == f"Column_{place}" for place, name in enumerate(names))
+    return None if is_placeholder else tuple(map(str, names))
+
+
+def _in_order(data: Any, names: tuple[str, ...] | None) -> Any:
+    """A table in the order of the model's features, if both have names (C-103)."""
+    if names is None or not hasattr(data, "columns") or not hasattr(data, "shape"):
+        return data
+    columns = list(data.columns)
+    if not all(isinstance(column, str) for column in columns):
+        return data
+    places = column_names.for_model(columns, Columns(feature_names=names))
+    return data if places is None else data[list(names)]
 
 
 def check_foreign(model: Any) -> None:

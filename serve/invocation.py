@@ -7,7 +7,7 @@ multi-model-server handler.
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter, thread_time
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from container import codecs, content_types
 from container.algorithms.base import Algorithm, Model
@@ -120,7 +120,8 @@ class ModelServable:
         offered = answer_types(algorithm, self.output_keys)
         accept = content_types.negotiate(invocation.accept, offered, self.default_accept)
         started = perf_counter()
-        columns = columns_of(media.parameters, self.model.n_features, self.libsvm_base)
+        names = feature_names(self.model)
+        columns = columns_of(media.parameters, self.model.n_features, self.libsvm_base, names)
         try:
             batch = decoder_pool.decode(media.name, invocation.body, columns)
             check_width(batch, self.model.n_features)
@@ -165,8 +166,16 @@ def answer_types(algorithm: Algorithm, output_keys: Sequence[str]) -> tuple[str,
     return tuple(name for name in algorithm.response_types if name in codecs.SELECTED_TYPES)
 
 
+def feature_names(model: Any) -> tuple[str, ...] | None:
+    """What a model calls its features, if it is a `NamedModel` whose features have names."""
+    return getattr(model, "feature_names", None)
+
+
 def columns_of(
-    parameters: Mapping[str, str], n_features: int | None = None, libsvm_base: int | None = 0
+    parameters: Mapping[str, str],
+    n_features: int | None = None,
+    libsvm_base: int | None = 0,
+    names: tuple[str, ...] | None = None,
 ) -> Columns:
     """What the parameters of a content type say of its columns.
 
@@ -174,13 +183,16 @@ def columns_of(
         parameters: Of the request's content type.
         n_features: How many features the model takes, where that is known.
         libsvm_base: What libsvm columns count from, for this model.
+        names: What the model calls its features, where it does.
     """
     label_size = parameters.get("label_size", "0")
     if label_size not in ("0", "1"):
         raise MalformedPayloadError(
             "the content type's label_size must be 0 (no label column, the default) or 1"
         )
-    return Columns(label_size=int(label_size), n_features=n_features, libsvm_base=libsvm_base)
+    return Columns(
+        int(label_size), n_features=n_features, libsvm_base=libsvm_base, feature_names=names
+    )
 
 
 def read_as(

@@ -32,16 +32,24 @@ RESPONSE_TYPES = (content_types.JSON, content_types.CSV, content_types.NPY)
 _CELLS = (str, Number, np.generic, date, type(None))
 
 
-def decode(body: bytes, media: MediaType, libsvm_base: int | None = 0) -> Any:
+def decode(
+    body: bytes,
+    media: MediaType,
+    libsvm_base: int | None = 0,
+    feature_names: tuple[str, ...] | None = None,
+) -> Any:
     """Turn a request body into an array, or a SciPy matrix in compressed sparse row form.
 
     Args:
+        body: What was sent.
+        media: Its content type.
         libsvm_base: See `container.codecs.base.Columns`.
+        feature_names: Likewise.
     Raises:
         UnsupportedContentTypeError, MalformedPayloadError
     """
     read = _DECODERS.get(media.name)
-    return read(body) if read else _with_codec(body, media, libsvm_base)
+    return read(body) if read else _with_codec(body, media, libsvm_base, feature_names)
 
 
 def encode(prediction: Any, media_type: str) -> bytes:
@@ -84,8 +92,13 @@ def _from_npy(body: bytes) -> Any:
         raise MalformedPayloadError("the body is not an NPY array of numbers or text") from error
 
 
-def _with_codec(body: bytes, media: MediaType, libsvm_base: int | None = 0) -> Any:
-    columns = columns_of(media.parameters, libsvm_base=libsvm_base)
+def _with_codec(
+    body: bytes,
+    media: MediaType,
+    libsvm_base: int | None = 0,
+    feature_names: tuple[str, ...] | None = None,
+) -> Any:
+    columns = columns_of(media.parameters, libsvm_base=libsvm_base, names=feature_names)
     features = decoder_pool.decode(media.name, body, columns).features
     if not isinstance(features, SparseRows):
         return features

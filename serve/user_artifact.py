@@ -17,6 +17,7 @@ from container.errors import ModelLoadError
 from container.host_paths import shorten
 from container.manifest import ModelManifest
 from serve import default_predict, trial, user_functions, user_module
+from serve.invocation import feature_names
 from serve.isolated_modules import IsolatedModules
 from serve.user_code import Loaded, ScriptServable
 from serve.user_context import MODEL_NAME, Context
@@ -95,7 +96,12 @@ class ScriptArtifact:
             model = self._run(f"{name}: model_fn failed", functions.model_fn, context, directory)
             if not (functions.predict_fn or functions.transform_fn):
                 default_predict.check_foreign(model)
-            loaded = Loaded(model, default_predict.with_foreign, content_types.CSV)
+            loaded = Loaded(
+                model,
+                default_predict.with_foreign,
+                content_types.CSV,
+                default_predict.foreign_names(model),
+            )
         else:
             loaded = self._load_with_algorithm(name)
         if functions.model_warmup_fn:
@@ -116,7 +122,12 @@ class ScriptArtifact:
                 lambda: trial.try_model(algorithm, self.directory, self.manifest, self.options)
             )
         model = algorithm.load(self.directory, self.manifest, self.options)
-        return Loaded(model, default_predict.with_algorithm, algorithm.request_types[0])
+        return Loaded(
+            model,
+            default_predict.with_algorithm,
+            algorithm.request_types[0],
+            feature_names(model),
+        )
 
     def _run(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call the user's code while the model is loaded; an exception is a reason not to serve."""

@@ -31,6 +31,7 @@ class Loaded(NamedTuple):
     model: Any
     default_predict: Callable[[Any, Any], Any]  # called with data and model
     default_content_type: str
+    feature_names: tuple[str, ...] | None = None  # what the model calls its features
 
 
 class ScriptServable:
@@ -123,8 +124,9 @@ class ScriptServable:
         if input_fn:
             return input_fn(context, _input_data(invocation), invocation.content_type or None)
         media = content_types.parse(invocation.content_type or self._loaded.default_content_type)
+        names = self._loaded.feature_names
         try:
-            return toolkit_formats.decode(invocation.body, media, self._libsvm_base)
+            return toolkit_formats.decode(invocation.body, media, self._libsvm_base, names)
         except MalformedPayloadError as error:
             raise read_as(error, invocation, media.name) from None
 

@@ -10,17 +10,17 @@ import errno
 import itertools
 import logging
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from container import content_types
 from container.codecs.base import Batch, Columns, Floats, SparseRows
-from container.codecs.parquet_codec import ColumnOrder
 from container.errors import ChannelError, MalformedPayloadError
 from train import native_reader, parsing, tables
 from train.chunks import Chunk, cut
+from train.column_order import ColumnOrder
 from train.libsvm_base import LibsvmBase
 from train.loading import Loading
 from train.record_store import RecordStore
@@ -63,7 +63,9 @@ class StoredChannel:
     n_processes: int
     column_order: ColumnOrder  # the same for all channels of a job
     libsvm_base: LibsvmBase  # likewise
+    feature_names: tuple[str, ...] | None = field(default=None, init=False)
     _store: RecordStore | None = field(default=None, init=False)
+    _has_agreed: bool = field(default=False, init=False)  # with the other hosts, on the columns
     _is_libsvm: bool = field(default=False, init=False)
     _lowest_column: int | None = field(default=None, init=False)
     _record: str = field(default="record", init=False)  # what one is called in messages
@@ -149,10 +151,12 @@ class StoredChannel:
         """All batches, whatever the format."""
         with contextlib.closing(self._streams()) as streams:
             first = next(streams, None)
-            if first is None:
-                return
-            content_type = self.origin.content_type or self._recognise(*first)
-            if content_type is None:
+            content_type = None
+            if first is not None:
+                content_type = self.origin.content_type or self._recognise(*first)
+            if content_type != content_types.PARQUET:
+                self._agree(None)
+            if first is None or content_type is None:
                 return
             self._record = "line" if content_type in _LINE_FORMATS else "record"
             self._is_libsvm = content_type == content_types.LIBSVM
@@ -161,6 +165,15 @@ class StoredChannel:
                 yield from self._tables(rest)
             else:
                 yield from self._parsed(rest, content_type)
+
+    def _agree(self, names: Sequence[str] | None) -> None:
+        """Settle with the other hosts what the columns are, at the first table or without one."""
+        if self._has_agreed:
+            return
+        self._has_agreed = True
+        self.column_order.agree(names)
+        if self.column_order.names is not None:
+            self.feature_names = self.column_order.names[self.columns.n_leading :]
 
     def _streams(self) -> Generator[tuple[str, Stream], None, None]:
         """The sources, each open until the next one is asked for."""
@@ -201,7 +214,7 @@ class StoredChannel:
 
     def _tables(self, streams: Iterator[tuple[str, Stream]]) -> Iterator[_Part]:
         for source, stream in streams:
-            batches = tables.batches(stream, self.columns, self.scratch, self.column_order)
+            batches = tables.batches(stream, self.columns, self.scratch, self._places)
             n_rows = 0
             while True:
                 try:
@@ -214,6 +227,10 @@ class StoredChannel:
                 n_bytes = batch.n_rows * (batch.n_features + self.columns.n_leading) * 4
                 yield _Part(source, n_rows, n_bytes, batch)
                 n_rows += batch.n_rows
+
+    def _places(self, names: Sequence[str]) -> list[int]:
+        self._agree(names)
+        return self.column_order.places(names)
 
     def _check(self, part: _Part, first: _Part) -> None:
         """Refuse a missing label, a bad weight, and another form than the first record has.

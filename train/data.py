@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from container import cgroup, content_types
-from container.algorithms.base import Algorithm
+from container.algorithms.base import Algorithm, Cluster
 from container.codecs import parquet_codec
 from container.codecs.base import Columns
 from container.errors import ChannelError, UnsupportedContentTypeError
 from container.opt_ml import ChannelConfig, OptMl
 from train import parsing
 from train.channel import Origin, StoredChannel
+from train.column_order import ColumnOrder
 from train.files import data_files
 from train.libsvm_base import LibsvmBase
 from train.scratch import Scratch
@@ -34,6 +35,7 @@ def open_channels(
     algorithm: Algorithm,
     columns: Columns,
     scratch: Scratch,
+    hosts: Cluster,
     libsvm_base: LibsvmBase,
 ) -> dict[str, StoredChannel]:
     """The channels that the algorithm uses, in its order. No record is read yet, and no FIFO.
@@ -52,7 +54,7 @@ def open_channels(
     for name in configs:
         if name not in used:
             logger.warning("channel_ignored", extra={"channel": name, "used": list(used)})
-    order = parquet_codec.ColumnOrder()
+    order = ColumnOrder(hosts)
     n_processes = parsing.process_count(cgroup.cpu_count(), scratch.memory_bytes)
     return {
         name: StoredChannel(

@@ -86,7 +86,7 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: R
         scratch = Scratch(opt_ml.base_dir)
         libsvm_base = LibsvmBase(hosts.gather)
         channels = data.open_channels(
-            opt_ml, algorithm, algorithm.columns(checked), scratch, libsvm_base
+            opt_ml, algorithm, algorithm.columns(checked), scratch, hosts, libsvm_base
         )
         put_in_place = partial(_put_in_place, opt_ml, algorithm.name, libsvm_base)
         if resources.is_leader:

@@ -11,7 +11,7 @@ from typing import IO
 
 from container.codecs import parquet_codec
 from container.codecs.base import Batch, Columns
-from container.codecs.parquet_codec import ColumnOrder
+from container.codecs.parquet_codec import Places
 from train.scratch import Scratch
 from train.sources import Stream
 
@@ -25,22 +25,20 @@ _LEAST_FOOTER_BYTES = 16
 _BLOCK_BYTES = 2**20
 
 
-def batches(
-    stream: Stream, columns: Columns, scratch: Scratch, order: ColumnOrder
-) -> Iterator[Batch]:
+def batches(stream: Stream, columns: Columns, scratch: Scratch, places: Places) -> Iterator[Batch]:
     """Read the records of all Parquet files that the stream holds.
 
     Args:
-        order: That of the columns of all files of the job.
+        places: Gives the columns of each file their places in a record.
     Raises:
         MalformedPayloadError: as `parquet_codec.batches` does.
     """
     if stream.file is not None:
-        yield from parquet_codec.batches(stream.file, columns, order)
+        yield from parquet_codec.batches(stream.file, columns, places)
         return
     with scratch.open_file() as file:
         for _ in _members(stream.raw, file):
-            yield from parquet_codec.batches(file, columns, order)
+            yield from parquet_codec.batches(file, columns, places)
 
 
 def _members(stream: IO[bytes], file: IO[bytes]) -> Iterator[None]:

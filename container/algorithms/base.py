@@ -30,11 +30,17 @@ class Channel(Protocol):
     def name(self) -> str:
         """The channel's name, e.g. `train`."""
 
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """What the feature columns are called, once a record was read; None where the format has no
+        names."""
+
     def batches(self) -> Iterator[Batch]:
         """Read all records in chunks; the same records in the same order each time.
 
         Columns of sparse records count from 0, whatever they count from in libsvm. The first call
-        may exchange values with the other hosts, so that every host must make it.
+        may exchange values with the other hosts, so that every host must make it, for all channels
+        in the same order.
 
         A batch's arrays may be views of one memory: to keep one of them, copy it."""
 
@@ -172,6 +178,12 @@ class Model(Protocol):
         Raises:
             PredictionError: the framework refused the records.
         """
+
+
+class NamedModel(Model, Protocol):
+    """A model that knows what its features are called: requests with names are matched by them."""
+
+    feature_names: tuple[str, ...] | None  # `[n_features]`, without repetition
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What training with XGBoost leaves: a booster as bytes, cut to its best round when it is saved."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +19,14 @@ class TrainedBooster:
     Args:
         content: The booster in UBJSON, every finished round in it.
         objective: What it was trained for.
+        feature_names: What its features are called; None where the records had no names.
         best_iteration: The last round to keep; all are kept without one.
         best_score: What early stopping saw there.
     """
 
     content: bytes
     objective: str
+    feature_names: Sequence[str] | None = None
     best_iteration: int | None = None
     best_score: float | None = None
 
@@ -39,6 +42,7 @@ class TrainedBooster:
             framework=Framework(name="xgboost", version=xgboost.__version__),
             n_features=booster.num_features(),
             n_outputs=_n_outputs(booster),
+            feature_names=list(self.feature_names) if self.feature_names else None,
             objective=self.objective,
             best_iteration=self.best_iteration,
         )
@@ -61,6 +65,9 @@ class TrainedBooster:
     def booster(self) -> xgboost.Booster:
         """Whoever opens the file with XGBoost itself gets the same predictions as the server."""
         booster = xgboost.Booster(model_file=bytearray(self.content))
+        # Only here: a matrix may not have every name that a column of a table may have.
+        if self.feature_names:
+            booster.feature_names = list(self.feature_names)
         if self.best_iteration is not None:
             if booster.num_boosted_rounds() > self.best_iteration + 1:
                 booster = booster[: self.best_iteration + 1]
@@ -74,5 +81,6 @@ def _n_outputs(booster: xgboost.Booster) -> int:
     shape = booster.predict(
         xgboost.DMatrix(np.zeros((1, booster.num_features()), dtype=np.float32)),
         strict_shape=True,
+        validate_features=False,
     ).shape
     return int(shape[1])

@@ -7,9 +7,10 @@ XGBoost 3.2.0 and 3.4.1 for every kind of booster and of sampling; the one excep
 booster's default updater `shotgun`, whose threads race, so that no two runs are the same.
 """
 
+import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import xgboost
@@ -18,13 +19,15 @@ from container.algorithms.base import Checkpoint, TrainingInput
 from container.algorithms.xgboost_booster import TrainedBooster
 from container.algorithms.xgboost_collective import any_host
 from container.algorithms.xgboost_stopping import EarlyStopping
+from container.codecs import column_names
+from container.errors import ChannelError
 
 logger = logging.getLogger(__name__)
 
 Evaluator = Callable[[Any, Any], list[tuple[str, float]]]
 Parts = Mapping[str, bytes]
 
-_MODEL, _BEST = "model", "best"  # the parts of a checkpoint
+_MODEL, _BEST, _NAMES = "model", "best", "feature_names"  # the parts of a checkpoint
 # A round that takes longer may outlast the time that the platform gives after SIGTERM.
 _SLOW_ROUND_SECONDS = 5.0
 _SHARES = ("subsample", "colsample_bytree", "colsample_bylevel", "colsample_bynode")
@@ -89,6 +92,9 @@ class Boosting:
         self._n_saved = self._n_rounds
         self._content = start.parts[_MODEL] if start else b""
         self._best = start.parts.get(_BEST, b"") if start else b""
+        self._feature_names: Sequence[str] | None = None
+        if start and _NAMES in start.parts:
+            self._feature_names = json.loads(start.parts[_NAMES])
         # Later rounds of these change what the earlier ones say: no cut leads back to the best one.
         self._is_cuttable = _is_cuttable(parameters)
         if stopping and not self._is_cuttable:
@@ -100,7 +106,11 @@ class Boosting:
             job.interruption.keep(self._model())
 
     def run(
-        self, matrices: Mapping[str, xgboost.DMatrix], n_rounds: int, device: str
+        self,
+        matrices: Mapping[str, xgboost.DMatrix],
+        n_rounds: int,
+        device: str,
+        feature_names: Sequence[str] | None,
     ) -> TrainedBooster:
         """Boost until there are `n_rounds`, early stopping ends it, or the platform does.
 
@@ -108,7 +118,11 @@ class Boosting:
             matrices: One a channel, `train` among them.
             n_rounds: Those of the checkpoint included.
             device: `cpu` or `cuda`.
+            feature_names: What the columns of the matrices are called, if the records say it.
+        Raises:
+            ChannelError: the checkpoint was made of other columns.
         """
+        self._name_features(feature_names)
         self._parameters["device"] = device
         booster = xgboost.Booster(
             self._parameters,
@@ -134,6 +148,17 @@ class Boosting:
             self._save_checkpoint()
         return self._model()
 
+    def _name_features(self, names: Sequence[str] | None) -> None:
+        before = self._feature_names
+        if before is not None and list(names or ()) != list(before):
+            raise ChannelError(
+                "channel 'train' has other feature columns than the checkpoint, or has them in "
+                f"another order: {column_names.listed(names or ())} where the checkpoint has "
+                f"{column_names.listed(before)}; give the job the same data, or empty the "
+                "checkpoint directory to begin anew"
+            )
+        self._feature_names = names
+
     def _is_over(self) -> bool:
         if self._n_rounds == 0:
             return False
@@ -157,12 +182,15 @@ class Boosting:
         return TrainedBooster(
             content=self._best if is_best else self._content,
             objective=self._parameters.get("objective", "reg:squarederror"),
+            feature_names=self._feature_names,
             best_iteration=self._stopping.best_round if self._stopping else None,
             best_score=self._stopping.best_score if self._stopping else None,
         )
 
     def _save_checkpoint(self) -> None:
         parts = {_MODEL: self._content} | ({_BEST: self._best} if self._best else {})
+        if self._feature_names is not None:
+            parts[_NAMES] = json.dumps(list(self._feature_names)).encode()
         self._job.checkpoints.save(self._n_rounds, parts)
         self._n_saved = self._n_rounds
 

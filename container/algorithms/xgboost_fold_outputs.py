@@ -132,7 +132,10 @@ def _modal(votes: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 def _predict(model: TrainedBooster, fold: Fold) -> Floats:
     booster = model.booster()
-    parts = [booster.predict(_matrix(batch)) for batch in fold.batches()]
+    parts = [
+        booster.predict(_matrix(batch), validate_features=False)  # its names are the channels' own
+        for batch in fold.batches()
+    ]
     values: Floats = np.concatenate(parts)
     return values
 

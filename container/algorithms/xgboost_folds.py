@@ -62,6 +62,11 @@ class Fold:
     records: Records
     is_in: Mask = field(repr=False)  # [n_rows]
 
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """Those of the channels, `train` first."""
+        return self.records.channels[0].feature_names
+
     def batches(self) -> Iterator[Batch]:
         """Read the records that are in, in their order."""
         start = 0

@@ -86,10 +86,13 @@ class XGBoostAlgorithm:
         from container.algorithms.xgboost_model import XGBoostEnsemble, XGBoostModel
 
         files = self._files(directory, manifest)
+        feature_names = manifest.model.feature_names if manifest else None
         if len(files) == 1 or not options.ensemble:
             best_iteration = manifest.model.best_iteration if manifest else None
-            return XGBoostModel(files[0], best_iteration=best_iteration)
-        return XGBoostEnsemble([XGBoostModel(file) for file in files])
+            return XGBoostModel(
+                files[0], best_iteration=best_iteration, feature_names=feature_names
+            )
+        return XGBoostEnsemble([XGBoostModel(file, feature_names=feature_names) for file in files])
 
     def preload(self) -> None:
         """See `container.algorithms.base.Preloadable`."""

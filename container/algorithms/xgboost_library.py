@@ -50,6 +50,10 @@ def _library() -> ctypes.CDLL:
         ("XGBRegisterLogCallback", _MESSAGE_FUNCTION),
         ("XGBoostVersion", POINTER(c_int), POINTER(c_int), POINTER(c_int)),
         ("XGBoosterGetAttr", c_void_p, c_char_p, POINTER(c_char_p), POINTER(c_int)),
+        (
+            "XGBoosterGetStrFeatureInfo",
+            *(c_void_p, c_char_p, POINTER(c_uint64), POINTER(POINTER(c_char_p))),
+        ),
         ("XGBoosterSaveJsonConfig", c_void_p, POINTER(c_uint64), POINTER(c_char_p)),
         ("XGProxyDMatrixCreate", POINTER(c_void_p)),
         ("XGBoosterPredictFromDense", *(c_void_p, c_char_p, c_char_p, c_void_p), *_OUTPUT),
@@ -198,6 +202,16 @@ class Booster:
         value, found = c_char_p(), c_int()
         self._call("XGBoosterGetAttr", self._handle, name.encode(), byref(value), byref(found))
         return value.value.decode() if found.value and value.value is not None else None
+
+    def feature_names(self) -> tuple[str, ...]:
+        """What the model calls its features; nothing where it was trained without names."""
+        count, names = c_uint64(), POINTER(c_char_p)()
+        self._call(
+            *("XGBoosterGetStrFeatureInfo", self._handle, b"feature_name"),
+            *(byref(count), byref(names)),
+        )
+        found = (names[number] or b"" for number in range(count.value))
+        return tuple(name.decode(errors="backslashreplace") for name in found)
 
     def config(self) -> dict[str, Any]:
         """The model's own configuration: objective, booster, number of classes."""

@@ -20,6 +20,7 @@ from container.algorithms.xgboost_library import (
     installed_version,
     prediction_config,
 )
+from container.codecs import column_names
 from container.codecs.base import Floats, SparseRows
 from container.errors import ModelLoadError, PredictionError
 
@@ -28,14 +29,21 @@ _VOTING = ("multi:softmax", "binary:hinge")
 
 
 class XGBoostModel:
-    """See `container.algorithms.base.Model`. Thread-safe; usable in a forked process."""
+    """See `container.algorithms.base.NamedModel`. Thread-safe; usable in a forked process."""
 
-    def __init__(self, file: Path, *, best_iteration: int | None = None) -> None:
+    def __init__(
+        self,
+        file: Path,
+        *,
+        best_iteration: int | None = None,
+        feature_names: Sequence[str] | None = None,
+    ) -> None:
         """Load `file`.
 
         Args:
             file: The model in any form that `read_model` reads.
             best_iteration: The last round to predict with; by default what the file itself says.
+            feature_names: What the features are called; by default likewise.
         Raises:
             ModelLoadError: the file cannot be read or is not a model that this XGBoost knows.
         """
@@ -43,6 +51,9 @@ class XGBoostModel:
         try:
             self._booster = Booster(content, n_threads=1)
             self.n_features = self._booster.n_features()
+            self.feature_names = _checked_names(
+                tuple(feature_names or self._booster.feature_names()), self.n_features, file.name
+            )
             learner = self._booster.config()["learner"]
             is_linear = learner["gradient_booster"]["name"] == "gblinear"
             n_rounds = 0
@@ -72,6 +83,9 @@ class XGBoostEnsemble:
         first = models[0]
         self._models = models
         self.n_features = first.n_features
+        self.feature_names = next(
+            (each.feature_names for each in models if each.feature_names), None
+        )
         self.objective = first.objective
         self.n_classes = first.n_classes
         for model in models:
@@ -80,6 +94,12 @@ class XGBoostEnsemble:
                     "the models of the ensemble do not go together: "
                     f"{first.objective} of {first.n_features} features and "
                     f"{model.objective} of {model.n_features}"
+                )
+            if model.feature_names not in (None, self.feature_names):
+                raise ModelLoadError(
+                    "the models of the ensemble do not go together: the features of some are "
+                    f"{column_names.listed(self.feature_names or ())} and of others "
+                    f"{column_names.listed(model.feature_names or ())}"
                 )
 
     def predict(self, features: Floats | SparseRows) -> Floats:
@@ -107,6 +127,16 @@ def verify(files: Sequence[Path]) -> None:
 def preload() -> None:
     """Load the library, which is all that differs between the first model and the next."""
     installed_version()
+
+
+def _checked_names(names: tuple[str, ...], n_features: int, file: str) -> tuple[str, ...] | None:
+    """The names of all features, or None for a model without."""
+    if names and (len(names) != n_features or len(set(names)) < n_features):
+        raise ModelLoadError(
+            f"{file}: there are {len(set(names))} names for {n_features} features; each needs a "
+            "name of its own, or none has one"
+        )
+    return names or None
 
 
 def _rounds(

@@ -117,7 +117,8 @@ def _train(job: TrainingInput) -> TrainedBooster:
         device = device_for(parameters, matrices, job.cluster)
         logger.info("training_device", extra={"device": device})
         job.interruption.defer()
-        return boosting.run(matrices, hyperparameters.num_round, device)
+        feature_names = job.channels["train"].feature_names
+        return boosting.run(matrices, hyperparameters.num_round, device, feature_names)
 
 
 def _metrics(hyperparameters: XGBoostHyperparameters) -> list[str]:

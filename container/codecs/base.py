@@ -62,13 +62,15 @@ class Columns:
 
     Where `n_features` is known, a record of another width is refused at once, before a body of any
     size is unpacked; sparse records may be narrower. `libsvm_base` is the number of the first
-    column in libsvm, 0 or 1; None lets each body decide, as `libsvm_codec` explains.
+    column in libsvm, 0 or 1; None lets each body decide, as `libsvm_codec` explains. Where
+    `feature_names` are known, formats whose columns have names match them by name.
     """
 
     label_size: int = 0
     has_weight: bool = False
     n_features: int | None = None
     libsvm_base: int | None = 0
+    feature_names: tuple[str, ...] | None = None  # in the order of the features
 
     @property
     def n_leading(self) -> int:

@@ -1,21 +1,23 @@
 """`application/x-parquet`: tables of numbers; a null is a missing value.
 
-Columns are taken in the order of the file, a label first; their names do not matter, unless several
-files are read as one (`ColumnOrder`). They hold integers, floats, decimals, booleans (1 and 0), or
-nothing but nulls. The index of a pandas frame, which pandas writes as columns more and names in the
-file's metadata, is no part of the records.
+Columns are matched by name with those of a model, or of the other files of a training job
+(`column_names`); where one side has no names they are taken in the order of the file, a label
+first. They hold integers, floats, decimals, booleans (1 and 0), or nothing but nulls. The index of
+a pandas frame, which pandas writes as columns more, is no part of the records.
 
 Needs pyarrow, which is imported at the first use (150 ms, 35 MB) and is not in the slim image.
 """
 
 import importlib.util
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from container.codecs import column_names
 from container.codecs.base import (
     Batch,
     Columns,
@@ -23,7 +25,6 @@ from container.codecs.base import (
     Floats,
     dense_batch,
     refuse_expansion,
-    refuse_infinity,
     refuse_width,
 )
 from container.errors import MalformedPayloadError
@@ -31,7 +32,14 @@ from container.errors import MalformedPayloadError
 LIBRARY = "pyarrow"
 
 _PART_CELLS = 2**20
-_SHOWN = 200  # characters of the names of columns
+# How pandas calls an index that has no name; a tool that rewrites the file keeps only the name.
+_UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
+_ACCEPTED = "integers, floats, decimals, booleans, or nothing but nulls"
+_MAX_FAULTS = 3  # columns in a message
+_MAX_CHARACTERS = 60  # of a type in a message: that of nested columns has no end
+
+Places = Callable[[Sequence[str]], Sequence[int]]
+"""Where each wanted column is among columns of these names, counted from 0."""
 
 
 def is_available() -> bool:
@@ -47,20 +55,22 @@ def decode(body: bytes, columns: Columns) -> Batch:
 
     Raises:
         MalformedPayloadError: it is no Parquet file, is encrypted, has a column of something else
-            than numbers, or has more than `MAX_CELLS` values.
+            than numbers, has not the columns of the model, or has more than `MAX_CELLS` values.
         MemoryError: its pages unpack to more than there is memory for.
     """
     import pyarrow as pa  # type: ignore[import-untyped]
 
     with _arrow_errors():
-        file, names = _open(pa.BufferReader(body), columns)
+        file, names = _open(pa.BufferReader(body))
+        places = column_names.for_model(names, columns)
         n_rows, n_columns = file.metadata.num_rows, len(names)
+        refuse_width(n_columns, columns)
         if not n_rows:
             raise MalformedPayloadError("there are no records")
         # Runs of equal values make millions of records out of a kilobyte.
         refuse_expansion(n_rows, n_columns)
         rows = DenseRows(n_rows, n_columns, columns)
-        for part in _parts(file, names):
+        for part in _parts(file, names, places or range(n_columns)):
             n_rows -= len(part)
             if n_rows < 0:  # what a file says of itself need not be true
                 break
@@ -70,51 +80,18 @@ def decode(body: bytes, columns: Columns) -> Batch:
     return rows.batch()
 
 
-class ColumnOrder:
-    """The columns of the first of several files, which those of all others are put in order by."""
-
-    def __init__(self) -> None:
-        self._names: list[str] | None = None
-
-    def sources(self, names: list[str]) -> list[int] | None:
-        """Which of a file's columns is the first one, the second and so on; None as they are.
-
-        Files of another width are for others to judge.
-
-        Raises:
-            MalformedPayloadError: they are called other than those of the first file.
-        """
-        if self._names is None:
-            self._names = list(names)
-        first = self._names
-        if names == first or len(names) != len(first):
-            return None
-        if sorted(names) != sorted(first) or len(set(names)) < len(names):
-            raise MalformedPayloadError(
-                f"the columns are {_listed(names)} where the first Parquet file of the job has "
-                f"{_listed(first)}; give all files columns of the same names"
-            )
-        return [names.index(name) for name in first]
-
-
-def _listed(names: list[str]) -> str:
-    text = ", ".join(names)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
-def batches(source: Path | IO[bytes], columns: Columns, order: ColumnOrder) -> Iterator[Batch]:
+def batches(source: Path | IO[bytes], columns: Columns, places: Places) -> Iterator[Batch]:
     """Read a file of any size, about a million values at a time.
 
     Args:
-        order: Where the records of several files belong together, the same for all of them.
+        places: Called with the names of the file's columns before a record is read.
     Raises:
-        MalformedPayloadError: as `decode` does, or the names are not those of an earlier file.
+        MalformedPayloadError: as `decode` does, or `places` raises it.
     """
     with _arrow_errors():
-        file, names = _open(source, columns)
-        sources = order.sources(names)
-        for part in _parts(file, names):
-            yield dense_batch(part if sources is None else part[:, sources], columns)
+        file, names = _open(source)
+        for part in _parts(file, names, places(names)):
+            yield dense_batch(part, columns)
 
 
 @contextmanager
@@ -131,29 +108,42 @@ def _arrow_errors() -> Iterator[None]:
         ) from error
 
 
-def _open(source: Any, columns: Columns) -> tuple[Any, list[str]]:
+def _open(source: Any) -> tuple[Any, list[str]]:
     """The file, and the names of the columns that are records'; names may occur twice."""
-    import pyarrow as pa
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     file = pq.ParquetFile(source, pre_buffer=False)  # which would read ahead in other threads
     _check_row_groups(file.metadata)
     schema = file.schema_arrow
     index = _index_of_pandas(schema)
-    for number, (name, kind) in enumerate(zip(schema.names, schema.types, strict=True), start=1):
-        if name not in index and not (
-            pa.types.is_integer(kind)
-            or pa.types.is_floating(kind)
-            or pa.types.is_decimal(kind)
-            or pa.types.is_boolean(kind)
-            or pa.types.is_null(kind)
-        ):
-            raise MalformedPayloadError(f"column {number} holds something else than numbers")
-    names = [name for name in schema.names if name not in index]
-    if index and not names:
+    fields = [field for field in schema if field.name not in index]
+    _refuse_other_types(fields)
+    if index and not fields:
         raise MalformedPayloadError("the Parquet file has no column but the index of a table")
-    refuse_width(len(names), columns)
-    return file, names
+    return file, [field.name for field in fields]
+
+
+def _refuse_other_types(fields: Sequence[Any]) -> None:
+    """Raises `MalformedPayloadError` naming the columns whose type is none of numbers."""
+    from pyarrow import types
+
+    faults = [
+        f"column {column_names.shown(field.name)} is {str(field.type)[:_MAX_CHARACTERS]}"
+        for field in fields
+        if not (
+            types.is_integer(field.type)
+            or types.is_floating(field.type)
+            or types.is_decimal(field.type)
+            or types.is_boolean(field.type)
+            or types.is_null(field.type)
+        )
+    ]
+    if faults:
+        more = len(faults) - _MAX_FAULTS
+        listed = ", ".join(faults[:_MAX_FAULTS]) + (f" and {more} more" if more > 0 else "")
+        raise MalformedPayloadError(
+            f"{listed}; accepted: {_ACCEPTED}; convert it to numbers, or leave it out"
+        )
 
 
 def _check_row_groups(metadata: Any) -> None:
@@ -167,20 +157,26 @@ def _check_row_groups(metadata: Any) -> None:
 
 
 def _index_of_pandas(schema: Any) -> set[str]:
-    """The names of the columns that pandas lists as its index.
+    """The names of the columns that pandas lists as its index, or calls as one.
 
     Source: pandas developer documentation, "Storing pandas DataFrame objects in Apache Parquet".
     """
+    unnamed = {name for name in schema.names if _UNNAMED_INDEX.fullmatch(name)}
     try:
         listed = (schema.pandas_metadata or {}).get("index_columns", [])
         # A range is described by an object, and no column.
-        return {name for name in listed if isinstance(name, str)}
+        return unnamed | {name for name in listed if isinstance(name, str)}
     except (ValueError, RecursionError, AttributeError, TypeError):  # whoever wrote it, not pandas
-        return set()
+        return unnamed
 
 
-def _parts(file: Any, names: list[str]) -> Iterator[Floats]:
-    """The records, float32 `[n_rows, n_columns]`, up to `_PART_CELLS` values at a time."""
+def _parts(file: Any, names: Sequence[str], places: Sequence[int]) -> Iterator[Floats]:
+    """The records, float32 `[n_rows, n_columns]`, up to `_PART_CELLS` values at a time.
+
+    Args:
+        names: Those of the columns to read, in the order of the file.
+        places: Which of them is the first column of a record, the second and so on.
+    """
     import pyarrow as pa
 
     n_before = 0
@@ -188,11 +184,24 @@ def _parts(file: Any, names: list[str]) -> Iterator[Floats]:
     # The index is not even unpacked: it may be text.
     read = None if len(names) == file.metadata.num_columns else list(dict.fromkeys(names))
     for part in file.iter_batches(part_rows, columns=read, use_threads=False):
-        rows = np.empty((part.num_rows, part.num_columns), dtype=np.float32)
-        for index, column in enumerate(part.columns):
+        if part.num_columns != len(names):
+            raise ValueError("a row group has not the columns of the schema")
+        rows = np.empty((part.num_rows, len(places)), dtype=np.float32)
+        for column, place in enumerate(places):
             # Unsafe only in that integers above 2**24 are rounded, as in every format.
-            numbers = column.cast(pa.float32(), safe=False)
-            rows[:, index] = numbers.to_numpy(zero_copy_only=False)  # nulls become NaN
-        refuse_infinity(rows, n_before=n_before)
+            numbers = part.column(place).cast(pa.float32(), safe=False)
+            rows[:, column] = numbers.to_numpy(zero_copy_only=False)  # nulls become NaN
+        _refuse_infinity(rows, [names[place] for place in places], n_before)
         n_before += len(rows)
         yield rows
+
+
+def _refuse_infinity(rows: Floats, names: Sequence[str], n_before: int) -> None:
+    """Raises `MalformedPayloadError` with the record and the name of the column."""
+    infinite = np.isinf(rows)
+    if infinite.any():
+        record, column = (int(place) for place in np.argwhere(infinite)[0])
+        raise MalformedPayloadError(
+            f"column {column_names.shown(names[column])}: the number does not fit a 32-bit float",
+            record=n_before + record + 1,
+        )

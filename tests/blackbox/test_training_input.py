@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xgboost
 
 from local_test.backends import Backend, DockerBackend
 from local_test.datasets import TabularDataset
@@ -229,7 +230,10 @@ def test_binary_formats_give_the_model_of_csv(
         run = backend.run_training(ml, timeout_seconds=120)
 
     assert run.exit_code == 0, run.output
-    assert _model(ml) == reference
+    model = xgboost.Booster(model_file=bytearray(_model(ml)))
+    assert (model.feature_names is not None) == (name == "parquet")
+    model.feature_names = None
+    assert model.save_raw(raw_format="ubj") == reference
 
 
 def _as_parquet(rows: Sequence[Sequence[float]]) -> bytes:

@@ -57,8 +57,16 @@ def scipy_npz(matrix: Any, **changes: Any) -> bytes:
     return npz(**{name: npy(array) for name, array in arrays.items() if array is not None})
 
 
-def parquet(columns: dict[str, Any], *, pandas: bytes | None = None, **options: Any) -> bytes:
+def parquet(
+    columns: dict[str, Any],
+    *,
+    names: list[str] | None = None,
+    pandas: bytes | None = None,
+    **options: Any,
+) -> bytes:
     table = pa.table(columns)
+    if names is not None:  # a dictionary has no name twice
+        table = table.rename_columns(names)
     if pandas is not None:
         table = table.replace_schema_metadata({b"pandas": pandas})
     stream = io.BytesIO()
@@ -292,6 +300,25 @@ def parquet_bodies() -> dict[str, bytes]:
     }
 
 
+def named_bodies() -> dict[str, bytes]:
+    """Parquet for a model whose features are `age` and `income`."""
+    age, income, label = {"age": [30]}, {"income": [1.5]}, {"bought": [1]}
+    return {
+        "valid/names-in-another-order": parquet({"income": [1.5, 2.5], "age": [30, 40]}),
+        "valid/names-that-count": parquet({"0": [30, 40], "1": [1.5, 2.5]}),
+        "valid/names-and-a-label-between": parquet(income | label | age),
+        "valid/index-of-pandas-without-metadata": parquet(
+            age | income | {"__index_level_0__": ["x"]}
+        ),
+        "invalid/names-of-other-features": parquet(age | {"salary": [1.5]}),
+        "invalid/names-and-the-label": parquet(label | age | income),
+        "invalid/names-without-the-label": parquet(age | income),
+        "invalid/name-twice": parquet(age | income, names=["age", "age"]),
+        "invalid/one-feature-missing": parquet(age),
+        "invalid/timestamps": parquet(age | {"signup": pa.array([0], pa.timestamp("ms"))}),
+    }
+
+
 def recordio_bodies() -> dict[str, bytes]:
     dense = record(tensor(2, floats(1, 2.5)))
     cells = record(tensor(2, floats(2, 1), varints(3, 0), varints(5)))
@@ -360,7 +387,7 @@ def main() -> None:
     for name, bodies in (
         ("npy", npy_bodies()),
         ("npz", npz_bodies()),
-        ("parquet", parquet_bodies()),
+        ("parquet", parquet_bodies() | named_bodies()),
         ("recordio", recordio_bodies()),
     ):
         for path, body in bodies.items():

@@ -2,7 +2,8 @@
 `<format>/invalid/NAME.body` is refused with the message in `NAME.error`.
 
 Where there is a `NAME.columns`, it says how the records are to be read (`label_size`, `has_weight`,
-`n_features`); labels and weights are then expected beside the `features` of `NAME.json`.
+`n_features`, `feature_names`); labels and weights are then expected beside the `features` of
+`NAME.json`.
 
 A bug's reproduction is two more files. The expectations were written by hand, the bodies as well;
 those of binary formats are written by `binary_bodies.py`.

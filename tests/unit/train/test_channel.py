@@ -20,6 +20,7 @@ from container.opt_ml import OptMl
 from tests.unit.train.conftest import Tree, as_csv, as_libsvm, as_parquet, as_recordio
 from train import chunks, data, parsing, record_store
 from train.channel import StoredChannel
+from train.cluster import OneHost
 from train.libsvm_base import LibsvmBase
 from train.scratch import Scratch
 from train.sources import FileSource, Stream
@@ -72,7 +73,9 @@ class Feeder:
     def open_all(self, columns: Columns = LABELLED) -> dict[str, StoredChannel]:
         opt_ml = OptMl(self.tree.root)
         scratch = Scratch(self.tree.root)
-        return data.open_channels(opt_ml, registry.get("xgboost"), columns, scratch, LibsvmBase())
+        return data.open_channels(
+            opt_ml, registry.get("xgboost"), columns, scratch, OneHost("algo-1"), LibsvmBase()
+        )
 
 
 @pytest.fixture(params=MODES)
@@ -222,7 +225,12 @@ def test_pipes_are_read_one_after_the_other(tree: Tree, records: np.ndarray) -> 
     thread = threading.Thread(target=feed, daemon=True)
     thread.start()
     channels = data.open_channels(
-        OptMl(tree.root), registry.get("xgboost"), LABELLED, Scratch(tree.root), LibsvmBase()
+        OptMl(tree.root),
+        registry.get("xgboost"),
+        LABELLED,
+        Scratch(tree.root),
+        OneHost("algo-1"),
+        LibsvmBase(),
     )
 
     assert len(_rows(channels["train"])) == len(_rows(channels["validation"])) == len(records)
@@ -256,7 +264,10 @@ BROKEN_PARQUET = [
         (as_recordio([[1, 2]] * 900 + [[1, np.inf]]), "record 901, column 1: the number does not"),
         (as_recordio([[1, 2]] * 900 + [[1, 2, 3]]), "record 901: "),
         (as_parquet(np.array([[1, 2]] * 900 + [[np.nan, 2]])), "record 901: the label is missing"),
-        (as_parquet(np.array([[1, 2]] * 900 + [[1, np.inf]])), "record 901, column 2: the number"),
+        (
+            as_parquet(np.array([[1, 2]] * 900 + [[1, np.inf]])),
+            "record 901: column 'b': the number",
+        ),
         (b"PAR1 but not a Parquet file", "the Parquet file cannot be read"),
         (BROKEN_PARQUET[0].read_bytes(), "the Parquet file cannot be read"),
         (BROKEN_PARQUET[1].read_bytes(), "row group 1 has 1 columns and the schema has 2"),
@@ -280,7 +291,10 @@ def test_errors_name_channel_source_and_place(feeder: Feeder, content: bytes, me
     [
         (as_csv, "line 1: the line has 2 columns where 3 are expected"),
         (lambda rows: as_recordio(rows.tolist()), "record 1: the record has 1 values where 2 "),
-        (as_parquet, "record 1: 2 columns where file 'part-0' has 3"),
+        (
+            as_parquet,
+            "the columns are not those of the first Parquet file of the job: missing: 'c'",
+        ),
     ],
 )
 def test_width_may_not_change_between_parts(
@@ -313,9 +327,18 @@ def test_parquet_columns_are_those_of_the_first_file_by_name(feeder: Feeder, oth
     np.testing.assert_array_equal(np.column_stack([labels, found]), np.vstack([first, second]))
 
 
-@pytest.mark.parametrize("names", ["yac", "xab", "yaa", "YAB"])
-def test_parquet_columns_of_other_names_are_refused(feeder: Feeder, names: str) -> None:
-    """And the message has both."""
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("yac", "missing: 'b'; unknown: 'c'; give all files"),
+        ("xab", "missing: 'y'; unknown: 'x'; give all files"),
+        ("YAB", "missing: 'y', 'a', 'b'; unknown: 'Y', 'A', 'B'; give all files"),
+    ],
+)
+def test_parquet_columns_of_other_names_are_refused(
+    feeder: Feeder, names: str, message: str
+) -> None:
+    """And the message lists the difference (C-103)."""
     rows = np.ones((2, 3))
     feeder.channel("train", as_parquet(rows, "yab"), ContentType="parquet")
     feeder.channel("validation", as_parquet(rows, names), ContentType="parquet")
@@ -326,20 +349,39 @@ def test_parquet_columns_of_other_names_are_refused(feeder: Feeder, names: str) 
         list(channels["validation"].batches())
 
     assert caught.value.message.startswith("channel 'validation', ")
-    assert (
-        f"the columns are {', '.join(names)} where the first Parquet file" in caught.value.message
-    )
-    assert "has y, a, b;" in caught.value.message
+    assert message in caught.value.message
+    assert "those of the first Parquet file of the job" in caught.value.message
 
 
-def test_parquet_columns_of_one_name_are_in_the_order_of_the_file(feeder: Feeder) -> None:
-    """As long as every file has the same."""
-    rows = np.arange(6.0).reshape(2, 3)
-    files = [as_parquet(rows, "yaa")] * 2
-    feeder.channel("train", *files, ContentType="parquet")
+def test_parquet_columns_of_one_name_are_refused(feeder: Feeder) -> None:
+    """They cannot be told apart in the next file, nor in a request."""
+    feeder.channel("train", as_parquet(np.ones((2, 3)), "yaa"))
 
-    for batch in feeder.open().batches():
-        np.testing.assert_array_equal(batch.features, rows[:, 1:])
+    with pytest.raises(ChannelError, match="two columns are called 'a'"):
+        list(feeder.open().batches())
+
+
+def test_features_have_the_names_of_parquet_columns(feeder: Feeder) -> None:
+    """Once a record was read; the label is no feature."""
+    feeder.channel("train", as_parquet(np.ones((2, 3)), "yab"))
+    channel = feeder.open()
+
+    list(channel.batches())
+
+    assert channel.feature_names == ("a", "b")
+
+
+def test_features_of_text_have_no_names(feeder: Feeder) -> None:
+    """Those of another channel say nothing of them."""
+    feeder.channel("train", as_csv(np.ones((2, 3))))
+    feeder.channel("validation", as_parquet(np.ones((2, 3)), "yab"))
+    channels = feeder.open_all()
+
+    for channel in channels.values():
+        list(channel.batches())
+
+    assert channels["train"].feature_names is None
+    assert channels["validation"].feature_names == ("a", "b")
 
 
 @pytest.mark.parametrize("is_sparse_first", [False, True])

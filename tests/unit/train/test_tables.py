@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from container.codecs.base import Columns
-from container.codecs.parquet_codec import ColumnOrder
 from tests.unit.train.conftest import as_parquet
 from train import tables
+from train.cluster import OneHost
+from train.column_order import ColumnOrder
 from train.scratch import Scratch
 from train.sources import Stream
 
@@ -29,7 +30,9 @@ class _Bytes:
 def _read(content: bytes, tmp_path: Path) -> list[list[float]]:
     stream = Stream(_Bytes(content))
     rows: list[list[float]] = []
-    for batch in tables.batches(stream, Columns(label_size=0), Scratch(tmp_path), ColumnOrder()):
+    order = ColumnOrder(OneHost("algo-1"))
+    order.agree(("a", "b"))
+    for batch in tables.batches(stream, Columns(label_size=0), Scratch(tmp_path), order.places):
         rows += np.asarray(batch.features).tolist()
     stream.close()
     return rows

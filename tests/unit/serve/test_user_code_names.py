@@ -1,0 +1,150 @@
+"""Columns with names where a user's code leaves decoding, predicting or both to the container."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import xgboost
+from sklearn.linear_model import LinearRegression
+
+from container.errors import MalformedPayloadError
+from serve import default_predict
+from serve.invocation import Invocation
+from serve.user_code import ScriptServable
+from tests.unit.serve.conftest import ModelDirectory, SumModel
+
+NAMES = ["age", "income"]
+ROWS = np.random.default_rng(0).random((40, 2)).astype(np.float32)
+LABELS = ROWS[:, 0] - 3 * ROWS[:, 1]
+PARQUET = "application/x-parquet"
+
+
+def booster() -> xgboost.Booster:
+    return xgboost.train({}, xgboost.DMatrix(ROWS, LABELS, feature_names=NAMES), 5)
+
+
+class Frame:
+    """As much of a table of pandas or polars as is looked at."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.columns = list(names)
+        self._cells = ROWS[:, [NAMES.index(name) for name in names]]
+        self.shape = self._cells.shape
+
+    def __getitem__(self, names: list[str]) -> "Frame":
+        return Frame(names)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return self._cells.astype(dtype or np.float32)
+
+
+def scores(servable: ScriptServable, names: Sequence[str], called: Sequence[str]) -> list[float]:
+    """What is answered to the columns `names`, which the body gives other names."""
+    body = io.BytesIO()
+    columns = [pa.array(ROWS[:, NAMES.index(name)]) for name in names]
+    pq.write_table(pa.Table.from_arrays(columns, list(called)), body)
+    answer = servable.invoke(Invocation(body.getvalue(), PARQUET, "text/csv"))
+    assert isinstance(answer.body, bytes)
+    return [float(line) for line in answer.body.split()]
+
+
+MODEL_FNS = {
+    "algorithm": """
+    def model_warmup_fn(model_dir, model):
+        pass
+""",
+    "booster": """
+    import xgboost
+
+    def model_fn(model_dir):
+        return xgboost.Booster(model_file=f"{model_dir}/xgboost-model.json")
+""",
+    "estimator": """
+    import xgboost
+
+    def model_fn(model_dir):
+        estimator = xgboost.XGBRegressor()
+        estimator.load_model(f"{model_dir}/xgboost-model.json")
+        return estimator
+""",
+}
+
+
+@pytest.mark.parametrize("model_fn", MODEL_FNS.values(), ids=MODEL_FNS)
+def test_parquet_is_read_in_the_order_of_the_model(
+    model_directory: ModelDirectory, model_fn: str
+) -> None:
+    """C-103: whoever loads the model, as long as the container reads the body."""
+    trained = booster()
+    trained.save_model(model_directory.path / "xgboost-model.json")
+    servable = model_directory.load(model_fn)
+
+    expected = trained.predict(xgboost.DMatrix(ROWS, feature_names=NAMES))
+    for names in (NAMES, NAMES[::-1]):
+        np.testing.assert_allclose(scores(servable, names, names), expected, rtol=1e-6)
+    with pytest.raises(MalformedPayloadError, match="missing: 'income'; unknown: 'salary'"):
+        scores(servable, NAMES, ["age", "salary"])
+
+
+def test_table_of_a_users_input_fn_is_put_in_the_order_of_an_algorithms_model() -> None:
+    """A frame has names, too."""
+    model = SumModel()
+    model.feature_names = ("age", "income")  # type: ignore[attr-defined]
+    seen: list[Any] = []
+    model.predict = lambda data: seen.append(data) or np.zeros(1)  # type: ignore
+
+    default_predict.with_algorithm(Frame(["income", "age"]), model)
+    default_predict.with_algorithm(ROWS[:, ::-1], model)
+
+    np.testing.assert_array_equal(seen[0], ROWS)
+    np.testing.assert_array_equal(seen[1], ROWS[:, ::-1])  # without names, by position
+    with pytest.raises(MalformedPayloadError, match="missing: 'income'"):
+        default_predict.with_algorithm(Frame(["age"]), model)
+
+
+def test_table_of_a_users_input_fn_is_put_in_the_order_of_a_booster() -> None:
+    model = booster()
+
+    found = default_predict.with_foreign(Frame(["income", "age"]), model)
+
+    expected = model.predict(xgboost.DMatrix(ROWS, feature_names=NAMES))
+    np.testing.assert_array_equal(found, expected)
+
+
+class _Fitted:
+    """As scikit-learn keeps the names of a frame."""
+
+    feature_names_in_ = np.array(NAMES, dtype=object)
+
+
+class _NotFitted:
+    @property
+    def feature_names_in_(self) -> Any:
+        raise AttributeError("fit it first")
+
+
+class _Placeholders:
+    """As LightGBM calls the columns of an array."""
+
+    feature_names_in_ = np.array(["Column_0", "Column_1"])
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        (_Fitted(), ("age", "income")),
+        (LinearRegression().fit(ROWS, LABELS), None),
+        (booster(), ("age", "income")),
+        (_NotFitted(), None),
+        (_Placeholders(), None),
+        (object(), None),
+    ],
+)
+def test_models_that_say_what_their_features_are_called(
+    model: Any, names: tuple[str, ...] | None
+) -> None:
+    assert default_predict.foreign_names(model) == names
