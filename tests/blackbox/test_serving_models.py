@@ -32,6 +32,7 @@ def booster() -> xgboost.Booster:
 def _tree(tmp_path: Path, files: dict[str, bytes]) -> MlTree:
     ml = MlTree(tmp_path / "hostile").create()
     for name, content in files.items():
+        (ml.model_dir / name).parent.mkdir(parents=True, exist_ok=True)
         (ml.model_dir / name).write_bytes(content)
     return ml
 
@@ -139,8 +140,13 @@ def test_pickle_is_not_run(backend: Backend, tmp_path: Path, dump: Callable[...,
         ({"xgboost-model": b'{"learner":' * 50_000}, "is damaged or not an XGBoost model"),
         ({"model.keras": b"PK\x03\x04"}, "holds no model"),
         ({"xgboost-model": b'{"learner": 1e999999, "version": [1]}'}, "damaged"),
+        ({"m/xgboost-model": b"", "m/code/x.py": b""}, "there is one in m/ (m/code/, m/xgboost-mo"),
+        ({"model.tar.gz": b"", "._model": b""}, "the archive model.tar.gz, which is not unpacked"),
     ],
-    ids=["legacy", "no-model", "brackets", "deep", "other-framework", "number"],
+    ids=[
+        *("legacy", "no-model", "brackets", "deep", "other-framework", "number"),
+        *("below-the-root", "archive"),
+    ],
 )
 def test_file_that_is_no_model(
     backend: Backend, tmp_path: Path, files: dict[str, bytes], reason: str

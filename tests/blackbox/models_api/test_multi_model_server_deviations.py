@@ -29,6 +29,18 @@ STREAMS = """
         time.sleep(1)
         yield "second"
 """
+LOADS_WHEN_TOLD = """
+    import time
+    from pathlib import Path
+
+    def model_fn(model_dir):
+        (Path(model_dir) / "begun").touch()
+        while not (Path(model_dir) / "go").exists():
+            time.sleep(0.01)
+
+    def transform_fn(model, data, content_type, accept):
+        return "loaded"
+"""
 DIES_FOR_GOOD = """
     import os
     from pathlib import Path
@@ -221,3 +233,18 @@ def test_waiting_line_that_is_full_names_no_time_to_try_again(start: Start) -> N
         refused = [answer for answer in answers if answer.status == 503]
         assert refused
         assert {answer.headers["Retry-After"] for answer in refused} == {None}
+
+
+def test_load_whose_model_is_unloaded_before_it_ends_is_500(models: Models) -> None:
+    """C-108: the unload is 200, since the model is listed from the beginning of its load."""
+    directory = models.write("unloaded-early", LOADS_WHEN_TOLD)
+    with ThreadPoolExecutor(1) as pool:
+        load = pool.submit(models.load, "unloaded-early")
+        try:
+            wait_for((directory / "begun").exists, timeout_seconds=60)
+            assert models.describe("unloaded-early").status == 200
+            assert models.unload("unloaded-early").status == 200
+        finally:
+            (directory / "go").touch()
+
+        assert load.result().status == 500

@@ -209,6 +209,20 @@ def test_absent_directory_is_404_and_an_empty_one_400(fleet: Fleet) -> None:
     assert fleet.names() == []
 
 
+def test_refusal_names_places_in_the_artifact_and_none_of_the_host(fleet: Fleet) -> None:
+    """C-082: a model below the root, a manifest that is none, and code that looks elsewhere."""
+    fleet.write("below", {"model/xgboost-model": "", "._xgboost-model": ""})
+    fleet.write("manifest", {"byoa-manifest.json/file": ""})
+    fleet.write("code", {"code/inference.py": "open(__file__.replace('.py', '.json'))"})
+    refused = {name: fleet.load(name) for name in ("below", "manifest", "code")}
+
+    assert {name: answer.status for name, answer in refused.items()} == dict.fromkeys(refused, 400)
+    message = {name: json.loads(answer.body)["message"] for name, answer in refused.items()}
+    assert "there is one in model/ (model/xgboost-model)" in message["below"]
+    assert message["manifest"] == "byoa-manifest.json cannot be read: Is a directory"
+    assert message["code"].endswith("No such file or directory: 'code/inference.json'")
+
+
 def test_second_load_of_a_name_is_409_and_the_first_goes_on(fleet: Fleet) -> None:
     """C-080: whatever the second one's files are."""
     fleet.write_constant("m", 1.0)
