@@ -21,7 +21,7 @@ RECORDIO = "application/x-recordio-protobuf"
 
 # The names that AWS's own images take for the same format, and the other names that
 # are in use: IANA's, and those of the formats' own tools.
-_OTHER_NAMES = {
+OTHER_NAMES = {
     CSV: ("csv", "application/csv", "text/x-csv"),
     JSON: ("json", "text/json"),
     JSON_LINES: (
@@ -41,7 +41,7 @@ _OTHER_NAMES = {
     PARQUET: ("parquet", "application/parquet", "application/vnd.apache.parquet"),
     RECORDIO: ("recordio-protobuf",),
 }
-_ALIASES = {other: name for name, others in _OTHER_NAMES.items() for other in others}
+_ALIASES = {other: name for name, others in OTHER_NAMES.items() for other in others}
 
 # RFC 9110: what stands in quotes does not separate. A quote that is not closed takes what is left.
 _QUOTED = r'"(?:\\.|[^"\\])*+"?'

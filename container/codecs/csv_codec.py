@@ -127,13 +127,13 @@ def _line_by_line(text: bytes, delimiter: bytes, width: int, line: int, columns:
         if n_columns == 1 and not row.strip():
             raise MalformedPayloadError("the line is blank; leave blank lines out", line=number)
         if n_columns != width:
-            rest = lines[number - line :]
+            rest = lines[number - line : number - line + csv_diagnosis.MAX_LINES]
             raise csv_diagnosis.width_error(rest, delimiter, width, columns, number)
         cells = row.split(delimiter)
         for column, cell in enumerate(cells, start=1):
             value = _number(cell, number, column)
             if value is None:
-                following = b"".join(lines[number - line + 1 :][:1])
+                following = b"".join(lines[number - line + 1 : number - line + 2])
                 raise csv_diagnosis.cell_error(cells, column, following, delimiter, number)
             numbers.append(value)
     return number_rows.as_float32(np.frombuffer(numbers)).reshape(-1, width)

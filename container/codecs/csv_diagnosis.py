@@ -111,6 +111,7 @@ _HEADER = (
 )
 _TEXT = "the cell is text; send numbers only (encode categories as numbers), and no header"
 _NOT_UTF_8 = "the text is not UTF-8; save it as UTF-8"
+MAX_LINES = 100
 _SEPARATORS = {
     b",": "commas",
     b"\t": "tabs",
@@ -125,10 +126,9 @@ _SEPARATORS = {
 _QUOTED = re.compile(rb'\s*+"([^"]*+)"\s*+')
 _QUOTED_COMMA = re.compile(rb'"[^",]*+,[^"]*+"')
 # How much is looked at.
-_MAX_CELLS = 1000
+_MAX_CELLS = 100
 _MAX_CELL_BYTES = 100
 _MAX_LINE_BYTES = 2**16
-_MAX_LINES = 100
 
 
 def cell_error(
@@ -157,7 +157,7 @@ def width_error(
     """What is wrong with a line that has more or fewer cells than it should.
 
     Args:
-        lines: The line and those that follow it.
+        lines: The line and those that follow it, at most `MAX_LINES`.
         delimiter: Between cells, as the first line has it.
         width: How many cells the line should have.
         columns: What is expected of every line.
@@ -177,7 +177,7 @@ def width_error(
             "without thousands separators"
         )
     if not hint and n_columns == width + 1:
-        hint = _one_too_many(lines[:_MAX_LINES], n_columns, delimiter, columns)
+        hint = _one_too_many(lines, n_columns, delimiter, columns)
     return MalformedPayloadError(f"{problem}; {hint}" if hint else problem, line=line)
 
 

@@ -1,5 +1,6 @@
 """`serve` from outside, by the rules of the platform."""
 
+import bz2
 import http.client
 import json
 import socket
@@ -155,6 +156,43 @@ def test_malformed_cell_is_named_by_line_and_column(post: Post, cancer: TabularD
 
     assert message.startswith("line 5, column 7: ")
     assert "secret" not in message
+
+
+@pytest.mark.parametrize(
+    ("make", "content_type", "message"),
+    [
+        (lambda body: body, None, "the request has no Content-Type and was read as text/libsvm"),
+        (lambda body: body, "text/libsvm", "this looks like CSV, not text/libsvm"),
+        (lambda body: b"a," * 29 + b"a\n" + body, "text/csv", "line 1: the line is a header"),
+        (lambda body: body.replace(b",", b";").replace(b".", b","), "text/csv", "decimal comma"),
+        (bz2.compress, "application/json", "this is a bzip2 file"),
+        (lambda body: body.replace(b"\n", b",\n"), "text/csv", "every line ends in a separator"),
+        (lambda body: b"0," + body.replace(b"\n", b"\n0,")[:-2], "text/csv", "label_size=1"),
+    ],
+)
+def test_refusal_names_the_kind_of_the_fault(
+    post: Post,
+    cancer: TabularDataset,
+    make: Callable[[bytes], bytes],
+    content_type: str | None,
+    message: str,
+) -> None:
+    """C-057: and what to do about it, over HTTP."""
+    response = post(make(cancer.payload), content_type=content_type)
+
+    assert response.status == 400
+    assert message in _error(response)["message"]
+
+
+@pytest.mark.parametrize("name", ["application/x-ndjson", "application/jsonl"])
+def test_json_lines_go_by_several_names(post: Post, cancer: TabularDataset, name: str) -> None:
+    """C-055, C-056: as the type of a request and of its answer."""
+    body = b"".join(b"[%b]\n" % line for line in cancer.payload.splitlines())
+
+    response = post(body, content_type=name, accept=name)
+
+    assert response.status == 200
+    assert len(response.body.splitlines()) == len(cancer.payload.splitlines())
 
 
 def test_empty_body_gives_204(post: Post) -> None:

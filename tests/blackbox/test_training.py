@@ -233,7 +233,7 @@ def _read_only(directory: Path) -> Iterator[None]:
         ("training", {"a.csv": b"1,2\n0,3\n"}, "channels found: 'training'"),
         ("train", {}, "holds no data"),
         ("train", {"_SUCCESS": b"", ".DS_Store": b"x"}, "holds no data"),
-        ("train", {"a.csv": b"label,x\n1,2\n"}, "file 'a.csv': line 1, column 1"),
+        ("train", {"a.csv": b"label,x\n1,2\n"}, "file 'a.csv': line 1: the line is a header"),
         (
             "train",
             {"a.csv": b"1,2\n0,3\n", "b.csv": b"1,2,3\n"},

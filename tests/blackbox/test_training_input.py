@@ -153,7 +153,7 @@ def test_fifo_left_early_is_no_failure_of_its_own(backend: Backend, ml: MlTree) 
     assert run.exit_code == 1
     assert feeder.was_cut_off
     reason = ml.failure_reason() or ""
-    assert "channel 'train', FIFO 'train_0': line 2001, column 2: the cell is not a num" in reason
+    assert "channel 'train', FIFO 'train_0': line 2001, column 2: the cell is text;" in reason
 
 
 def test_empty_fifo_is_no_success(backend: Backend, ml: MlTree) -> None:

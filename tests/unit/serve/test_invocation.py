@@ -35,6 +35,21 @@ def test_invoke_without_a_content_type_takes_the_algorithms_first(servable: Mode
     assert servable.invoke(Invocation(b"1,2")).body == b"3.0\n"
 
 
+def test_invoke_without_a_content_type_says_so_where_the_body_is_refused(
+    servable: ModelServable,
+) -> None:
+    """C-057: the client learns as what the body was read, and which header to send."""
+    with pytest.raises(MalformedPayloadError) as caught:
+        servable.invoke(Invocation(b"1,2\n1,x\n"))
+
+    assert caught.value.message == (
+        "line 2, column 2: the cell is text; send numbers only (encode categories as numbers), and "
+        "no header; the request has no Content-Type and was read as text/csv: "
+        "send the header, Content-Type: text/csv for example"
+    )
+    assert (caught.value.line, caught.value.column) == (2, 2)
+
+
 def test_invoke_empty_body_has_an_empty_answer(servable: ModelServable) -> None:
     """C-058: whatever the headers say."""
     assert servable.invoke(Invocation(b"", "text/nonsense")) == EMPTY

@@ -1,5 +1,6 @@
 """Channels in every mode and format: the same records, and errors that name their place."""
 
+import bz2
 import contextlib
 import gzip
 import json
@@ -154,6 +155,13 @@ def test_first_line_that_tells_is_the_format(tree: Tree, content: bytes, content
         assert stream.content_type() == content_type
 
 
+def test_booleans_of_a_table_are_numbers(feeder: Feeder) -> None:
+    """As pandas writes them, label included, behind a byte order mark."""
+    feeder.channel("train", b"\xef\xbb\xbfTrue,0.5,False\nFalse,,true\n")
+
+    np.testing.assert_array_equal(_rows(feeder.open()), [[1, 0.5, 0], [0, np.nan, 1]])
+
+
 def test_several_processes_read_the_same(
     feeder: Feeder, records: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +266,13 @@ BROKEN_PARQUET = [
         (b"1,2\n" * 5000 + b"1,2,3\n", "line 5001: "),
         (b"1,2\n" * 1250 + b"1,2,3\n" * 1000, "line 1251: the line has 3 columns where 2 are exp"),
         (b"1,2\n" * 5000 + b",2\n", "line 5001: the label is missing"),
+        (b"y,x\n1,2\n", "line 1: the line is a header"),
+        (b"1,2\n" * 5000 + b"1,None\n", "line 5001, column 2: the cell is a marker for a missing"),
+        (b"1,2\n" * 5000 + b"1,2,\n", "; it ends in a separator: leave that out"),
+        (b"1,5;2,5\n", "line 1: the line has semicolons between its cells and decimal commas"),
+        (bz2.compress(b"1,2\n"), "this is a bzip2 file, not text/csv; decompress it"),
+        ("1,2\n".encode("utf-16"), "this is UTF-16 text, not text/csv; save it as UTF-8"),
+        (b'{"features": [1]}\n', "this looks like JSON, not text/csv"),
         (b"1 0:1\n" * 5000 + b"1 0:x\n", "line 5001, column 2: expected column:value"),
         (as_recordio([[1, 2]] * 900)[:-8] + b"junkjunk", "record 900: "),
         (as_recordio([[1, 2]] * 900 + [[np.nan, 2]]), "record 901: the label is missing"),

@@ -346,7 +346,10 @@ def test_job_bad_configuration_fails_with_the_reason(
             "'a.csv.gz': cannot be read",
         ),
         ({"a.libsvm": b"1 0:1\n0 0:x\n"}, "file 'a.libsvm': line 2, column 2"),
-        ({"a.csv": b"1,2\n0,3\n", "b.libsvm": b"1 0:1\n"}, "file 'b.libsvm': line 1"),
+        (
+            {"a.csv": b"1,2\n0,3\n", "b.libsvm": b"1 0:1\n"},
+            "file 'b.libsvm': this looks like libsvm, not text/csv",
+        ),
     ],
 )
 def test_job_bad_data_fails_with_file_and_line(
