@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from container import content_types
-from container.codecs.base import Batch, Columns, Floats, SparseRows
+from container.algorithms.base import Cluster
+from container.codecs.base import MAX_COLUMNS, Batch, Columns, Floats, SparseRows
 from container.errors import ChannelError, MalformedPayloadError
 from train import native_reader, parsing, tables
 from train.chunks import Chunk, cut
@@ -24,6 +25,7 @@ from train.column_order import ColumnOrder
 from train.libsvm_base import LibsvmBase
 from train.loading import Loading
 from train.record_store import RecordStore
+from train.sanity import Sanity
 from train.scratch import Scratch
 from train.sources import Source, Stream
 
@@ -63,6 +65,7 @@ class StoredChannel:
     n_processes: int
     column_order: ColumnOrder  # the same for all channels of a job
     libsvm_base: LibsvmBase  # likewise
+    hosts: Cluster
     feature_names: tuple[str, ...] | None = field(default=None, init=False)
     _store: RecordStore | None = field(default=None, init=False)
     _has_agreed: bool = field(default=False, init=False)  # with the other hosts, on the columns
@@ -118,18 +121,20 @@ class StoredChannel:
         store = RecordStore(self.scratch)
         self._lowest_column = None
         try:
-            loading = Loading(self.name, store)
-            for batch in self._read(loading):
+            loading, sanity = Loading(self.name, store), Sanity()
+            for batch in self._read(loading, sanity):
                 store.append(batch)
                 yield batch
             store.flush()
             loading.finish()
+            numbers = range(self.columns.n_leading + 1, MAX_COLUMNS)
+            sanity.warn(self.name, self.feature_names or numbers, self.hosts)
         except BaseException:  # also when nobody wants the rest
             store.close()
             raise
         self._store = store
 
-    def _read(self, loading: Loading) -> Iterator[Batch]:
+    def _read(self, loading: Loading, sanity: Sanity) -> Iterator[Batch]:
         first: _Part | None = None
         with contextlib.closing(self._parts()) as parts:
             for part in parts:
@@ -137,6 +142,8 @@ class StoredChannel:
                 self._check(part, first)
                 loading.add(part.batch.n_rows, part.n_bytes)
                 self._note_lowest_column(part.batch.features)
+                is_csv = self._record == "line" and not self._is_libsvm
+                sanity.add(part.batch, part.source, is_first=not part.n_before, is_csv=is_csv)
                 yield part.batch
         if first is None and not self.origin.may_be_empty:
             raise ChannelError(f"channel {self.name!r} holds no records: there is nothing in it")

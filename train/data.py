@@ -65,6 +65,7 @@ def open_channels(
             n_processes,
             order,
             libsvm_base,
+            hosts,
         )
         for name in used
         if name in configs
