@@ -15,6 +15,7 @@ Source: AWS SageMaker developer guide, "How Amazon SageMaker AI Provides Trainin
 """
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 PLATFORM_DIR = Path("/opt/ml")
 MAX_FAILURE_CHARACTERS = 1024
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _RESERVED_BYTES = 4 * MAX_FAILURE_CHARACTERS  # of UTF-8
 # The platform's own limits (100 hyperparameters of 2,500 characters) stay far below.
 _MAX_CONFIG_BYTES = 2**20
@@ -141,7 +143,11 @@ class OptMl:
             with self._reserve.open("r+b") as file:
                 file.write(text)
                 file.truncate()
-        except FileNotFoundError:
+        except OSError:
+            # It was never made, or is not whole: what else is ours and of no more use makes room.
+            self.release_reserve()
+            for staging in self.model_dir.glob(f"{_STAGING_PREFIX}*"):
+                shutil.rmtree(staging, ignore_errors=True)
             self.failure_file.parent.mkdir(parents=True, exist_ok=True)
             self.failure_file.write_bytes(text)
         else:
@@ -152,10 +158,17 @@ class OptMl:
         self.failure_file.unlink(missing_ok=True)
 
     def reserve_failure(self) -> None:
-        """Take the space that a failure file needs, for the day when the disk is full."""
-        with contextlib.suppress(OSError):
-            self._reserve.parent.mkdir(parents=True, exist_ok=True)
-            self._reserve.write_bytes(b" " * _RESERVED_BYTES)
+        """Take the space that a failure file needs, for the day when the disk is full.
+
+        Raises:
+            OSError: it is full already, or cannot be written.
+        """
+        if self._reserve.exists() and self._reserve.stat().st_size == _RESERVED_BYTES:
+            return
+        self._reserve.parent.mkdir(parents=True, exist_ok=True)
+        # Not blanks, which a file system may compress to nothing.
+        self._reserve.write_bytes(os.urandom(_RESERVED_BYTES))
+        flush_to_disk(self._reserve)
 
     def release_reserve(self) -> None:
         """Give that space back."""
@@ -228,6 +241,8 @@ def replace_files(directory: Path, *, last: str) -> Iterator[Path]:
             shutil.rmtree(stale, ignore_errors=True)
         staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=directory))
     except OSError as error:
+        if error.errno in NO_SPACE:
+            raise
         raise PlatformError(
             f"the model directory cannot be written: {error.strerror}; mount it writable"
         ) from error

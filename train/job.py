@@ -7,7 +7,6 @@ job was stopped by SIGTERM, with a model of the rounds that were finished, if an
 `train/parent.py` runs this in a child, and passes the code on.
 """
 
-import errno
 import logging
 import os
 import resource
@@ -28,7 +27,7 @@ from container.errors import (
     SettingsError,
 )
 from container.manifest import ModelManifest
-from container.opt_ml import OptMl, ResourceConfig, replace_files
+from container.opt_ml import NO_SPACE, OptMl, ResourceConfig, replace_files
 from container.redaction import Redactor, mask
 from container.settings import Settings, base_dir
 from train import artifacts, cluster, control_keys, data, fingerprint, memory, metrics
@@ -39,8 +38,6 @@ from train.metrics import Recorder
 from train.scratch import Scratch
 
 logger = logging.getLogger(__name__)
-
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(environ: Mapping[str, str]) -> int:
@@ -55,7 +52,7 @@ def main(environ: Mapping[str, str]) -> int:
     interruption.install()
     opt_ml = OptMl(settings.base_dir)
     try:
-        opt_ml.reserve_failure()
+        _reserve_failure(opt_ml)
         run(opt_ml, settings, interruption, redact)
     # The one boundary: nothing may end a job in silence, nor an algorithm's sys.exit(0) as success.
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
@@ -193,7 +190,7 @@ def _as_ours(error: BaseException) -> ContainerError:
     if isinstance(error, MemoryError):
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return PlatformError(memory.message(usage.ru_maxrss, was_killed=False))
-    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
         where = f" ({error.filename})" if error.filename else ""
         return PlatformError(
             f"no space left on a disk{where}: {error.strerror}; use a larger volume "
@@ -202,6 +199,15 @@ def _as_ours(error: BaseException) -> ContainerError:
     if isinstance(error, OSError):
         return PlatformError(f"{error.strerror or error}: {error.filename or 'no file'}")
     return AlgorithmError(f"internal error: {type(error).__name__}: {error}")
+
+
+def _reserve_failure(opt_ml: OptMl) -> None:
+    """Normally the parent has done it; a job that fails now could not say why."""
+    try:
+        opt_ml.reserve_failure()
+    except OSError as error:
+        facts = {"reason": error.strerror or str(error)}
+        logger.warning("failure_file_not_reserved", extra=facts)
 
 
 def _fail(opt_ml: OptMl, cause: BaseException, redact: Redactor) -> int:
@@ -216,4 +222,5 @@ def _fail(opt_ml: OptMl, cause: BaseException, redact: Redactor) -> int:
         opt_ml.write_failure(redact(error.message))
     except OSError as failure_error:
         logger.error("failure_file_not_written", extra={"reason": str(failure_error)})  # noqa: TRY400
+        print(f"training failed: {redact(error.message)}", file=sys.stderr, flush=True)
     return 1

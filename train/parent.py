@@ -12,9 +12,12 @@ import contextlib
 import logging
 import os
 import resource
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from types import FrameType
 
 from container import cgroup
@@ -26,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_FULL_BYTES = 2**16  # less than one write of a library's buffer
 _STOPPED = 128 + signal.SIGTERM
 
 
@@ -36,6 +40,9 @@ def main(environ: Mapping[str, str]) -> int:
     with contextlib.suppress(OSError):
         # Before anything can go wrong: a reason that is there is taken for this run's own.
         opt_ml.clear_failure()
+    with contextlib.suppress(OSError):
+        opt_ml.reserve_failure()  # likewise: a disk may fill while the child imports its libraries
+    tempfile.gettempdir()  # decided once, by writing to it: not to be asked when it is full
     n_kills = cgroup.memory_kills()
     native_reader.share()
     sys.stdout.flush()
@@ -97,7 +104,7 @@ def _conclude(
         if exit_code == -signal.SIGKILL:
             reason = memory.message(usage.ru_maxrss, was_killed=True, is_certain=is_memory)
         else:
-            reason = _crash(signal.Signals(-exit_code).name)
+            reason = _crash(opt_ml, signal.Signals(-exit_code).name)
         logs.configure(Settings().log_level)
         logger.error("training_failed", extra={"code": "training_killed", "reason": reason})
         try:
@@ -109,14 +116,28 @@ def _conclude(
         opt_ml.release_reserve()
 
 
-def _crash(signal_name: str) -> str:
+def _crash(opt_ml: OptMl, signal_name: str) -> str:
     """What a signal other than SIGKILL and SIGTERM means."""
     if source := native_reader.note():
         return (
             f"{source}: the library that reads it crashed the training process ({signal_name}); "
             "the file is broken, or of a kind that the library cannot read: write it again"
         )
+    # A library that cannot write its temporary files may abort instead of saying so.
+    places = (Path(tempfile.gettempdir()), opt_ml.base_dir, opt_ml.failure_file.parent)
+    if full := [str(place) for place in places if _is_full(place)]:
+        return (
+            f"no space left on a disk ({', '.join(full)}), and the training process crashed "
+            f"({signal_name}); use a larger volume (VolumeSizeInGB)"
+        )
     return (
         f"the training process crashed ({signal_name}), which is a fault of the algorithm or its "
         "library; the log ends with what it last said"
     )
+
+
+def _is_full(place: Path) -> bool:
+    try:
+        return shutil.disk_usage(place).free < _FULL_BYTES
+    except OSError:
+        return False
