@@ -171,7 +171,7 @@ class _Decoder:
         except OSError as error:
             logger.debug("decoder_not_ready", exc_info=error)
         if not self._was_ready:
-            raise PlatformError(f"a decoder process ended at its start: {_ending(self._end())}")
+            raise PlatformError(f"a decoder process ended at its start: {_ending(self.close())}")
         return True
 
     def decode(self, content_type: str, body: bytes, columns: Columns, seconds: float) -> Batch:
@@ -194,21 +194,16 @@ class _Decoder:
             )
         raise RuntimeError(f"decoding {content_type} failed with {reply.get('failure')}")
 
-    def close(self) -> None:
-        """End the process."""
+    def close(self) -> int | None:
+        """End the process; return its exit code, None where it had to be killed."""
         self.is_open = False
         self._connection.close()
-        self._process.kill()
-        self._process.wait()
-
-    def _end(self) -> int | None:
-        """Let a process that has closed its socket end; return its exit code, None where it did
-        not end by itself."""
-        code = None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            code = self._process.wait(_GRACE_SECONDS)
-        self.close()
-        return code
+        try:
+            return self._process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            return None
 
     def _exchange(
         self, content_type: str, body: bytes, columns: Columns, seconds: float
@@ -235,7 +230,7 @@ class _Decoder:
 
     def _failure(self, error: Exception, content_type: str, seconds: float) -> Exception:
         """End the process, and say why there is no reply."""
-        code = self._end()
+        code = self.close()
         facts = {"content_type": content_type, "reason": _ending(code)}
         logger.warning("decoder_ended", extra=facts)
         if isinstance(error, TimeoutError) or code == -signal.SIGALRM:
