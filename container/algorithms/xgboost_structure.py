@@ -1,44 +1,60 @@
-"""Whether a model file can be predicted with safely, judged before XGBoost sees it.
+"""Validation of model files before XGBoost sees them: versions, and every size that it trusts.
 
-XGBoost takes a tree whose child index or feature index lies outside, or whose nodes form a cycle,
-and dies with SIGSEGV on the first record that goes that way. In a sound tree every node is the
-child of at most one other, and the root of none: checked for all nodes at once, that excludes
-cycles.
+XGBoost compares few of the sizes that a model declares. It writes beyond its buffers where trees
+have more outputs than the model, and allocates what `num_target` says for every record. The trees
+themselves are checked in `xgboost_forest`.
+
+Source: XGBoost's source of 3.2 and 3.4: learner.cc, gbtree_model.cc, cpu_predictor.cc.
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from container.algorithms import ubjson
-from container.codecs.base import MAX_COLUMNS
+from container.algorithms.xgboost_forest import (
+    Forest,
+    Tree,
+    integers,
+    leaf_size,
+    number,
+    require,
+    within,
+)
 from container.errors import ModelLoadError
 
 Array = np.ndarray[Any, Any]
 
-_NO_CHILD = -1
-_NUMERICAL, _CATEGORICAL = 0, 1
 # Objectives whose base score is not what is added to the trees or weights.
 _WITH_A_LINK = (
     *("reg:logistic", "binary:logistic", "count:poisson"),
     *("reg:gamma", "reg:tweedie", "survival:cox"),
 )
-# Arrays with an element for each node.
-_PER_NODE = (
-    *("left_children", "right_children", "parents", "split_indices", "split_conditions"),
-    *("default_left", "base_weights", "loss_changes", "sum_hessian"),
+_UNTRAINED = (
+    "the model has no trees or weights: it was trained for no round; train it for one at least "
+    "(num_round, num_boost_round)"
 )
+# What a trial predicts: as many records, and as many features or outputs, as take a millisecond.
+_MAX_RECORDS = 512
+_MAX_CELLS = 2**20
+_MAX_FEATURES = 2**26  # XGBoost unpacks every record to so many: 256 MiB
+_NODES_AT_ONCE = 2**18  # each takes 100 bytes while it is checked
+# A string of JSON with an escape that XGBoost leaves as it is, before a colon.
+_ESCAPED_NAME = re.compile(rb'\\u[^"\\]*(?:\\.[^"\\]*)*"\s*:')
 
 
-def check(content: bytes | memoryview, name: str, installed: tuple[int, ...]) -> None:
+def check(content: bytes | memoryview, name: str, installed: tuple[int, ...]) -> Array:
     """Refuse a model that XGBoost would misread or crash on.
 
     Args:
         content: The model in UBJSON or JSON.
         name: The file's name, for the message.
         installed: Version of the installed XGBoost.
+    Returns:
+        Records that reach leaves of the model, float32 `[n, n_features]`; none of a linear one.
     Raises:
         ModelLoadError: what is wrong, and with which tree.
     """
@@ -47,7 +63,7 @@ def check(content: bytes | memoryview, name: str, installed: tuple[int, ...]) ->
         written = tuple(int(part) for part in model["version"])
         _check_version(written, installed)
         _check_base_score(model["learner"], written)
-        _check_booster(model["learner"])
+        return _check_learner(model["learner"])
     except _UnusableModelError as error:
         raise ModelLoadError(f"{name}: {error}") from error
     except KeyError as error:
@@ -84,8 +100,11 @@ def parse(content: bytes | memoryview) -> Any:
     # Both begin with a brace; in UBJSON the type of the first key's length follows.
     if bytes(content[1:2]) in (b"L", b"l", b"I", b"i", b"U"):
         return ubjson.parse(content)
+    content = bytes(content)
+    if b"\\u" in content and _ESCAPED_NAME.search(content):
+        raise ValueError("the name of a member is escaped, which XGBoost reads as another name")
     # Takes NaN and Infinity, which XGBoost writes, and shows repeated names.
-    return json.loads(bytes(content), object_pairs_hook=_object)
+    return json.loads(content, object_pairs_hook=_object)
 
 
 def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -125,94 +144,135 @@ def _dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
 
-def _check_booster(learner: Mapping[str, Any]) -> None:
+def _check_learner(learner: Mapping[str, Any]) -> Array:
+    """Compare every size that XGBoost trusts with what is there; returns records, see `check`."""
     parameters = learner["learner_model_param"]
-    n_features = int(parameters["num_feature"])
-    _require(0 <= n_features <= MAX_COLUMNS, "the number of features is out of range")
-    booster = learner["gradient_booster"]
+    n_features = number(parameters, "num_feature", least=0, most=_MAX_FEATURES)
+    n_outputs = _n_outputs(parameters)
+    records = _check_booster(learner["gradient_booster"], n_features, n_outputs)
+    _check_objective(learner["objective"], n_outputs)
+    _check_base_score_length(parameters["base_score"], n_outputs)
+    return records
+
+
+def _check_booster(booster: Mapping[str, Any], n_features: int, n_outputs: int) -> Array:
     if booster["name"] == "gblinear":
-        n_groups = max(1, int(parameters["num_class"]), int(parameters.get("num_target", 1)))
-        _require(
-            len(booster["model"]["weights"]) == (n_features + 1) * n_groups,
-            "the linear weights do not match the number of features",
+        n_weights = len(booster["model"]["weights"])
+        if not n_weights:
+            raise _UnusableModelError(_UNTRAINED)
+        require(
+            n_weights == (n_features + 1) * n_outputs,
+            f"the model has {n_weights} weights; {n_features} features and a bias for each of "
+            f"{n_outputs} outputs are {(n_features + 1) * n_outputs}",
         )
-        return
+        return np.zeros((0, n_features), dtype=np.float32)
     forest = booster["gbtree"]["model"] if booster["name"] == "dart" else booster["model"]
-    trees, groups = forest["trees"], forest["tree_info"]
-    n_trees = int(forest["gbtree_model_param"]["num_trees"])
-    _require(len(trees) == len(groups) == n_trees, "the number of trees is not the one declared")
-    if not n_trees and not len(forest.get("iteration_indptr", ())):
-        raise _UnusableModelError(
-            "the model has no trees: it was trained for no round; train it for one at least"
+    n_trees = _check_rounds(forest)
+    weights = booster.get("weight_drop", forest.get("weight_drop"))  # 3.4 moved them
+    if booster["name"] == "dart" or weights:
+        require(
+            len(weights) == n_trees, f"the model has {n_trees} trees and {len(weights)} weights"
         )
-    if booster["name"] == "dart":
-        _require(len(booster["weight_drop"]) == n_trees, "the weights of the trees are not as many")
-    n_groups = max(1, int(parameters["num_class"]), int(parameters.get("num_target", 1)))
-    _require(_within(_integers(groups), 0, n_groups), "a tree belongs to no output")
+    _check_outputs(forest, n_outputs)
+    n_records = min(_MAX_RECORDS, _MAX_CELLS // max(1, n_features, n_outputs))
+    records = None
+    for first, trees in _batches(forest["trees"]):
+        batch = Forest(trees, n_features, first=first)
+        if records is None:
+            records = batch.records(n_records)
+    return np.zeros((0, n_features), dtype=np.float32) if records is None else records
+
+
+def _batches(trees: Sequence[Tree]) -> Iterator[tuple[int, Sequence[Tree]]]:
+    """The trees in groups of a bounded number of nodes, each with the index of its first tree."""
+    first = n_nodes = 0
     for index, tree in enumerate(trees):
-        _check_tree(tree, n_features, f"tree {index}")
+        if n_nodes >= _NODES_AT_ONCE:
+            yield first, trees[first:index]
+            first, n_nodes = index, 0
+        n_nodes += len(tree["left_children"])
+    yield first, trees[first:]
 
 
-def _check_tree(tree: Mapping[str, Any], n_features: int, name: str) -> None:
-    n_nodes = int(tree["tree_param"]["num_nodes"])
-    _require(n_nodes > 0, f"{name} has no nodes")
-    n_targets = int(tree["tree_param"].get("size_leaf_vector", 1))
-    for key in _PER_NODE:
-        n_elements = n_nodes * max(1, n_targets) if key == "base_weights" else n_nodes
-        if key in tree:
-            _require(len(tree[key]) == n_elements, f"{name}: {key} is not of length {n_elements}")
-    left, right = _integers(tree["left_children"]), _integers(tree["right_children"])
-    inner = left != _NO_CHILD
-    if n_targets > 1 and "leaf_weights" not in tree:
-        raise _UnusableModelError(
-            "its trees have several outputs each, in a form that XGBoost up to 3.0 wrote and later "
-            "ones do not read; train it again with the installed XGBoost"
-        )
-    if n_targets > 1:  # a leaf's right child then is the number of its vector of weights
-        n_leaves = len(tree["leaf_weights"]) // n_targets
-        _require(_within(right[~inner], 0, n_leaves), f"{name}: a leaf has no weights")
-    else:
-        _require(bool((right[~inner] == _NO_CHILD).all()), f"{name}: a leaf has a child")
-    children = np.concatenate([left[inner], right[inner]])
-    # From 1: nothing leads back to the root, which is node 0.
-    _require(_within(children, 1, n_nodes), f"{name}: a child index is out of range")
-    _require(bool((np.bincount(children) <= 1).all()), f"{name}: a node has two parents")
-    features = _integers(tree["split_indices"])[inner]
-    _require(_within(features, 0, n_features), f"{name}: a feature index is out of range")
-    _check_categories(tree, n_nodes, name)
+def _n_outputs(parameters: Mapping[str, Any]) -> int:
+    n_classes = number(parameters, "num_class", least=0)
+    n_targets = number(parameters, "num_target", least=1, default=1)
+    if n_classes > 1 and n_targets > 1:
+        raise ValueError(f"num_class is {n_classes} and num_target {n_targets}: one has to be 1")
+    return max(1, n_classes, n_targets)
 
 
-def _check_categories(tree: Mapping[str, Any], n_nodes: int, name: str) -> None:
-    if "categories" not in tree:
-        return
-    nodes = _integers(tree["categories_nodes"])
-    starts, sizes = _integers(tree["categories_segments"]), _integers(tree["categories_sizes"])
-    n_categories = len(tree["categories"])
-    _require(len(nodes) == len(starts) == len(sizes), f"{name}: the category segments do not match")
-    _require(_within(nodes, 0, n_nodes), f"{name}: a category belongs to no node")
-    in_range = _within(starts, 0, n_categories + 1) and _within(sizes, 0, n_categories + 1)
-    _require(
-        in_range and _within(starts + sizes, 0, n_categories + 1),
-        f"{name}: a category segment is out of range",
+def _check_base_score_length(text: str, n_outputs: int) -> None:
+    """Since 3.1 a base score may be a list."""
+    n_scores = len(text.strip("[]").split(","))
+    require(
+        n_scores in (1, n_outputs),
+        f"the model has {n_outputs} outputs and {n_scores} base scores",
     )
-    _require(bool((_integers(tree["categories"]) >= 0).all()), f"{name}: a category is negative")
-    kinds = _integers(tree["split_type"])
-    _require(_within(kinds, _NUMERICAL, _CATEGORICAL + 1), f"{name}: a split type is not known")
-    split_by_category = set(np.flatnonzero(kinds == _CATEGORICAL).tolist())
-    _require(split_by_category <= set(nodes.tolist()), f"{name}: a split lacks its categories")
 
 
-def _integers(values: Any) -> Array:
-    array = np.asarray(values)
-    if array.dtype.kind not in "iub" and array.size:
-        raise ValueError("integers are expected")
-    return array.astype(np.int64)
+def _check_objective(objective: Mapping[str, Any], n_outputs: int) -> None:
+    """The numbers of outputs that objectives keep for themselves."""
+    if objective["name"] in ("multi:softmax", "multi:softprob"):
+        n_classes = number(objective["softmax_multiclass_param"], "num_class", least=1)
+        require(
+            n_classes == n_outputs,
+            f"the objective has {n_classes} classes and the model {n_outputs} outputs",
+        )
+    if objective["name"] == "reg:quantileerror":
+        alphas = objective["quantile_loss_param"]["quantile_alpha"].strip("[]() ")
+        n_alphas = len([alpha for alpha in alphas.split(",") if alpha.strip()])
+        require(
+            n_outputs % max(1, n_alphas) == 0,
+            f"the objective has {n_alphas} quantiles and the model {n_outputs} outputs",
+        )
 
 
-def _within(values: Array, start: int, stop: int) -> bool:
-    return not values.size or (int(values.min()) >= start and int(values.max()) < stop)
+def _check_rounds(forest: Mapping[str, Any]) -> int:
+    """How trees are counted, and the places where rounds begin; returns the number of trees."""
+    parameters = forest["gbtree_model_param"]
+    n_trees = number(parameters, "num_trees", least=0)
+    for key in ("trees", "tree_info"):
+        n_elements = len(forest[key])
+        require(
+            n_elements == n_trees, f"num_trees is {n_trees}, and {key} has {n_elements} elements"
+        )
+    if not n_trees:
+        raise _UnusableModelError(_UNTRAINED)
+    number(parameters, "num_parallel_tree", least=1, most=n_trees, default=1)
+    if "iteration_indptr" in forest:  # since 2.0
+        starts = integers(forest["iteration_indptr"])
+        require(
+            len(starts) > 1
+            and starts[0] == 0
+            and starts[-1] == n_trees
+            and bool((np.diff(starts) >= 0).all()),
+            f"iteration_indptr does not rise from 0 to the {n_trees} trees",
+        )
+    return n_trees
 
 
-def _require(holds: bool, problem: str) -> None:
-    if not holds:
-        raise ValueError(problem)
+def _check_outputs(forest: Mapping[str, Any], n_outputs: int) -> None:
+    """Every output has trees of its own, or each tree has all outputs."""
+    trees, groups = forest["trees"], integers(forest["tree_info"])
+    sizes = {leaf_size(tree) for tree in trees}
+    if sizes != {1}:
+        if any("leaf_weights" not in tree for tree in trees):
+            raise _UnusableModelError(
+                "its trees have several outputs each, in a form that XGBoost up to 3.0 wrote and "
+                "later ones do not read; train it again with the installed XGBoost"
+            )
+        require(
+            sizes == {n_outputs},
+            f"the leaves of its trees have {', '.join(map(str, sorted(sizes)))} values "
+            f"(size_leaf_vector), and the model has {n_outputs} outputs (num_target, num_class)",
+        )
+        require(not groups.any(), "tree_info names an output of trees that have all of them")
+        return
+    require(within(groups, 0, n_outputs), "a tree belongs to no output")
+    n_with_trees = len(np.unique(groups))
+    require(
+        n_with_trees == n_outputs,
+        f"the model declares {n_outputs} outputs (num_target, num_class) and has trees for "
+        f"{n_with_trees}",
+    )

@@ -27,7 +27,8 @@ def _train(features: Any = FEATURES, labels: Any = LABELS, **parameters: Any) ->
 def _categorical() -> xgboost.Booster:
     features = np.column_stack([FEATURES, RANDOM.integers(0, 9, 200)]).astype(np.float32)
     kinds = ["q", "q", "q", "c"]
-    data = xgboost.DMatrix(features, LABELS, feature_types=kinds, enable_categorical=True)
+    labels = LABELS + features[:, 3] % 3
+    data = xgboost.DMatrix(features, labels, feature_types=kinds, enable_categorical=True)
     return _train(data)
 
 
@@ -40,10 +41,10 @@ SOUND: dict[str, Callable[[], xgboost.Booster]] = {
         labels=(LABELS * 2).astype(int).clip(0, 2), objective="multi:softprob", num_class=3
     ),
     "categories": _categorical,
-    "several-targets": lambda: _train(
+    "targets": lambda: _train(labels=np.column_stack([LABELS, -LABELS])),
+    "vectors": lambda: _train(
         labels=np.column_stack([LABELS, -LABELS]), multi_strategy="multi_output_tree"
     ),
-    "no-trees": lambda: xgboost.train({}, xgboost.DMatrix(FEATURES, LABELS), 0),
 }
 
 
@@ -113,12 +114,11 @@ def _drop_weights(model: Any) -> None:
         (_set("split_indices", 0, 2**31 - 1), "a feature index is out of range"),
         (_set("split_indices", 0, 3), "a feature index is out of range"),
         (_set("split_indices", 0, -1), "a feature index is out of range"),
-        (_set_features("-1"), "the number of features is out of range"),
-        (_set_features("4000000000"), "the number of features is out of range"),
-        (_drop_weights, "split_conditions is not of length"),
-        (lambda model: model["learner"]["gradient_booster"]["model"]["trees"].pop(), "number of"),
-        (lambda model: _first_tree(model)["tree_param"].update(num_nodes="0"), "has no nodes"),
-        (lambda model: model["learner"]["gradient_booster"]["model"]["tree_info"].pop(), "number"),
+        (_set_features("-1"), "num_feature is '-1'; a number from 0 to"),
+        (_set_features("2147483647"), "num_feature is '2147483647'; a number from 0 to"),
+        (_set_features("4000000000"), "num_feature is '4000000000'; a number from 0 to"),
+        (_set_features("1_0"), "num_feature is '1_0'; a number from 0 to"),  # XGBoost reads 1
+        (_drop_weights, r"tree 0: split_conditions has \d+ elements, not \d+"),
         (lambda model: model.pop("learner"), "damaged"),
         (lambda model: model.update(learner=7), "damaged"),
         (lambda model: model.update(version="new"), "damaged"),
@@ -267,7 +267,7 @@ def test_categorical_model_in_json_with_bare_nan_passes() -> None:
 
 def test_trees_of_several_outputs_of_xgboost_3_0_are_refused_for_what_they_are() -> None:
     """The installed XGBoost dies of them; they are not damaged."""
-    booster = SOUND["several-targets"]()
+    booster = SOUND["vectors"]()
     document = json.loads(booster.save_raw("json"))
     document["version"] = [3, 0, 5]
     for tree in document["learner"]["gradient_booster"]["model"]["trees"]:
@@ -279,10 +279,204 @@ def test_trees_of_several_outputs_of_xgboost_3_0_are_refused_for_what_they_are()
     assert "damaged" not in caught.value.message
 
 
-def test_model_of_no_round_that_cannot_be_loaded_says_so() -> None:
-    """XGBoost before 2.0 wrote none of what the installed one asks for here."""
-    document = json.loads(SOUND["no-trees"]().save_raw("json"))
-    del document["learner"]["gradient_booster"]["model"]["iteration_indptr"]
+@pytest.mark.parametrize("raw_format", ["ubj", "json"])
+@pytest.mark.parametrize("booster", ["gbtree", "dart", "gblinear"])
+def test_model_of_no_round_is_refused_with_what_to_do(booster: str, raw_format: str) -> None:
+    """It would answer every record with the same constant."""
+    untrained = xgboost.train({"booster": booster}, xgboost.DMatrix(FEATURES, LABELS), 0)
 
-    with pytest.raises(ModelLoadError, match="the model has no trees"):
+    with pytest.raises(ModelLoadError, match="trained for no round; train it for one at least"):
+        xgboost_structure.check(bytes(untrained.save_raw(raw_format)), "model", VERSION)
+
+
+def _parameter(name: str, value: str) -> Callable[[Any], None]:
+    return lambda model: model["learner"]["learner_model_param"].update({name: value})
+
+
+def _in_forest(change: Callable[[Any], object]) -> Callable[[Any], None]:
+    def changed(model: Any) -> None:
+        booster = model["learner"]["gradient_booster"]
+        change(booster.get("gbtree", booster)["model"])
+
+    return changed
+
+
+def _in_tree(change: Callable[[Any], object]) -> Callable[[Any], None]:
+    return _in_forest(lambda forest: change(forest["trees"][0]))
+
+
+def _lengthen(tree: Any) -> None:
+    """A chain of splits deeper than a stack, every array of the right length."""
+    n_splits = 200_000
+    n_nodes = 2 * n_splits + 1
+    inner = np.arange(0, 2 * n_splits, 2)
+    left = np.full(n_nodes, -1)
+    right = np.full(n_nodes, -1)
+    parents = np.full(n_nodes, 2**31 - 1)
+    # A node's right child is the next one that splits.
+    left[inner], right[inner] = inner + 1, inner + 2
+    parents[inner + 1] = parents[inner + 2] = inner
+    tree.update(left_children=left.tolist(), right_children=right.tolist())
+    tree.update(parents=parents.tolist())
+    for key in ("split_indices", "split_conditions", "default_left", "split_type"):
+        tree[key] = [0] * n_nodes
+    for key in ("loss_changes", "sum_hessian", "base_weights"):
+        tree[key] = [1.5] * n_nodes
+    tree["tree_param"]["num_nodes"] = str(n_nodes)
+
+
+def _forget_category(tree: Any) -> None:
+    for key in ("categories_nodes", "categories_segments", "categories_sizes"):
+        tree[key].pop()
+
+
+LIES: list[tuple[str, Callable[[Any], None], str]] = [
+    ("trees", _parameter("num_target", "4194304"), "declares 4194304 outputs .* trees for 1"),
+    ("trees", _parameter("num_class", "7"), "declares 7 outputs .* trees for 1"),
+    ("trees", _parameter("base_score", "[5E-1,5E-1]"), "1 outputs and 2 base scores"),
+    ("classes", _parameter("num_class", "4"), "declares 4 outputs .* trees for 3"),
+    ("classes", _parameter("num_class", "2"), "a tree belongs to no output"),
+    (
+        "classes",
+        lambda model: model["learner"]["objective"]["softmax_multiclass_param"].update(
+            num_class="1000"
+        ),
+        "the objective has 1000 classes and the model 3 outputs",
+    ),
+    ("classes", _parameter("num_target", "3"), "num_class is 3 and num_target 3"),
+    ("classes", _parameter("base_score", "[5E-1,5E-1]"), "3 outputs and 2 base scores"),
+    ("targets", _parameter("num_target", "1"), "a tree belongs to no output"),
+    ("vectors", _parameter("num_target", "1"), r"have 2 values .* the model has 1 outputs"),
+    ("vectors", _parameter("num_target", "3"), r"have 2 values .* the model has 3 outputs"),
+    (
+        "vectors",
+        _in_tree(lambda tree: tree["tree_param"].update(size_leaf_vector="16")),
+        r"have 2, 16 values",
+    ),
+    (
+        "vectors",
+        _in_tree(lambda tree: tree["leaf_weights"].pop()),
+        r"has \d+ leaf weights for leaves of 2",
+    ),
+    (
+        "vectors",
+        _in_tree(lambda tree: tree["leaf_weights"].__delitem__(slice(2))),
+        "a leaf has no weights",
+    ),
+    ("vectors", _in_tree(lambda tree: tree["base_weights"].pop()), "base_weights has"),
+    ("vectors", _in_tree(lambda tree: tree["split_type"].pop()), "split_type has"),
+    ("vectors", _in_tree(lambda tree: tree.pop("sum_hessian")), "no member 'sum_hessian'"),
+    ("vectors", _in_forest(lambda forest: forest.update(tree_info=[0, 1, 0])), "tree_info names"),
+    ("dart", lambda model: model["learner"]["gradient_booster"]["weight_drop"].pop(), "2 weights"),
+    (
+        "linear",
+        lambda model: model["learner"]["gradient_booster"]["model"]["weights"].pop(),
+        "the model has 3 weights; .* are 4",
+    ),
+    ("linear", _parameter("num_feature", "1000"), "the model has 4 weights; .* are 1001"),
+    ("trees", _in_forest(lambda forest: forest["trees"].pop()), "num_trees is 3, and trees has 2"),
+    (
+        "trees",
+        _in_forest(lambda forest: forest["tree_info"].pop()),
+        "num_trees is 3, and tree_info has 2",
+    ),
+    ("trees", _in_forest(lambda forest: forest["tree_info"].__setitem__(0, -1)), "no output"),
+    ("trees", _in_forest(lambda forest: forest.update(iteration_indptr=[])), "iteration_indptr"),
+    (
+        "trees",
+        _in_forest(lambda forest: forest.update(iteration_indptr=[0, 5, 3])),
+        "iteration_indptr",
+    ),
+    (
+        "trees",
+        _in_forest(lambda forest: forest["gbtree_model_param"].update(num_parallel_tree="4")),
+        "num_parallel_tree is '4'",
+    ),
+    ("trees", _in_tree(lambda tree: tree.update(id=1)), "tree 0 has the id 1"),
+    ("trees", _in_tree(lambda tree: tree["parents"].__setitem__(1, 10**6)), "parent index is out"),
+    ("trees", _in_tree(lambda tree: tree["parents"].__setitem__(1, -1)), "parent index is out"),
+    ("trees", _in_tree(lambda tree: tree["parents"].__setitem__(1, 3)), "names another parent"),
+    (
+        "trees",
+        _in_tree(lambda tree: tree["tree_param"].update(num_nodes="0")),
+        "num_nodes is '0'; a number from 1",
+    ),
+    ("trees", _in_tree(_lengthen), "deeper than 10000 levels"),
+    ("categories", _in_tree(lambda tree: tree["categories"].clear()), "segment is out of range"),
+    (
+        "categories",
+        _in_tree(lambda tree: tree["categories_sizes"].__setitem__(0, 0)),
+        "segment is out of range",
+    ),
+    (
+        "categories",
+        _in_tree(lambda tree: tree["categories_segments"].__setitem__(0, 10**6)),
+        "segment is out of range",
+    ),
+    (
+        "categories",
+        _in_tree(lambda tree: tree["categories"].__setitem__(0, 2**31 - 1)),
+        "a category is out of range",
+    ),
+    ("categories", _in_tree(_forget_category), "lack or repeat categories"),
+    ("categories", _in_tree(lambda tree: tree["split_type"].__setitem__(0, 7)), "split type"),
+]
+
+
+@pytest.mark.parametrize(("kind", "lie", "problem"), LIES)
+def test_declared_size_that_the_model_does_not_have_is_refused(
+    kind: str, lie: Callable[[Any], None], problem: str
+) -> None:
+    """XGBoost allocates and indexes by them: it overflows its heap, or takes what memory there is.
+
+    Some of these models predict for a single record, and crash for several.
+    """
+    document = json.loads(SOUND[kind]().save_raw("json"))
+    xgboost_structure.check(json.dumps(document).encode(), "model", VERSION)
+    lie(document)
+
+    with pytest.raises(ModelLoadError, match=problem):
         xgboost_structure.check(json.dumps(document).encode(), "model", VERSION)
+
+
+def test_right_child_that_is_not_beside_the_left_one_is_refused() -> None:
+    """XGBoost finds it there whatever the file says, in blocks of records it does not."""
+    document = json.loads(_train().save_raw("json"))
+    tree = _first_tree(document)
+    for key in ("left_children", "right_children"):
+        tree[key][:3] = [{1: 2, 2: 1}.get(child, child) for child in tree[key][:3]]
+
+    with pytest.raises(ModelLoadError, match="not the node after the left one"):
+        xgboost_structure.check(json.dumps(document).encode(), "model", VERSION)
+
+
+def test_escaped_name_of_a_member_is_refused() -> None:
+    """XGBoost leaves such an escape as it is: it would not see the size that was checked."""
+    text = bytes(SOUND["vectors"]().save_raw("json"))
+    text = text.replace(b'"num_target"', b'"num_\\u0074arget"')
+    assert json.loads(text)["learner"]["learner_model_param"]["num_target"] == "2"
+
+    with pytest.raises(ModelLoadError, match="the name of a member is escaped"):
+        xgboost_structure.check(text, "model", VERSION)
+
+
+def test_escape_in_a_value_passes() -> None:
+    """Names of features that another program than XGBoost wrote, and attributes with JSON."""
+    document = json.loads(_train().save_raw("json"))
+    document["learner"]["feature_names"] = ["Größe", "b", "c"]
+    document["learner"]["attributes"]["note"] = json.dumps({"é": ["\u00e9"]})
+
+    xgboost_structure.check(json.dumps(document).encode(), "model", VERSION)
+
+
+def test_records_reach_every_leaf() -> None:
+    """By them a trial goes where only some records of a client would."""
+    booster = _train()
+    records = xgboost_structure.check(bytes(booster.save_raw("ubj")), "model", VERSION)
+
+    leaves = booster.predict(xgboost.DMatrix(records), pred_leaf=True)
+    trees = json.loads(booster.save_raw("json"))["learner"]["gradient_booster"]["model"]["trees"]
+    for index, tree in enumerate(trees):
+        n_leaves = tree["left_children"].count(-1)
+        assert len(np.unique(leaves[:, index])) == n_leaves
+    assert records.dtype == np.float32
