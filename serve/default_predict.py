@@ -1,20 +1,25 @@
 """What stands in for a user's missing `predict_fn`: the model's own `predict`."""
 
+import json
 import logging
 import sys
 from functools import partial
 from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from container.algorithms.base import Model
+from container.algorithms.base import Model, n_outputs
 from container.codecs import column_names
 from container.codecs.base import Batch, Columns, Floats, SparseRows
 from container.errors import MalformedPayloadError, ModelLoadError
+from serve.answer_memory import room_for
 from serve.invocation import check_width, feature_names
 
 logger = logging.getLogger(__name__)
+
+_outputs: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # of Boosters
 
 
 def with_algorithm(data: Any, model: Model) -> Floats:
@@ -29,7 +34,8 @@ def with_algorithm(data: Any, model: Model) -> Floats:
     data = _in_order(data, feature_names(model))
     features = _features(data, model.n_features)
     check_width(Batch(features), model.n_features)
-    return model.predict(features)
+    with room_for(features.shape[0], n_outputs(model)):
+        return model.predict(features)
 
 
 def with_foreign(data: Any, model: Any) -> Any:
@@ -97,10 +103,14 @@ def _described(data: Any) -> str:
 def _predict_with_booster(xgboost: ModuleType, model: Any, data: Any) -> Any:
     if not isinstance(data, xgboost.DMatrix):
         data = xgboost.DMatrix(_in_order(data, _checked(model.feature_names)))
+    if model not in _outputs:
+        parameters = json.loads(model.save_config())["learner"]["learner_model_param"]
+        _outputs[model] = max(1, int(parameters["num_class"]), int(parameters["num_target"]))
     # One that was stopped early predicts with its best round, as elsewhere in this container.
     best = model.attr("best_iteration")
     n_rounds = int(best) + 1 if best is not None else 0
-    return model.predict(data, iteration_range=(0, n_rounds), validate_features=False)
+    with room_for(data.num_row(), _outputs[model]):
+        return model.predict(data, iteration_range=(0, n_rounds), validate_features=False)
 
 
 def foreign_names(model: Any) -> tuple[str, ...] | None:

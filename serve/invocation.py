@@ -10,14 +10,14 @@ from time import perf_counter, thread_time
 from typing import Any, NamedTuple, Protocol
 
 from container import codecs, content_types
-from container.algorithms.base import Algorithm, Model
+from container.algorithms.base import Algorithm, Model, n_outputs
 from container.codecs.base import Batch, Columns, Floats, Selected, SparseRows
 from container.errors import (
     MalformedPayloadError,
     PredictionError,
     UnsupportedContentTypeError,
 )
-from serve import decoder_pool, row_blocks
+from serve import answer_memory, decoder_pool, row_blocks
 from serve.pace import Pace
 
 
@@ -81,6 +81,10 @@ class ModelServable:
     libsvm_base: int | None = 0  # see `container.codecs.base.Columns`
     pace: Pace = field(default_factory=Pace)
     has_own_formats = False
+    n_outputs: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "n_outputs", n_outputs(self.model))
 
     def is_quick(self, n_bytes: int, content_type: str) -> bool:
         # What is not thread-safe is called in threads only, where its turn is waited for.
@@ -103,6 +107,7 @@ class ModelServable:
             UnsupportedContentTypeError, UnsupportedAcceptError: judged before any work is done.
             MalformedPayloadError: the body is not what it says, or not as wide as the model.
             PredictionError: the model failed.
+            OutOfMemoryError: there is no room for an answer of so many values.
         """
         began = thread_time()
         try:
@@ -127,7 +132,14 @@ class ModelServable:
             check_width(batch, self.model.n_features)
         except MalformedPayloadError as error:
             raise read_as(error, invocation, media.name) from None
-        decoded = perf_counter()
+        decoding = perf_counter() - started
+        if batch.n_rows * self.n_outputs <= answer_memory.SMALL:
+            return self._answer(batch, accept, decoding)
+        with answer_memory.room_for(batch.n_rows, self.n_outputs):
+            return self._answer(batch, accept, decoding)
+
+    def _answer(self, batch: Batch, accept: str, decoding: float) -> Answer:
+        started = perf_counter()
         values = self._predict(batch.features)
         predicted = perf_counter()
         if len(values) != batch.n_rows:
@@ -135,7 +147,7 @@ class ModelServable:
                 f"the model gave {len(values)} predictions for {batch.n_rows} records"
             )
         body = self._encode(values, accept)
-        stages = (decoded - started, predicted - decoded, perf_counter() - predicted)
+        stages = (decoding, predicted - started, perf_counter() - predicted)
         return Answer(body, accept, batch.n_rows, stages)
 
     def _predict(self, features: Floats | SparseRows) -> Floats:

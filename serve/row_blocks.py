@@ -17,7 +17,7 @@ import numpy as np
 
 from container import cgroup
 from container.algorithms.base import Model
-from container.codecs.base import Floats, SparseRows
+from container.codecs.base import Floats, SparseRows, rows
 
 # A block takes a millisecond or more; handing it over takes 0.1.
 BLOCK_ROWS = 1024
@@ -50,7 +50,7 @@ class Helpers:
         # In lists, for whoever does one to take out: once all is predicted, nothing in the line or
         # in a thread holds the model, which may be freed then.
         blocks: list[Block] = [
-            [partial(model.predict, _rows(features, start, stop))]
+            [partial(model.predict, rows(features, start, stop))]
             for start, stop in pairwise(bounds)
         ]
         futures: list[Future[Floats]] = [Future() for _ in blocks[1:]]
@@ -91,15 +91,3 @@ def _settle(future: "Future[Floats]", block: Block) -> None:
 def _helpers() -> Helpers:
     """Those of this process, started when they are first needed: by then it forks no more."""
     return Helpers(cgroup.cpu_count() - 1)
-
-
-def _rows(features: Floats | SparseRows, start: int, stop: int) -> Floats | SparseRows:
-    if not isinstance(features, SparseRows):
-        return features[start:stop]
-    first, last = int(features.offsets[start]), int(features.offsets[stop])
-    return SparseRows(
-        features.offsets[start : stop + 1] - first,
-        features.columns[first:last],
-        features.values[first:last],
-        features.n_columns,
-    )

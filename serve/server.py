@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from container import cgroup, logs
+from container import cgroup, heap, logs
 from container.errors import AlgorithmError, ContainerError, PlatformError, SettingsError
 from container.settings import Settings
 
@@ -54,6 +54,7 @@ def main(environ: Mapping[str, str]) -> int:
     # a small one cost 20 ms instead of 0.1 where the other CPU is busy.
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
+    heap.return_large_blocks()
     try:
         _run(settings)
     except ContainerError as error:

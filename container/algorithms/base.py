@@ -186,6 +186,18 @@ class NamedModel(Model, Protocol):
     feature_names: tuple[str, ...] | None  # `[n_features]`, without repetition
 
 
+@runtime_checkable
+class WithOutputs(Protocol):
+    """A model that predicts more than one value for a record: answers are bounded by the number."""
+
+    n_outputs: int
+
+
+def n_outputs(model: object) -> int:
+    """The number of values that a model computes for one record, as far as it tells."""
+    return model.n_outputs if isinstance(model, WithOutputs) else 1
+
+
 @dataclass(frozen=True, slots=True)
 class ServingOptions:
     """How the operator wants models to be served."""
@@ -224,9 +236,15 @@ class Algorithm(Protocol):
     def recognises(self, directory: Path) -> bool:
         """Whether a model directory without a manifest holds a model of this algorithm."""
 
-    def verify(self, directory: Path, manifest: ModelManifest | None) -> None:
-        """Raise `ModelLoadError` for a model that would be misread, or that loading or predicting
-        would not survive. Called once, in a process of its own that may die of it."""
+    def verify(self, directory: Path, manifest: ModelManifest | None) -> Floats | None:
+        """Check a model before it is loaded. Called once, in a process of its own that may die.
+
+        Returns:
+            Records that reach as much of the model as possible, float32 `[n, n_features]`, which
+            are predicted there before anybody's; or None.
+        Raises:
+            ModelLoadError: the model would be misread, or loading or predicting would crash.
+        """
 
     def load(
         self, directory: Path, manifest: ModelManifest | None, options: ServingOptions

@@ -75,10 +75,10 @@ class XGBoostAlgorithm:
 
         return xgboost_files.recognises(directory)
 
-    def verify(self, directory: Path, manifest: ModelManifest | None) -> None:
+    def verify(self, directory: Path, manifest: ModelManifest | None) -> Floats:
         from container.algorithms.xgboost_model import verify
 
-        verify(self._files(directory, manifest))
+        return verify(self._files(directory, manifest))
 
     def load(
         self, directory: Path, manifest: ModelManifest | None, options: "ServingOptions"

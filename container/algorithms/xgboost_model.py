@@ -7,6 +7,7 @@ up to 0.5 in a test.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,13 @@ from container.algorithms.xgboost_library import (
     prediction_config,
 )
 from container.codecs import column_names
-from container.codecs.base import Floats, SparseRows
+from container.codecs.base import Floats, SparseRows, rows
 from container.errors import ModelLoadError, PredictionError
 
+# XGBoost keeps the buffer of the largest prediction of a model for every thread that has called it,
+# also when the model is gone.
+_BLOCK_VALUES = 2**15
+_BLOCK_CELLS = 2**22
 # Objectives whose predictions are classes: an average of classes would be none of them.
 _VOTING = ("multi:softmax", "binary:hinge")
 
@@ -62,16 +67,29 @@ class XGBoostModel:
         except XGBoostLibraryError as error:
             raise ModelLoadError(f"{file.name} cannot be loaded: {error}") from error
         self.objective: str = learner["objective"]["name"]
-        self.n_classes = max(2, int(learner["learner_model_param"]["num_class"]))
+        parameters = learner["learner_model_param"]
+        self.n_classes = max(2, int(parameters["num_class"]))
+        self.n_outputs = max(1, int(parameters["num_class"]), int(parameters["num_target"]))
+        self._block_rows = max(1, _BLOCK_VALUES // self.n_outputs)
+        # XGBoost unpacks up to 64 sparse records at a time.
+        self._sparse_block_rows = max(
+            1, min(self._block_rows, _BLOCK_CELLS // (self.n_features or 1))
+        )
         self._predict = self._booster.predict_by_matrix if is_linear else self._booster.predict
         self._config = prediction_config(n_rounds=n_rounds, missing=missing)
 
     def predict(self, features: Floats | SparseRows) -> Floats:
         """See `container.algorithms.base.Model.predict`."""
+        n_rows, block_rows = features.shape[0], self._block_rows
         if isinstance(features, SparseRows):  # only as wide as the last column that occurs in it
             features = replace(features, n_columns=self.n_features)
+            block_rows = self._sparse_block_rows
         try:
-            return self._predict(features, self._config)
+            if n_rows <= block_rows:
+                return self._predict(features, self._config)
+            bounds = [*range(0, n_rows, block_rows), n_rows]
+            blocks = (rows(features, *block) for block in pairwise(bounds))
+            return np.concatenate([self._predict(block, self._config) for block in blocks])
         except XGBoostLibraryError as error:
             raise PredictionError(f"XGBoost cannot predict for these records: {error}") from error
 
@@ -88,6 +106,8 @@ class XGBoostEnsemble:
         )
         self.objective = first.objective
         self.n_classes = first.n_classes
+        # The values of all models are in memory at once.
+        self.n_outputs = sum(model.n_outputs for model in models)
         for model in models:
             if (model.n_features, model.objective) != (first.n_features, first.objective):
                 raise ModelLoadError(
@@ -114,14 +134,19 @@ class XGBoostEnsemble:
         return winners
 
 
-def verify(files: Sequence[Path]) -> None:
+def verify(files: Sequence[Path]) -> Floats:
     """Refuse models that this XGBoost would misread, or crash on.
 
+    Returns:
+        Records that reach leaves of the first model.
     Raises:
         ModelLoadError: with the file and what is wrong.
     """
-    for file in files:
+    records = [
         xgboost_structure.check(read_model(file).content, file.name, installed_version())
+        for file in files
+    ]
+    return records[0]
 
 
 def preload() -> None:

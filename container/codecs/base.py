@@ -35,6 +35,19 @@ class SparseRows:
         return len(self.offsets) - 1, self.n_columns
 
 
+def rows(features: Floats | SparseRows, start: int, stop: int) -> Floats | SparseRows:
+    """The records from `start` up to, without, `stop`."""
+    if not isinstance(features, SparseRows):
+        return features[start:stop]
+    first, last = int(features.offsets[start]), int(features.offsets[stop])
+    return SparseRows(
+        features.offsets[start : stop + 1] - first,
+        features.columns[first:last],
+        features.values[first:last],
+        features.n_columns,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Decoded records.

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol
 
-from container import logs
+from container import heap, logs
 from container.errors import ContainerError
 from container.settings import Settings
 from serve import decoder_pool
@@ -62,6 +62,7 @@ def handle(data: Sequence[Mapping[str, Any]] | None, context: Context) -> list[b
 def _load(context: Context) -> None:
     settings = Settings.from_env(os.environ)
     logs.configure(settings.log_level)
+    heap.return_large_blocks()
     logging.getLogger("mms").setLevel(logging.WARNING)  # two lines of metrics an invocation
     decoder_pool.POOL.limit_seconds(settings.timeout_seconds)
     name, model_dir = context.model_name, Path(context.system_properties["model_dir"])

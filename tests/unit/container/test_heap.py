@@ -27,3 +27,39 @@ def test_give_back_returns_what_was_freed() -> None:
     )
 
     assert int(finished.stdout) > 60_000_000
+
+
+# Once a block of a size was freed, glibc takes the next one from the heap, where what comes after
+# it keeps it from going back.
+LARGE_BLOCKS = """
+import ctypes
+from container import cgroup, heap
+if %r:
+    heap.return_large_blocks()
+before = cgroup.resident_bytes()
+kept = []
+for _ in range(3):
+    block = ctypes.create_string_buffer(30 << 20)
+    kept.append(bytearray(60_000))
+    del block
+print(cgroup.resident_bytes() - before)
+"""
+
+
+def test_large_blocks_go_back_when_they_are_freed() -> None:
+    """Also where glibc by itself would keep them."""
+    kept, returned = (
+        int(
+            subprocess.run(
+                [sys.executable, "-c", LARGE_BLOCKS % is_set],
+                cwd=Path(__file__).parents[3],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        )
+        for is_set in (False, True)
+    )
+
+    assert returned < 4_000_000
+    assert kept > 20_000_000

@@ -12,8 +12,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from container import cgroup
 from container.codecs.base import SparseRows
-from container.errors import MalformedPayloadError, ModelLoadError
+from container.errors import MalformedPayloadError, ModelLoadError, OutOfMemoryError
 from serve import default_predict
 from tests.unit.serve.conftest import SumModel
 
@@ -256,3 +257,26 @@ def test_other_errors_of_the_model_go_on_as_they_are(error: Exception) -> None:
         default_predict.with_foreign([[1]], Failing(error))
 
     assert caught.value is error
+
+
+@pytest.fixture
+def _little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroup, "memory_available_bytes", lambda: 2**24)
+
+
+@pytest.mark.usefixtures("_little_memory")
+def test_answer_for_which_there_is_no_room_is_refused() -> None:
+    """As where no code is brought along; a Booster of the user's is asked for its outputs."""
+
+    class WideModel(SumModel):
+        n_outputs = 10**6
+
+    with pytest.raises(OutOfMemoryError, match="1 records of 1000000 predicted values"):
+        default_predict.with_algorithm([[1, 2]], WideModel())
+
+    labels = np.arange(30) % 3
+    matrix = xgboost.DMatrix(np.zeros((30, 2)), label=labels)
+    booster = xgboost.train({"objective": "multi:softprob", "num_class": 3}, matrix, 1)
+    with pytest.raises(OutOfMemoryError, match="90000 records of 3 predicted values"):
+        default_predict.with_foreign(np.zeros((90_000, 2)), booster)
+    assert default_predict.with_foreign(np.zeros((2, 2)), booster).shape == (2, 3)

@@ -4,14 +4,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from container import cgroup
 from container.errors import (
     MalformedPayloadError,
+    OutOfMemoryError,
     PredictionError,
     UnsupportedAcceptError,
     UnsupportedContentTypeError,
 )
 from serve.invocation import EMPTY, Answer, Invocation, ModelServable
-from tests.unit.serve.conftest import SumAlgorithm
+from tests.unit.serve.conftest import SumAlgorithm, SumModel
 
 
 def test_invoke_answers_in_the_default_type(servable: ModelServable) -> None:
@@ -153,3 +155,19 @@ def test_servable_is_quick_only_with_a_quick_and_thread_safe_algorithm(
 
     assert servable.is_quick(1, "text/csv")
     assert not replace(servable, algorithm=algorithm).is_quick(1, "text/csv")
+
+
+def test_invoke_refuses_an_answer_for_which_there_is_no_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Records times outputs are judged before anything is predicted."""
+
+    class WideModel(SumModel):
+        n_outputs = 4_000_000
+        error = AssertionError("it has predicted")
+
+    monkeypatch.setattr(cgroup, "memory_available_bytes", lambda: 1 << 30)
+    servable = ModelServable(SumAlgorithm(), WideModel(), "text/csv")
+
+    with pytest.raises(OutOfMemoryError, match="3 records of 4000000 predicted values"):
+        servable.invoke(Invocation(b"1,2\n3,4\n5,6", "text/csv"))

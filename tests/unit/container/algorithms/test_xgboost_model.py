@@ -1,6 +1,8 @@
 """Serving's own binding against `xgboost` called directly."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +221,62 @@ def test_library_messages_lose_their_source_paths() -> None:
     assert clean_message("Invalid Input: 'x'") == "Invalid Input: 'x'"
     nested = "[1:2:3] /workspace/src/a.cc:1: [1:2:3] /workspace/src/b.cc:2: no /x/y/m.ubj"
     assert clean_message(nested) == "[1:2:3] …/b.cc:2: no …/m.ubj"
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_large_prediction_is_made_in_blocks_of_the_same_values(
+    tmp_path: Path, is_sparse: bool
+) -> None:
+    """XGBoost keeps a buffer as large as the largest prediction for every thread."""
+    booster = _booster("multi:softprob")
+    model = XGBoostModel(_saved(booster, tmp_path))
+    n_rows = 2**15 // 3 + 1000
+    features = np.resize(FEATURES, (n_rows, 6))
+    given: Any = features
+    if is_sparse:
+        matrix = scipy.sparse.csr_matrix(np.nan_to_num(features))
+        given = SparseRows(
+            matrix.indptr.astype(np.int64), matrix.indices, matrix.data.astype(np.float32), 6
+        )
+        features = np.where(np.nan_to_num(features) == 0, np.nan, features)
+
+    assert model.n_outputs == 3
+    np.testing.assert_array_equal(model.predict(given), booster.predict(xgboost.DMatrix(features)))
+
+
+RETENTION = """
+import sys, threading
+from pathlib import Path
+import numpy as np
+from container import cgroup, heap
+from container.algorithms.xgboost_model import XGBoostModel
+heap.return_large_blocks()
+records = np.zeros((1_000_000, 6), dtype=np.float32)
+def predict():
+    XGBoostModel(Path(sys.argv[1])).predict(records)
+model = XGBoostModel(Path(sys.argv[1]))
+model.predict(records[:10])
+heap.give_back()
+before = cgroup.resident_bytes()
+model.predict(records)
+deleter = threading.Thread(target=globals().pop, args=("model",))
+deleter.start()
+deleter.join()
+heap.give_back()
+print(cgroup.resident_bytes() - before)
+"""
+
+
+def test_large_prediction_leaves_nothing_when_its_model_is_gone(tmp_path: Path) -> None:
+    """Also where another thread frees the model than the one that predicted."""
+    file = _saved(_booster("multi:softprob"), tmp_path)
+
+    finished = subprocess.run(
+        [sys.executable, "-c", RETENTION, str(file)],
+        cwd=Path(__file__).parents[4],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert int(finished.stdout) < 4_000_000
