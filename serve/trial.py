@@ -1,8 +1,8 @@
 """Try something that may not survive it, in a process that may die.
 
 A file in a safe format is not safe to parse: 26 of 191 mutated model files killed XGBoost with
-SIGSEGV, others did so on the first prediction. So a model is loaded and predicts once in a forked
-child, before this process and its workers take it.
+SIGSEGV, others did so on the first prediction. So a model is loaded and predicts in a forked child,
+before this process and its workers take it.
 """
 
 import json
@@ -17,16 +17,21 @@ from pathlib import Path
 
 import numpy as np
 
-from container.algorithms.base import Algorithm, ServingOptions
+from container import heap
+from container.algorithms.base import Algorithm, Model, ServingOptions, n_outputs
+from container.codecs.base import Floats, SparseRows
 from container.errors import ContainerError, ModelLoadError
 from container.host_paths import shorten
 from container.manifest import ModelManifest
+from serve import row_blocks
 
 logger = logging.getLogger(__name__)
 
 # The platform waits 8 minutes for the first good ping; this is half of them.
 MODEL_TIMEOUT_SECONDS = 240.0
 _MAX_MESSAGE_BYTES = 2**16
+_MAX_CELLS = 2**21  # features or outputs of all records that are tried
+_LARGEST = float(np.finfo(np.float32).max)
 _MAX_PROBLEM_CHARACTERS = 4000  # of up to 12 bytes each in JSON: a pipe takes 64 KiB at once
 
 
@@ -36,14 +41,45 @@ def try_model(
     manifest: ModelManifest | None,
     options: ServingOptions,
 ) -> None:
-    """Verify a model, load it and predict for a record of zeros.
+    """Verify a model, load it and predict with it in all ways that the server does.
 
     Raises:
         ModelLoadError, PredictionError: what is wrong with it.
     """
-    algorithm.verify(directory, manifest)
+    records = algorithm.verify(directory, manifest)
     model = algorithm.load(directory, manifest, options)
-    model.predict(np.zeros((1, model.n_features), dtype=np.float32))
+    predict_in_all_ways(model, records, in_blocks=algorithm.is_thread_safe)
+
+
+def predict_in_all_ways(model: Model, records: Floats | None, *, in_blocks: bool) -> None:
+    """Predict for one record and for many, dense and sparse, and look through the heap.
+
+    A model may predict for a record of zeros, and crash for two records, or for a record that
+    reaches another leaf. Only for a process that may die.
+
+    Args:
+        records: What `Algorithm.verify` returned.
+        in_blocks: Whether the server predicts large bodies in several threads.
+    Raises:
+        PredictionError: the model refuses records that it should take.
+    """
+    n_features = model.n_features
+    heap.fill_with_pattern()
+    model.predict(np.zeros((1, n_features), dtype=np.float32))
+    n_records = max(1, _MAX_CELLS // max(1, n_features, n_outputs(model)))
+    extremes = np.array([0, np.nan, *(-_LARGEST, _LARGEST)], dtype=np.float32)[:n_records]
+    tried = np.repeat(extremes, n_features).reshape(len(extremes), n_features)
+    if records is not None:
+        tried = np.concatenate([tried, records])[:n_records]
+    model.predict(tried)
+    is_given = ~np.isnan(tried)
+    offsets = np.concatenate([[0], np.cumsum(is_given.sum(axis=1))]).astype(np.int64)
+    columns = np.nonzero(is_given)[1].astype(np.int32)
+    model.predict(SparseRows(offsets, columns, tried[is_given], n_features))
+    n_rows = 2 * row_blocks.BLOCK_ROWS
+    if in_blocks and n_rows <= n_records:
+        row_blocks.predict(model, np.resize(tried, (n_rows, n_features)))
+    heap.give_back()
 
 
 def in_child(work: Callable[[], object], *, timeout_seconds: float = MODEL_TIMEOUT_SECONDS) -> None:

@@ -15,8 +15,10 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from container import content_types
+from container.algorithms.base import Model
 from container.errors import ContainerError, MalformedPayloadError, SettingsError
 from serve import toolkit_formats
+from serve.default_predict import with_algorithm
 from serve.invocation import EMPTY, Answer, Invocation, read_as
 from serve.user_answer import answer_of, translation, unsupported_format
 from serve.user_context import Context
@@ -66,6 +68,13 @@ class ScriptServable:
                 default_accept,
                 f"one of {', '.join(toolkit_formats.RESPONSE_TYPES)}, or define output_fn",
             )
+
+    @property
+    def algorithms_model(self) -> Model | None:
+        """The model where an algorithm loaded it, and not the user's code."""
+        is_ours = self._loaded.default_predict is with_algorithm
+        model: Model | None = self._loaded.model if is_ours else None
+        return model
 
     def is_quick(self, n_bytes: int, content_type: str) -> bool:
         return False

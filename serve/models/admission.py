@@ -1,18 +1,17 @@
 """Asks the fork server for its verdict on a model, and waits; called in a thread of a worker."""
 
-import json
 import logging
 import os
 import signal
 import socket
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from container import cgroup
 from container.errors import ModelLoadError, OutOfMemoryError, PlatformError
 from serve import trial
 from serve.models import artifact
-from serve.models.fork_server import socket_file
+from serve.models.fork_server import Answer, decoded, socket_file
 from serve.models.registry import Registry, Verdict
 from serve.trial import MODEL_TIMEOUT_SECONDS
 
@@ -70,49 +69,52 @@ class Admission:
         """A verdict on the model, good or bad; whoever is killed meanwhile is asked again."""
         n_kills = cgroup.memory_kills()
         for _ in range(_N_ATTEMPTS):
-            heard = self._ask(directory)
-            if "n_bytes" in heard:
-                return Verdict(heard["algorithm"], heard["n_bytes"])
-            status = heard.get("status")
-            was_killed = status is None or _signal_of(status) == signal.SIGKILL
-            if heard.get("is_memory") or (was_killed and cgroup.memory_kills() > n_kills):
+            answer = self._ask(directory)
+            if answer is not None and answer.algorithm:
+                return Verdict(answer.algorithm, answer.n_bytes)
+            was_killed = answer is None or _signal_of(answer.status) == signal.SIGKILL
+            if (answer and answer.is_memory) or (was_killed and cgroup.memory_kills() > n_kills):
                 raise OutOfMemoryError(
                     "loading the model takes more memory than there is: "
                     f"{cgroup.memory_available_bytes() >> 20} of "
                     f"{cgroup.memory_bytes() >> 20} MiB are free"
                 )
-            if status is not None and heard.get("is_late"):
-                trial.judge(None, status, MODEL_TIMEOUT_SECONDS)
-            if status is not None and not was_killed:
-                return Verdict("", 0, _problem(heard, status))
+            if answer and answer.is_late:
+                trial.judge(None, answer.status, MODEL_TIMEOUT_SECONDS)
+            if answer and not was_killed:
+                return Verdict("", 0, _problem(answer))
             logger.warning("trial_killed", extra={"directory": str(directory)})
         raise PlatformError("the process that tries models was killed again and again; try later")
 
-    def _ask(self, directory: Path) -> dict[str, Any]:
-        """All that the child and the fork server had to say."""
-        heard: dict[str, Any] = {}
+    def _ask(self, directory: Path) -> Answer | None:
+        """The fork server's answer; None where it was killed meanwhile."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
             connection.settimeout(_ANSWER_SECONDS)
             try:
                 connection.connect(str(self._socket_file))
                 connection.send(os.fsencode(directory))
-                # The fork server has the last word.
-                while "status" not in heard and (packet := connection.recv(_MAX_MESSAGE_BYTES)):
-                    heard |= json.loads(packet)
+                packet = connection.recv(_MAX_MESSAGE_BYTES)
             except ConnectionError:
-                pass  # the fork server was killed; what is missing from the answer says so
+                return None
             except TimeoutError as error:
                 raise PlatformError("the process that tries models does not answer") from error
-        return heard
+        try:
+            return decoded(Answer, packet) if packet else None
+        except ValueError as error:
+            raise ModelLoadError(
+                "the trial of the model ended without a readable verdict"
+            ) from error
 
 
 def _signal_of(status: int) -> int | None:
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
 
 
-def _problem(heard: dict[str, Any], status: int) -> str:
+def _problem(answer: Answer) -> str:
+    if answer.problem:
+        return answer.problem
     try:
-        trial.judge(json.dumps(heard).encode(), status, MODEL_TIMEOUT_SECONDS)
+        trial.judge(b"", answer.status, MODEL_TIMEOUT_SECONDS)
     except ModelLoadError as error:
         return error.message
     return "trying the model ended without a verdict"

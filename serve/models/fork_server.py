@@ -1,12 +1,16 @@
 """A process that has everything loaded but models, and tries each model in a child of its own.
 
-    worker --directory--> fork server --fork--> child: verify, load, predict once, measure
-           <--------------- verdict ------------- child
-           <-- how it ended -- fork server
+    worker --directory--> fork server --fork--> child: verify, load, predict, measure
+           <-- verdict -- fork server <--report-- child
 
 A model that crashes, hangs or eats memory does so in its child. The fork server has one thread and
 never runs a model, so it may fork at any time; a child starts with the libraries already there.
-Messages are JSON, one to a packet.
+
+A model's own code runs in the child. It reaches neither the worker nor other trials, and what it
+writes into its own report is told from a report by a secret of the trial; the verdict of a child
+that crashed is that, whatever was reported. Code that searches the memory of its own process finds
+the secret: then it can report a wrong size of its own model. No code of a model runs in the trial
+of another one, nor in that of a model without code.
 """
 
 import contextlib
@@ -15,12 +19,14 @@ import json
 import logging
 import os
 import resource
+import secrets
 import select
 import signal
 import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -32,13 +38,15 @@ from serve.invocation import ModelServable
 from serve.loading import Artifact
 from serve.models import memory
 from serve.models.registry import Verdict
-from serve.trial import MODEL_TIMEOUT_SECONDS
+from serve.trial import MODEL_TIMEOUT_SECONDS, predict_in_all_ways
+from serve.user_code import ScriptServable
 
 logger = logging.getLogger(__name__)
 
 OWN_CODE = "code"  # what stands for the algorithm of a model that brings a script
 _MAX_REQUEST_BYTES = 2**16
-_MAX_PROBLEM_CHARACTERS = 4000
+_MAX_PROBLEM_CHARACTERS = 4000  # of up to 12 bytes each in JSON: a pipe takes 64 KiB at once
+_SECRET_BYTES = 16
 _CLIENT_SECONDS = 5.0
 _LOOK_AROUND_SECONDS = 1.0
 # A trial that takes longer does not keep others from beginning any more: it may hang, and do so for
@@ -118,6 +126,8 @@ def _is_running(process_id: int) -> bool:
 @dataclass(slots=True)
 class _Trial:
     client: socket.socket
+    report: int  # end of the child's pipe
+    secret: bytes
     began: float
     is_late: bool = False
 
@@ -184,11 +194,17 @@ class _Server:
         if not directory:
             client.close()
             return
+        report, writer = os.pipe()
+        trial = _Trial(client, report, secrets.token_bytes(_SECRET_BYTES), time.monotonic())
+        for end in (report, writer):
+            os.set_blocking(end, False)
         process_id = os.fork()
         if process_id == 0:
+            self._trials[0] = trial
             self._close_what_is_not_the_childs()
-            _try_and_exit(Path(directory), self._settings, client)
-        self._trials[process_id] = _Trial(client, time.monotonic())
+            _try_and_exit(Path(directory), self._settings, writer, trial.secret)
+        os.close(writer)
+        self._trials[process_id] = trial
 
     def _has_room(self) -> bool:
         since = time.monotonic() - _PATIENCE_SECONDS
@@ -198,8 +214,11 @@ class _Server:
     def _close_what_is_not_the_childs(self) -> None:
         """A model's code shall not keep other clients waiting, or speak to them."""
         self._listener.close()
+        self._child_ended.close()
+        os.close(signal.set_wakeup_fd(-1))
         for trial in self._trials.values():
             trial.client.close()
+            os.close(trial.report)
 
     def _reap(self) -> None:
         while self._trials:
@@ -208,10 +227,11 @@ class _Server:
                 return
             trial = self._trials.pop(process_id)
             _kill(process_id)  # what it may have started
+            answer = Answer(status=status, is_late=trial.is_late, **_heard(trial, status))
             with contextlib.suppress(OSError):
-                trial.client.send(json.dumps({"status": status, "is_late": trial.is_late}).encode())
-                trial.client.shutdown(socket.SHUT_RDWR)  # whoever else may have a copy of it
+                trial.client.send(_encoded(answer))
             trial.client.close()
+            os.close(trial.report)
 
     def _kill_the_late(self) -> None:
         now = time.monotonic()
@@ -237,28 +257,94 @@ def _kill(process_id: int) -> None:
             kill(process_id, signal.SIGKILL)
 
 
-def _try_and_exit(directory: Path, settings: Settings, client: socket.socket) -> None:
+def _heard(trial: _Trial, status: int) -> dict[str, Any]:
+    """What the child of a trial that has ended reported, if it was the trial that wrote it."""
+    reported = b""
+    with contextlib.suppress(BlockingIOError):  # something that it started has it open, too
+        while len(reported) <= _MAX_REQUEST_BYTES and (piece := os.read(trial.report, 4096)):
+            reported += piece
+    exit_code = os.waitstatus_to_exitcode(status)
+    if exit_code < 0 or not reported:
+        return {}  # it was killed, or ended without a report: `status` says all
+    if reported.startswith(trial.secret):
+        with contextlib.suppress(ValueError):
+            content = reported[_SECRET_BYTES:]
+            if exit_code == 0:
+                return decoded(_Success, content)._asdict()
+            return decoded(_Failure, content)._asdict()
+    problem = "the model's code wrote to a file descriptor that it did not open: its trial's report"
+    return _Failure(problem)._asdict()
+
+
+class Answer(NamedTuple):
+    """What the fork server tells a worker of a trial that has ended.
+
+    There is an `algorithm` if the model may be loaded, and `status` is that of `os.waitpid`.
+    """
+
+    status: int
+    is_late: bool
+    algorithm: str = ""
+    n_bytes: int = 0
+    problem: str = ""
+    is_memory: bool = False
+
+
+class _Success(NamedTuple):
+    """Report of a model that may be loaded."""
+
+    algorithm: str
+    n_bytes: int
+
+
+class _Failure(NamedTuple):
+    """Report of a model that is refused."""
+
+    problem: str
+    is_memory: bool = False
+
+
+_Message = TypeVar("_Message", Answer, _Success, _Failure)
+
+
+def decoded(kind: type[_Message], packet: bytes) -> _Message:
+    """Read a message; raises `ValueError` for what is none of that kind."""
+    try:
+        message = kind(**json.loads(packet))
+    except (TypeError, RecursionError) as error:
+        raise ValueError("not the members of the message") from error
+    for value, expected in zip(message, kind.__annotations__.values(), strict=True):
+        if type(value) is not expected or (isinstance(value, int) and value < 0):
+            raise ValueError(f"{value!r} is no {expected.__name__}")
+    return message
+
+
+def _encoded(message: Answer | _Success | _Failure) -> bytes:
+    return json.dumps(message._asdict()).encode()
+
+
+def _try_and_exit(directory: Path, settings: Settings, report: int, secret: bytes) -> None:
     """The child: never returns."""
-    message: dict[str, object] = {}
+    message: _Success | _Failure = _Failure("")
     exit_code = 1
     try:
         _prepare_to_die()
-        message = examine(directory, settings)._asdict()
+        verdict = examine(directory, settings)
+        message = _Success(algorithm=verdict.algorithm, n_bytes=verdict.n_bytes)
         exit_code = 0
     except MemoryError:
-        message = {"problem": "out of memory", "is_memory": True}
+        message = _Failure(problem="out of memory", is_memory=True)
     except ContainerError as error:
-        message = {
-            "problem": shorten(error.message, directory)[:_MAX_PROBLEM_CHARACTERS],
-            "is_memory": isinstance(error.__cause__, MemoryError),
-        }
+        is_memory = isinstance(error.__cause__, MemoryError)
+        problem = shorten(error.message, directory)[:_MAX_PROBLEM_CHARACTERS]
+        message = _Failure(problem=problem, is_memory=is_memory)
     except BaseException as error:
         logger.exception("trial_failed")
-        problem = shorten(f"{type(error).__name__}: {error}", directory)
-        message = {"problem": problem[:_MAX_PROBLEM_CHARACTERS]}
+        problem = ContainerError(f"{type(error).__name__}: {error}").message
+        message = _Failure(problem=shorten(problem, directory)[:_MAX_PROBLEM_CHARACTERS])
     finally:
         with contextlib.suppress(OSError):
-            client.send(json.dumps(message).encode())
+            os.write(report, secret + _encoded(message))
         os._exit(exit_code)
 
 
@@ -268,7 +354,6 @@ def _prepare_to_die() -> None:
     libc = ctypes.CDLL(None)
     libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     libc.prctl(_BE_CALLED, b"model-trial")
-    signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     with contextlib.suppress(OSError):
@@ -279,20 +364,27 @@ def _prepare_to_die() -> None:
 
 
 def examine(directory: Path, settings: Settings) -> Verdict:
-    """Verify, load and predict once, as no process does that must go on.
+    """Verify, load and predict, as no process does that must go on.
 
-    A script is loaded; what its model would predict from is known to nobody.
+    A script is loaded; what its model would predict from is known to nobody, unless the model is an
+    algorithm's.
 
     Raises:
         ContainerError: what is wrong with the model.
     """
     artifact = loading.inspect(directory, settings)
+    records = None
     if isinstance(artifact, Artifact):
-        artifact.algorithm.verify(artifact.directory, artifact.manifest)
+        records = artifact.algorithm.verify(artifact.directory, artifact.manifest)
     before = memory.footprint()
     servable = artifact.load()
-    algorithm = OWN_CODE
+    name, in_blocks = OWN_CODE, False
+    model = servable.algorithms_model if isinstance(servable, ScriptServable) else None
     if isinstance(servable, ModelServable):
-        algorithm = servable.algorithm.name
-        servable.model.predict(np.zeros((1, servable.model.n_features), dtype=np.float32))
-    return Verdict(algorithm, memory.footprint().growth_since(before))
+        model, name = servable.model, servable.algorithm.name
+        in_blocks = servable.algorithm.is_thread_safe
+        model.predict(np.zeros((1, model.n_features), dtype=np.float32))
+    n_bytes = memory.footprint().growth_since(before)
+    if model is not None:
+        predict_in_all_ways(model, records, in_blocks=in_blocks)
+    return Verdict(name, n_bytes)

@@ -1,10 +1,12 @@
 """The fork server and whoever asks it, with processes that really die."""
 
 import contextlib
+import json
 import os
 import pickle
 import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +25,7 @@ from container.settings import Settings
 from serve.models import artifact
 from serve.models import fork_server as fork_server_module
 from serve.models.admission import Admission, Admitted
-from serve.models.fork_server import ForkServer, is_listening
+from serve.models.fork_server import ForkServer, is_listening, socket_file
 from serve.models.registry import Registry
 
 
@@ -374,22 +376,64 @@ def test_trial_does_not_wait_for_one_that_began_later(tmp_path: Path, admission:
         assert not second.done()
 
 
-def test_trial_cannot_speak_for_another(tmp_path: Path, admission: Admission) -> None:
-    """C-082: it has no socket to a client but its own."""
-    speak_to_all = """
-import contextlib, socket
-for number in range(3, 256):
+# Writes what it is told into every descriptor of its process but those that pytest has.
+WRITE_TO_ALL = """
+import contextlib
+for number in set(range(3, 256)) - %r:
     with contextlib.suppress(OSError):
-        found = socket.socket(fileno=os.dup(number))
-        if found.type == socket.SOCK_SEQPACKET:
-            found.send(b'{"status": 256}')
+        os.write(number, %r)
 """
-    with two_at_once(tmp_path, admission, speak_to_all) as (first, second):
-        with pytest.raises(ModelLoadError, match="ended with status 1"):
+FORGED = json.dumps({"algorithm": "xgboost", "n_bytes": 1, "status": 0, "is_late": False}).encode()
+
+
+@pytest.mark.parametrize("written", [FORGED, b"\xff garbage", b"\0" * 16 + FORGED, b"[]"])
+@pytest.mark.parametrize("end", ["", "os._exit(0)", "os._exit(3)"])
+def test_code_cannot_report_for_its_trial_or_another(
+    tmp_path: Path, admission: Admission, written: bytes, end: str
+) -> None:
+    """Neither a verdict nor garbage: that model is refused, and nobody else hears of it. C-082."""
+    others = set(map(int, os.listdir("/proc/self/fd")))
+    deed = f"{WRITE_TO_ALL % (others, written)}\n{end}"
+    with two_at_once(tmp_path, admission, deed) as (first, second):
+        (tmp_path / "second may end").touch()
+        with pytest.raises(ModelLoadError, match="its trial's report"):
             second.result(timeout=10)
         (tmp_path / "first may end").touch()
 
         assert first.result(timeout=10).algorithm == "code"
+
+
+def test_crash_is_the_verdict_whatever_was_reported(directory: Path, admission: Admission) -> None:
+    """Code that finds the secret of its trial and forges a report, and crashes then."""
+    forge = """
+import ctypes, sys
+frame = sys._getframe()
+while frame.f_code.co_name != "_try_and_exit":
+    frame = frame.f_back
+os.write(frame.f_locals["report"], frame.f_locals["secret"] + %r)
+ctypes.string_at(0)
+"""
+    write_script(directory, forge % FORGED)
+
+    with pytest.raises(ModelLoadError, match=r"crashed .*SIGSEGV"):
+        admission.admit(directory)
+
+
+def test_report_with_the_secret_is_checked(directory: Path, admission: Admission) -> None:
+    """A size that is none would end the request with 500."""
+    forge = """
+import sys
+frame = sys._getframe()
+while frame.f_code.co_name != "_try_and_exit":
+    frame = frame.f_back
+forged = b'{"algorithm": "code", "n_bytes": "many"}'
+os.write(frame.f_locals["report"], frame.f_locals["secret"] + forged)
+os._exit(0)
+"""
+    write_script(directory, forge)
+
+    with pytest.raises(ModelLoadError, match="its trial's report"):
+        admission.admit(directory)
 
 
 @contextmanager
@@ -415,3 +459,25 @@ def two_at_once(
         finally:
             for file in may_end.values():
                 file.touch()
+
+
+@pytest.mark.parametrize("packet", [b"\xff", b"[]", b"{}", b'{"status": "0", "is_late": false}'])
+def test_answer_that_is_none_refuses_the_model(
+    tmp_path: Path, directory: Path, registry: Registry, packet: bytes
+) -> None:
+    """Whoever has taken the fork server's place."""
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        listener.bind(str(socket_file(tmp_path)))
+        listener.listen()
+        admitted = pool.submit(Admission(tmp_path, registry).admit, directory)
+        listener.settimeout(10)
+        client, _ = listener.accept()
+        client.recv(1000)
+        client.send(packet)
+
+        with pytest.raises(ModelLoadError, match="without a readable verdict"):
+            admitted.result(timeout=10)
+        client.close()
