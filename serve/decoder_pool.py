@@ -226,7 +226,7 @@ class _Decoder:
                 raise ValueError(f"an array {name!r} of shape {shape}")
             arrays[name] = np.empty(shape, dtype=np.float32)
             read_into(self._connection, arrays[name].data.cast("B"))
-        return Batch(**arrays)
+        return Batch(arrays["features"], arrays.get("labels"), arrays.get("weights"))
 
     def _failure(self, error: Exception, content_type: str, seconds: float) -> Exception:
         """End the process, and say why there is no reply."""

@@ -3,12 +3,14 @@
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from container.codecs.base import Batch, Floats, SparseRows
+
+T = TypeVar("T", bound=np.generic)
 
 _ALIGNMENT = 8  # of the widest numbers, the offsets of sparse rows
 
@@ -54,7 +56,7 @@ def unpack(form: bytes, lengths: Sequence[int], memory: memoryview) -> Batch:
 def n_bytes(batch: Batch) -> int:
     """The memory that a batch's arrays take; what `pack` gives has as much."""
     features = batch.features
-    arrays: list[NDArray[Any] | None] = [batch.labels, batch.weights]
+    arrays: list[NDArray[Any] | None] = [batch.labels, batch.weights, batch.query_ids]
     if isinstance(features, SparseRows):
         arrays += [features.offsets, features.columns, features.values]
     else:
@@ -70,6 +72,7 @@ def join(batches: Sequence[Batch]) -> Batch:
         _join_features([batch.features for batch in batches]),
         _join_numbers([batch.labels for batch in batches]),
         _join_numbers([batch.weights for batch in batches]),
+        _join_numbers([batch.query_ids for batch in batches]),
     )
 
 
@@ -87,6 +90,6 @@ def _join_features(parts: Sequence[Floats | SparseRows]) -> Floats | SparseRows:
     )
 
 
-def _join_numbers(parts: Sequence[Floats | None]) -> Floats | None:
+def _join_numbers(parts: Sequence[NDArray[T] | None]) -> NDArray[T] | None:
     present = [part for part in parts if part is not None]
     return np.concatenate(present) if present else None

@@ -23,6 +23,7 @@ from train import native_reader, parsing, tables
 from train.chunks import Chunk, cut
 from train.column_order import ColumnOrder
 from train.libsvm_base import LibsvmBase
+from train.list_order import ListOrder
 from train.loading import Loading
 from train.record_store import RecordStore
 from train.sanity import Sanity
@@ -71,6 +72,7 @@ class StoredChannel:
     _has_agreed: bool = field(default=False, init=False)  # with the other hosts, on the columns
     _is_libsvm: bool = field(default=False, init=False)
     _lowest_column: int | None = field(default=None, init=False)
+    _border_query_ids: set[int] = field(default_factory=set, init=False)
     _record: str = field(default="record", init=False)  # what one is called in messages
 
     def __post_init__(self) -> None:
@@ -93,6 +95,11 @@ class StoredChannel:
             return
         for batch in self._store.batches():
             yield self._counted_from_0(batch)
+
+    @property
+    def border_query_ids(self) -> list[int]:
+        """See `container.algorithms.base.Channel`."""
+        return sorted(self._border_query_ids) if self.origin.may_be_empty else []
 
     @property
     def may_be_libsvm(self) -> bool:
@@ -120,6 +127,7 @@ class StoredChannel:
     def _read_and_keep(self) -> Iterator[Batch]:
         store = RecordStore(self.scratch)
         self._lowest_column = None
+        self._border_query_ids.clear()
         try:
             loading, sanity = Loading(self.name, store), Sanity()
             for batch in self._read(loading, sanity):
@@ -136,17 +144,32 @@ class StoredChannel:
 
     def _read(self, loading: Loading, sanity: Sanity) -> Iterator[Batch]:
         first: _Part | None = None
+        before: _Part | None = None
+        lists = ListOrder()
         with contextlib.closing(self._parts()) as parts:
             for part in parts:
                 first = first or part
                 self._check(part, first)
+                self._check_lists(part, first, lists)
+                self._note_border(before, part)
+                before = part
                 loading.add(part.batch.n_rows, part.n_bytes)
                 self._note_lowest_column(part.batch.features)
                 is_csv = self._record == "line" and not self._is_libsvm
                 sanity.add(part.batch, part.source, is_first=not part.n_before, is_csv=is_csv)
                 yield part.batch
+        self._note_border(before, None)
         if first is None and not self.origin.may_be_empty:
             raise ChannelError(f"channel {self.name!r} holds no records: there is nothing in it")
+
+    def _note_border(self, before: _Part | None, part: _Part | None) -> None:
+        """Keep the query ids on both sides of a file's end, or of the end of all records."""
+        if before is not None and part is not None and before.source == part.source:
+            return
+        if before is not None and before.batch.query_ids is not None:
+            self._border_query_ids.add(int(before.batch.query_ids[-1]))
+        if part is not None and part.batch.query_ids is not None:
+            self._border_query_ids.add(int(part.batch.query_ids[0]))
 
     def _note_lowest_column(self, rows: Floats | SparseRows) -> None:
         if self._is_libsvm and isinstance(rows, SparseRows) and len(rows.columns):
@@ -180,7 +203,7 @@ class StoredChannel:
         self._has_agreed = True
         self.column_order.agree(names)
         if self.column_order.names is not None:
-            self.feature_names = self.column_order.names[self.columns.n_leading :]
+            self.feature_names = self.columns.features_of(self.column_order.names)
 
     def _streams(self) -> Generator[tuple[str, Stream], None, None]:
         """The sources, each open until the next one is asked for."""
@@ -231,7 +254,7 @@ class StoredChannel:
                     raise self._located(error, source, 0) from error
                 if batch is None:
                     break
-                n_bytes = batch.n_rows * (batch.n_features + self.columns.n_leading) * 4
+                n_bytes = batch.n_rows * (batch.n_features + self.columns.n_others) * 4
                 yield _Part(source, n_rows, n_bytes, batch)
                 n_rows += batch.n_rows
 
@@ -257,8 +280,8 @@ class StoredChannel:
                 f"{forms[1]}; give all records the same form",
             )
         if not isinstance(batch.features, SparseRows):
-            n_columns = batch.n_features + self.columns.n_leading
-            expected = first.batch.n_features + self.columns.n_leading
+            n_columns = batch.n_features + self.columns.n_others
+            expected = first.batch.n_features + self.columns.n_others
             if n_columns != expected:
                 raise self._error(
                     part.source,
@@ -272,6 +295,24 @@ class StoredChannel:
         if weights is not None and not (np.isfinite(weights) & (weights >= 0)).all():
             problem = "the weight must be a number that is not negative"
             raise self._error_at(part, np.isfinite(weights) & (weights >= 0), problem)
+
+    def _check_lists(self, part: _Part, first: _Part, lists: ListOrder) -> None:
+        """Refuse records without query id among those with one, and a list in several pieces."""
+        query_ids, others = part.batch.query_ids, first.batch.query_ids
+        if (query_ids is None) is not (others is None):
+            words = ("no query id", "has some") if query_ids is None else ("a query id", "has none")
+            raise self._error(
+                part.source,
+                f"{self._record} {part.n_before + 1}: {words[0]} where {first.source} {words[1]}; "
+                "write qid:N after each label of a channel, or after none",
+            )
+        torn = None if query_ids is None else lists.first_torn(query_ids)
+        if query_ids is not None and torn is not None:
+            raise self._error(
+                part.source,
+                f"{self._record} {part.n_before + torn + 1}: query id {query_ids[torn]} comes "
+                "again after another one; put the records of a list next to each other",
+            )
 
     def _error_at(
         self, part: _Part, is_good: np.ndarray[tuple[int], np.dtype[np.bool_]], problem: str

@@ -20,7 +20,7 @@ _PARQUET_MAGIC = b"PAR1"
 _RECORDIO_MAGIC = b"\x0a\x23\xd7\xce"
 # A record of libsvm without features, or one of CSV without columns: the next line tells.
 _LABEL_ALONE = re.compile(rb"([-+.\deE]+(:[-+.\deE]+)?)?")
-_LIBSVM_LINE = re.compile(rb"\s*[-+.\deE]+(:[-+.\deE]+)?\s+\d+:([-+.\d\snN]|$)")
+_LIBSVM_LINE = re.compile(rb"\s*[-+.\deE]+(:[-+.\deE]+)?\s+(qid:|\d+:([-+.\d\snN]|$))")
 
 
 class Source(Protocol):

@@ -9,7 +9,7 @@ A training job calls `hyperparameters` to check what the job asks for, `fit` wit
 and `predict` for every invocation.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -34,6 +34,11 @@ class Channel(Protocol):
     def feature_names(self) -> tuple[str, ...] | None:
         """What the feature columns are called, once a record was read; None where the format has no
         names."""
+
+    @property
+    def border_query_ids(self) -> Collection[int]:
+        """The query ids where a file of this host ends and the next one begins, once all records
+        were read; none where every host has the same files."""
 
     def batches(self) -> Iterator[Batch]:
         """Read all records in chunks; the same records in the same order each time.

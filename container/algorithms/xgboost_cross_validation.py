@@ -110,9 +110,13 @@ class _CrossValidation:
         for name, labels in self._records.labels.items():
             check_labels(labels, hyperparameters, channel=name)
         self._labels = self._records.all_labels
-        if len(self._labels) < self._n_folds:
+        self._lists = self._records.lists if hyperparameters.uses_lists else None
+        n_dealt, what = len(self._labels), "records"
+        if self._lists is not None:
+            n_dealt, what = int(self._lists[-1]) + 1, "lists"
+        if n_dealt < self._n_folds:
             raise HyperparameterError(
-                "_kfold", f"asks for {self._n_folds} folds of {len(self._labels)} records"
+                "_kfold", f"asks for {self._n_folds} folds of {n_dealt} {what}"
             )
         classes, counts = np.unique(self._labels, return_counts=True)
         if self._is_classifier and len(classes) == 2 and counts.min() == 1:
@@ -145,7 +149,13 @@ class _CrossValidation:
         """The records that training `number` does not see."""
         repetition, fold = divmod(number, self._n_folds)
         random = np.random.default_rng([self._seed, repetition])
-        folds = deal(self._labels, self._n_folds, is_stratified=self._is_classifier, random=random)
+        folds = deal(
+            self._labels,
+            self._n_folds,
+            is_stratified=self._is_classifier,
+            random=random,
+            lists=self._lists,
+        )
         is_held_out: NDArray[np.bool_] = folds == fold
         return is_held_out
 

@@ -8,8 +8,8 @@ need all values at once.
 import enum
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from container.algorithms.base import Channel, Scratch, TrainingInput
 from container.algorithms.xgboost_hyperparameters import XGBoostHyperparameters
 from container.algorithms.xgboost_labels import check_labels
 from container.algorithms.xgboost_shards import Shard, agree
-from container.codecs.base import Batch, Floats, SparseRows
+from container.codecs.base import Batch, Floats, QueryIds, SparseRows
 from container.errors import ChannelError
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,9 @@ class _Survey:
     highest_label: float = -np.inf
     counts: bool = False  # whether any record has a weight that is not 0
     is_weighted: bool = False  # likewise one that is not 1, which is what libsvm has by default
+    list_sizes: list[int] = field(default_factory=list)  # records of each list of a ranking
+    last_query_id: int | None = None
+    border_query_ids: Collection[int] = ()  # of the lists that may go on on other hosts
 
     def add(self, batch: Batch) -> None:
         """Count the next records."""
@@ -76,6 +79,17 @@ class _Survey:
         self.is_weighted = self.is_weighted or (
             batch.weights is not None and bool((batch.weights != 1).any())
         )
+        if batch.query_ids is not None:
+            self._add_lists(batch.query_ids)
+
+    def _add_lists(self, query_ids: QueryIds) -> None:
+        """Count the records of each list; the last one may go on in the next batch."""
+        starts = np.flatnonzero(query_ids[1:] != query_ids[:-1]) + 1
+        sizes = np.diff(starts, prepend=0, append=len(query_ids)).tolist()
+        if query_ids[0] == self.last_query_id:
+            self.list_sizes[-1] += sizes.pop(0)
+        self.list_sizes += sizes
+        self.last_query_id = int(query_ids[-1])
 
     @property
     def quantised_bytes(self) -> int:
@@ -94,6 +108,8 @@ class _Survey:
             lowest_label=self.lowest_label,
             highest_label=self.highest_label,
             counts=self.counts,
+            has_lists=bool(self.list_sizes),
+            border_query_ids=self.border_query_ids,
         )
 
 
@@ -154,6 +170,9 @@ def build_matrices(
                 parameters,
                 reference=matrices.get("train"),
             )
+        if found.list_sizes and hyperparameters.uses_lists:
+            # Not batch by batch: a list that goes on in the next batch would become two.
+            matrices[name].set_group(found.list_sizes)
     heap.give_back()
     facts = {"form": form.value, "n_features": surveys.width}
     seconds = round(time.monotonic() - began, 3)
@@ -171,12 +190,13 @@ def _survey(channel: Channel, hyperparameters: XGBoostHyperparameters) -> _Surve
         if batch.labels is not None:
             check_labels(batch.labels, hyperparameters, channel=channel.name, n_before=found.n_rows)
         found.add(batch)
-        if found.is_weighted and hyperparameters.is_ranking:
+        uses_lists = hyperparameters.uses_lists and bool(found.list_sizes)
+        if found.is_weighted and (hyperparameters.is_ranking or uses_lists):
             raise ChannelError(
-                f"channel {channel.name!r}: there are records with a weight, which "
-                f"objective={hyperparameters.objective!r} cannot use, since XGBoost weighs whole "
-                "lists; leave the weights out"
+                f"channel {channel.name!r}: there are records with a weight, which ranking cannot "
+                "use, since XGBoost weighs whole lists; leave the weights out"
             )
+    found.border_query_ids = channel.border_query_ids
     return found
 
 

@@ -63,7 +63,11 @@ class XGBoostAlgorithm:
         return XGBoostHyperparameters
 
     def columns(self, hyperparameters: "XGBoostHyperparameters") -> Columns:
-        return Columns(label_size=1, has_weight=hyperparameters.csv_weights == 1)
+        return Columns(
+            label_size=1,
+            has_weight=hyperparameters.csv_weights == 1,
+            group_column=hyperparameters.group_column,
+        )
 
     def fit(self, job: "TrainingInput") -> "TrainedModel":
         from container.algorithms.xgboost_training import fit

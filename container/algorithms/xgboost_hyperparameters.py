@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from container.algorithms.xgboost_foreign_names import FOREIGN_NAMES
-from container.algorithms.xgboost_metrics import check_metrics
+from container.algorithms.xgboost_metrics import check_metrics, is_of_lists
 from container.errors import HyperparameterError
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -46,6 +46,7 @@ _OF_THE_JOB = frozenset(
         "early_stopping_rounds",
         "eval_metric",
         "csv_weights",
+        "group_column",
         "save_model_on_termination",
         "tuning_objective_metric",
         "kfold",
@@ -112,12 +113,18 @@ def _constraints(text: str) -> object:
         raise ValueError(_EXPECTED_CONSTRAINTS) from error
 
 
+def _column(text: str) -> object:
+    """Read the number of a column, or its name."""
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else text
+
+
 CommaList = Annotated[list[str], BeforeValidator(_split), Field(min_length=1)]
 Flags = Annotated[Flag, BeforeValidator(_flag)]
 Device = Annotated[str, AfterValidator(_device)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Numbers = Annotated[list[Number], BeforeValidator(_numbers), Field(min_length=1)]
 Probabilities = Annotated[list[Probability], BeforeValidator(_numbers), Field(min_length=1)]
+Group = Annotated[int | str, BeforeValidator(_column)]
 Monotone = Annotated[list[Literal[-1, 0, 1]], BeforeValidator(_constraints)]
 Interactions = Annotated[list[list[Annotated[int, Field(ge=0)]]], BeforeValidator(_constraints)]
 
@@ -177,6 +184,7 @@ class XGBoostHyperparameters(BaseModel):
     eval_metric: CommaList | None = None
     early_stopping_rounds: Size | None = Field(None, ge=1)
     csv_weights: Flags = 0
+    group_column: Group | None = None
     scale_pos_weight: NonNegative | None = None
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     nthread: Size | None = Field(None, ge=-1)
@@ -271,6 +279,12 @@ class XGBoostHyperparameters(BaseModel):
                 f"must be 0 with objective={self.objective!r}: XGBoost weighs whole lists there, "
                 "not their records",
             )
+        if self.group_column in range(1 + self.csv_weights):
+            raise HyperparameterError(
+                "group_column",
+                f"is {self.group_column}, the column of the label or the weight; columns count "
+                f"from 0, so use {1 + self.csv_weights} or more, or a name",
+            )
 
     def _check_base_score(self) -> None:
         scores = self.base_score or []
@@ -351,6 +365,12 @@ class XGBoostHyperparameters(BaseModel):
             return max(1, self.num_class or 1)
         numbers = getattr(self, _LISTS.get(self.objective or "", ""), None)
         return len(numbers or [0])
+
+    @property
+    def uses_lists(self) -> bool:
+        """Whether the objective or a metric looks at the records of one list at a time."""
+        watched = (self.tuning_objective_metric or "").rpartition(":")[2]
+        return self.is_ranking or any(map(is_of_lists, [watched, *(self.eval_metric or [])]))
 
     def for_xgboost(self) -> dict[str, Any]:
         """The parameters to train with, under XGBoost's own names."""

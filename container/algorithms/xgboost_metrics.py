@@ -19,6 +19,7 @@ from container.errors import HyperparameterError
 Vector = NDArray[Any]
 
 _MAXIMIZED_BY_XGBOOST = frozenset({"ams", "auc", "aucpr", "map", "ndcg", "pre"})
+_OF_LISTS = frozenset({"map", "ndcg", "pre"})
 _MINIMIZED_BY_XGBOOST = frozenset(
     {
         *("aft-nloglik", "cox-nloglik", "error", "gamma-deviance", "gamma-nloglik"),
@@ -163,6 +164,11 @@ def is_better_larger(metric: str) -> bool:
     """Whether training should raise `metric` rather than lower it."""
     name = re.split("[@-]", metric, maxsplit=1)[0]
     return name in _MAXIMIZED_BY_XGBOOST or (metric in _OURS and metric != "mse")
+
+
+def is_of_lists(metric: str) -> bool:
+    """Whether it looks at the order of the records in each list."""
+    return re.split("[@-]", metric, maxsplit=1)[0] in _OF_LISTS
 
 
 def is_ours(metric: str) -> bool:

@@ -5,7 +5,7 @@ empty matrices, since XGBoost's hosts wait for each other in every round.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
 
@@ -28,6 +28,8 @@ class Shard:
     lowest_label: float  # inf where there is no record
     highest_label: float  # likewise -inf
     counts: bool  # whether any record has a weight that is not 0
+    has_lists: bool = False  # whether the records have query ids
+    border_query_ids: Collection[int] = ()  # where files end, and the lists may go on elsewhere
 
     def joined(self, other: "Shard") -> "Shard":
         """Both together; the width is the larger one."""
@@ -38,6 +40,8 @@ class Shard:
             lowest_label=min(self.lowest_label, other.lowest_label),
             highest_label=max(self.highest_label, other.highest_label),
             counts=self.counts or other.counts,
+            has_lists=self.has_lists or other.has_lists,
+            border_query_ids=(*self.border_query_ids, *other.border_query_ids),
         )
 
 
@@ -64,6 +68,7 @@ def agree(
     for name, shard in whole.items():
         _check_whole(name, shard, hyperparameters, n_hosts=len(told))
         _check_widths(cluster.hosts, name, by_host[name], whole["train"].width)
+    _check_lists(cluster.hosts, by_host, hyperparameters)
     _check_emptiness(cluster.hosts, by_host["train"], hyperparameters)
     return whole
 
@@ -104,6 +109,53 @@ def _check_widths(hosts: Sequence[str], name: str, shards: Sequence[Shard], widt
                 f"channel {name!r} has {shard.width} feature columns{where} where 'train' has "
                 f"{width}; give both the same columns"
             )
+
+
+def _check_lists(
+    hosts: Sequence[str],
+    by_host: Mapping[str, Sequence[Shard]],
+    hyperparameters: XGBoostHyperparameters,
+) -> None:
+    """Say what the lists are used for; refuse them where only a part of the records has some."""
+    parts = {
+        f"channel {name!r}" + (f" on host {host!r}" if len(hosts) > 1 else ""): shard.has_lists
+        for name, shards in by_host.items()
+        for host, shard in zip(hosts, shards, strict=True)
+        if shard.n_rows
+    }
+    without = [part for part, has_lists in parts.items() if not has_lists]
+    if hyperparameters.group_column is not None and without:
+        raise ChannelError(
+            f"{without[0]} has no query ids, for which the job names a group_column; it is for CSV "
+            "and Parquet: in libsvm write qid:N after each label, and recordio-protobuf has none"
+        )
+    if not hyperparameters.uses_lists:
+        if len(without) < len(parts):
+            facts = {"reason": "neither objective nor eval_metric looks at lists"}
+            logger.warning("query_ids_ignored", extra=facts)
+        return
+    if 0 < len(without) < len(parts):
+        raise ChannelError(
+            f"{without[0]} has no query ids where others have some; give all records one, or none"
+        )
+    for name, shards in by_host.items():
+        _check_list_borders(hosts, name, shards)
+    if without and hyperparameters.is_ranking:
+        remedy = "qid:N after the label in libsvm, the hyperparameter group_column otherwise"
+        logger.warning("ranking_without_lists", extra={"list": "a whole channel", "use": remedy})
+
+
+def _check_list_borders(hosts: Sequence[str], name: str, shards: Sequence[Shard]) -> None:
+    owners: dict[int, str] = {}
+    for host, shard in zip(hosts, shards, strict=True):
+        for query_id in shard.border_query_ids:
+            owner = owners.setdefault(query_id, host)
+            if owner != host:
+                raise ChannelError(
+                    f"channel {name!r}: hosts {owner!r} and {host!r} both have records with query "
+                    f"id {query_id}; a list must lie on one host: cut files between lists, and "
+                    "give no id twice"
+                )
 
 
 def _check_emptiness(

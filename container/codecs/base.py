@@ -1,6 +1,7 @@
 """What every codec speaks: batches of records in, predictions out."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from container.errors import MalformedPayloadError
 
 Floats = NDArray[np.float32]
+QueryIds = NDArray[np.int64]
 
 # What a compressed body may unpack to: 128 MiB of float32, about what the largest body of batch
 # transform (100 MB) holds as text.
@@ -19,6 +21,8 @@ _CELLS_OF_A_PREDICTION = 16
 MAX_COLUMNS = 2**31 - 1
 # The smallest number that is rounded to infinity: half a step above the largest finite one.
 FLOAT32_OVERFLOW = float(2**128 - 2**103)
+# Whole numbers from here on are not all told apart in 32-bit floats, as which tables are read.
+_QUERY_ID_LIMIT = 2**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +58,13 @@ class Batch:
 
     `features` is float32 `[n_rows, n_features]`, C-contiguous with NaN for a missing cell, or
     sparse. `labels` and `weights` are float32 `[n_rows]`, or None where the records have none.
+    `query_ids`, int64 `[n_rows]` or None, say which list each record of a ranking belongs to.
     """
 
     features: Floats | SparseRows
     labels: Floats | None = None
     weights: Floats | None = None
+    query_ids: QueryIds | None = None
 
     @property
     def n_rows(self) -> int:
@@ -76,7 +82,8 @@ class Columns:
     Where `n_features` is known, a record of another width is refused at once, before a body of any
     size is unpacked; sparse records may be narrower. `libsvm_base` is the number of the first
     column in libsvm, 0 or 1; None lets each body decide, as `libsvm_codec` explains. Where
-    `feature_names` are known, formats whose columns have names match them by name.
+    `feature_names` are known, formats whose columns have names match them by name. A training
+    job may have query ids in `group_column`, a number from 0 (the label's) or a name.
     """
 
     label_size: int = 0
@@ -84,15 +91,47 @@ class Columns:
     n_features: int | None = None
     libsvm_base: int | None = 0
     feature_names: tuple[str, ...] | None = None  # in the order of the features
+    group_column: int | str | None = None
 
     @property
     def n_leading(self) -> int:
         return self.label_size + self.has_weight
 
     @property
+    def n_others(self) -> int:
+        """How many columns of a dense record are no features."""
+        return self.n_leading + (self.group_column is not None)
+
+    def located(self, names: Sequence[str]) -> "Columns":
+        """The same with the number of the group column, for records whose columns have names.
+
+        Raises:
+            MalformedPayloadError: no column has that name, or several do.
+        """
+        if not isinstance(self.group_column, str):
+            return self
+        if names.count(self.group_column) != 1:
+            raise MalformedPayloadError(
+                f"group_column={self.group_column!r} is the name of "
+                f"{names.count(self.group_column) or 'no'} columns; name one"
+            )
+        return replace(self, group_column=names.index(self.group_column))
+
+    def features_of(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The names of the features, given those of all columns.
+
+        Raises:
+            MalformedPayloadError: as `located` does.
+        """
+        group = self.located(names).group_column
+        return tuple(
+            name for place, name in enumerate(names) if place >= self.n_leading and place != group
+        )
+
+    @property
     def width(self) -> int | None:
         """How many columns a dense record must have, or None if any number will do."""
-        return None if self.n_features is None else self.n_features + self.n_leading
+        return None if self.n_features is None else self.n_features + self.n_others
 
     @property
     def expectation(self) -> str:
@@ -123,17 +162,56 @@ class Selected:
 
 
 def dense_batch(rows: Floats, columns: Columns) -> Batch:
-    """Split label and weight off the features of `rows`, float32 `[n_rows, n_columns]`.
+    """Split label, weight and query id off the features of `rows`, float32 `[n_rows, n_columns]`.
 
     Raises:
-        MalformedPayloadError: no feature column is left.
+        MalformedPayloadError: no feature column is left, or a query id is not one.
     """
     _refuse_no_features(rows.shape[1], columns)
     return Batch(
-        features=np.ascontiguousarray(rows[:, columns.n_leading :]),
+        features=np.ascontiguousarray(_features(rows, columns)),
         labels=rows[:, 0].copy() if columns.label_size else None,
         weights=rows[:, columns.label_size].copy() if columns.has_weight else None,
+        query_ids=_query_ids(rows, columns),
     )
+
+
+def _features(rows: Floats, columns: Columns) -> Floats:
+    features = rows[:, columns.n_leading :]
+    if columns.group_column is None:
+        return features
+    return np.delete(features, _group_place(rows, columns) - columns.n_leading, axis=1)
+
+
+def _query_ids(rows: Floats, columns: Columns, *, n_before: int = 0) -> QueryIds | None:
+    """The query ids of records; `n_before` records of the same source went before."""
+    if columns.group_column is None:
+        return None
+    place = _group_place(rows, columns)
+    ids = rows[:, place]
+    is_good = (ids >= 0) & (ids < _QUERY_ID_LIMIT) & (ids == np.floor(ids))
+    if not is_good.all():
+        raise MalformedPayloadError(
+            f"the query id must be a whole number from 0 to {_QUERY_ID_LIMIT - 1}",
+            record=n_before + int(is_good.argmin()) + 1,
+            column=place + 1,
+        )
+    return ids.astype(np.int64)
+
+
+def _group_place(rows: Floats, columns: Columns) -> int:
+    place = columns.group_column
+    if isinstance(place, str):
+        raise MalformedPayloadError(
+            f"group_column={place!r} is a name, and the columns of this format have none; give the "
+            "number of the column, counted from 0"
+        )
+    if place is None or not columns.n_leading <= place < rows.shape[1]:
+        raise MalformedPayloadError(
+            f"the group column is number {place}, which must be in {columns.n_leading} to "
+            f"{rows.shape[1] - 1}: label and weight are before, and the last is {rows.shape[1] - 1}"
+        )
+    return place
 
 
 class DenseRows:
@@ -150,15 +228,19 @@ class DenseRows:
         _refuse_no_features(width, columns)
         self._columns = columns
         self._n_rows = 0
-        self._features = np.empty((n_rows, width - columns.n_leading), dtype=np.float32)
+        self._features = np.empty((n_rows, width - columns.n_others), dtype=np.float32)
         self._labels = np.empty(n_rows if columns.label_size else 0, dtype=np.float32)
         self._weights = np.empty(n_rows if columns.has_weight else 0, dtype=np.float32)
+        self._query_ids: list[QueryIds] = []
 
     def add(self, rows: Floats) -> None:
         """Add records, `[n, width]`."""
         place = slice(self._n_rows, self._n_rows + len(rows))
+        query_ids = _query_ids(rows, self._columns, n_before=self._n_rows)
+        if query_ids is not None:
+            self._query_ids.append(query_ids)
         self._n_rows = place.stop
-        self._features[place] = rows[:, self._columns.n_leading :]
+        self._features[place] = _features(rows, self._columns)
         if self._columns.label_size:
             self._labels[place] = rows[:, 0]
         if self._columns.has_weight:
@@ -174,6 +256,7 @@ class DenseRows:
             features=self._features,
             labels=self._labels if columns.label_size else None,
             weights=self._weights if columns.has_weight else None,
+            query_ids=np.concatenate(self._query_ids) if self._query_ids else None,
         )
 
 
@@ -189,10 +272,11 @@ def sparse_batch(rows: SparseRows, columns: Columns) -> Batch:
 
 
 def _refuse_no_features(width: int, columns: Columns) -> None:
-    if width <= columns.n_leading:
+    if width <= columns.n_others:
+        beside = "label and weight" if columns.group_column is None else "label, weight or query id"
         raise MalformedPayloadError(
-            f"the records have {width} columns, of which {columns.n_leading} are label and "
-            "weight: no features are left"
+            f"the records have {width} columns, of which {columns.n_others} are {beside}: no "
+            "features are left"
         )
 
 

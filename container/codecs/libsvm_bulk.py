@@ -3,29 +3,35 @@
 `libsvm_codec` reads line by line what this refuses, and gives the same numbers for what this reads.
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from container.codecs import number_rows
-from container.codecs.base import Floats
+from container.codecs.base import Floats, QueryIds
 
 _SPACE, _COLON, _LINE_END = b" :\n"
 _TO_COMMAS = bytes.maketrans(b" :\n", b",,,")
 _DIGITS = b"0123456789"
 _OTHER_NUMBER_BYTES = b"+-.eE"
+_QUERY_ID = re.compile(rb"^([^ \n]++) qid:(\d{1,18})(?= |$)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Some lines in compressed sparse row form. Labels and weights are empty if not asked for."""
+    """Some lines in compressed sparse row form.
+
+    Labels and weights are empty if not asked for; query ids are, too, if there are none.
+    """
 
     lengths: NDArray[np.int64]  # [n_lines], of cells
     columns: NDArray[np.int32]
     values: Floats
     labels: Floats
     weights: Floats
+    query_ids: QueryIds
 
 
 def read(text: bytes, *, label_required: bool, allowed: range) -> Lines | None:
@@ -38,7 +44,15 @@ def read(text: bytes, *, label_required: bool, allowed: range) -> Lines | None:
     Returns:
         None where the text is anything else, or at fault.
     """
-    text = b"\n" + text.replace(b"\r\n", b"\n").replace(b" \n", b"\n").rstrip(b" ") + b"\n"
+    text = text.replace(b"\r\n", b"\n").replace(b" \n", b"\n").rstrip(b" ")
+    query_ids: QueryIds = np.empty(0, dtype=np.int64)
+    if b"qid:" in text:
+        found = _QUERY_ID.findall(text) if label_required else []
+        if len(found) != text.count(b"\n") + 1:
+            return None
+        query_ids = np.array([digits for _, digits in found]).astype(np.int64)
+        text = _QUERY_ID.sub(rb"\1", text)
+    text = b"\n" + text + b"\n"
     separators = _separators(text)
     numbers = _numbers(text[1:-1])
     # Tabs, which JSON passes over, are left among the separators.
@@ -72,6 +86,7 @@ def read(text: bytes, *, label_required: bool, allowed: range) -> Lines | None:
         values=rounded[is_value & ~is_weight],
         labels=rounded[is_label] if label_required else weights,
         weights=weights,
+        query_ids=query_ids,
     )
 
 

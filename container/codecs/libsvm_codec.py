@@ -1,11 +1,12 @@
-"""`text/libsvm`: `label[:weight] column:value …`, one record a line.
+"""`text/libsvm`: `label[:weight] [qid:N] column:value …`, one record a line.
 
 Columns count from 0 or from 1; `Columns.libsvm_base` says which, and batches always count from 0.
 A training job reads columns as they are written (base 0) and shifts them once it has seen all
 records. With base None a body counts from 1 unless one of its columns is 0. AWS's image reads
 requests so; the score of a record then depends on the records beside it.
 
-`column:` without a value is a missing value, like an empty cell of CSV (C-102).
+`column:` without a value is a missing value, like an empty cell of CSV (C-102). `qid:N` is the
+query id of a record: which list it belongs to in ranking. Requests may have it, to no effect.
 
 Lines end in LF or CRLF. What follows a `#` is a comment; a line that holds nothing else is no
 record, and has no prediction. A blank line is refused, as in CSV.
@@ -33,6 +34,7 @@ from container.errors import MalformedPayloadError
 _FLOAT = r"[+-]?(?:\d++\.?\d*+|\.\d++)(?:[eE][+-]?\d++)?"
 _LABEL = re.compile(rf"({_FLOAT})(?::({_FLOAT}))?", re.ASCII)
 _CELL = re.compile(rf"(\d++):({_FLOAT}|[nN][aA][nN]|)", re.ASCII)
+_QUERY_ID = re.compile(r"qid:(\d{1,18})", re.ASCII)
 _NONE = np.empty(0, dtype=np.float32)
 _TOO_LARGE = "the number does not fit a 32-bit float"
 _MAX_COLUMN_DIGITS = 10
@@ -67,12 +69,14 @@ class _Rows:
         self._expected = columns
         self._allowed = _allowed(columns)
         self._n_lines = 0
+        self._has_query_ids: bool | None = None  # as the first record
         # The memory of arrays, which grows as they do.
         self._lengths = bytearray(8)  # a zero before that of the first
         self._columns = bytearray()
         self._values = bytearray()
         self._labels = bytearray()
         self._weights = bytearray()
+        self._query_ids = bytearray()
 
     def add(self, text: bytes) -> None:
         lines = None
@@ -80,14 +84,17 @@ class _Rows:
             lines = libsvm_bulk.read(
                 text, label_required=self._label_required, allowed=self._allowed
             )
-        if lines is None:
+        if lines is None or self._has_query_ids not in (None, len(lines.query_ids) > 0):
             lines = self._line_by_line(text)
+        if len(lines.lengths):
+            self._has_query_ids = len(lines.query_ids) > 0
         self._n_lines += text.count(b"\n") + 1
         self._lengths += lines.lengths.data
         self._columns += lines.columns.data
         self._values += lines.values.data
         self._labels += lines.labels.data
         self._weights += lines.weights.data
+        self._query_ids += lines.query_ids.data
 
     def batch(self) -> Batch:
         offsets = np.frombuffer(self._lengths, dtype=np.int64)
@@ -112,11 +119,14 @@ class _Rows:
             features,
             labels=np.frombuffer(self._labels, dtype=np.float32),
             weights=np.frombuffer(self._weights, dtype=np.float32),
+            query_ids=np.frombuffer(self._query_ids, dtype=np.int64) if self._query_ids else None,
         )
 
     def _line_by_line(self, text: bytes) -> Lines:
         """The exact reading, which finds the first fault."""
-        reader = _LineReader(self._label_required, self._allowed, self._expected)
+        reader = _LineReader(
+            self._label_required, self._allowed, self._expected, self._has_query_ids
+        )
         lines = text.replace(b"\r\n", b"\n").decode("latin-1").split("\n")
         for number, line in enumerate(lines, start=self._n_lines + 1):
             try:
@@ -188,15 +198,23 @@ class _Fault(Exception):
 
 
 class _LineReader:
-    def __init__(self, label_required: bool, allowed: range, expected: Columns) -> None:
+    def __init__(
+        self,
+        label_required: bool,
+        allowed: range,
+        expected: Columns,
+        has_query_ids: bool | None,  # None before the first record
+    ) -> None:
         self._label_required = label_required
         self._allowed = allowed
         self._expected = expected
+        self._has_query_ids = has_query_ids
         self._lengths = array("q")
         self._columns = array("i")
         self._values = array("d")
         self._labels = array("d")
         self._weights = array("d")
+        self._query_ids = array("q")
 
     def add(self, line: str) -> None:
         record, comment, _ = line.partition("#")
@@ -207,11 +225,12 @@ class _LineReader:
             return
         if not tokens:
             raise _Fault("the line is blank; leave blank lines out")
-        start = self._add_label(tokens[0])
+        start = self._add_label(tokens[0], is_before_id=any(map(_is_id, tokens[1:2])))
+        start += self._add_query_id(tokens[start] if start < len(tokens) else "", start + 1)
         self._add_cells(tokens[start:], start + 1)
         self._lengths.append(len(tokens) - start)
 
-    def _add_label(self, token: str) -> int:
+    def _add_label(self, token: str, *, is_before_id: bool) -> int:
         """How many tokens the label takes: 1 or none."""
         label = _LABEL.fullmatch(token)
         if self._label_required:
@@ -220,11 +239,34 @@ class _LineReader:
             self._labels.append(_fitting(label[1], 1))
             self._weights.append(_fitting(label[2] or "1", 1))
             return 1
-        # `3:1` may be a label with a weight or a cell: only where labels are required is it one.
-        if label is None or label[2] is not None:
+        # `3:1` may be a label with a weight or a cell: it is one where labels are required, or
+        # where a query id follows.
+        if label is None or (label[2] is not None and not is_before_id):
             return 0
         _fitting(label[1], 1)
+        _fitting(label[2] or "1", 1)
         return 1
+
+    def _add_query_id(self, token: str, position: int) -> int:
+        """How many tokens the query id takes: 1 or none."""
+        if not self._label_required:
+            return int(_QUERY_ID.fullmatch(token) is not None)
+        is_there = _is_id(token)
+        if is_there and (found := _QUERY_ID.fullmatch(token)):
+            self._query_ids.append(int(found[1]))
+        elif is_there:
+            raise _Fault(
+                "the query id must be a whole number of at most 18 digits: qid:N", position
+            )
+        if self._has_query_ids is None:
+            self._has_query_ids = is_there
+        if is_there is not self._has_query_ids:
+            others = "the records before have one" if self._has_query_ids else "those before do not"
+            raise _Fault(
+                f"the record has {'a' if is_there else 'no'} query id and {others}; write qid:N "
+                "after each label of a channel, or after none"
+            )
+        return int(is_there)
 
     def _add_cells(self, tokens: list[str], first: int) -> None:
         last, read = -1, _CELL.fullmatch
@@ -233,8 +275,8 @@ class _LineReader:
             cell = read(token)
             if cell is None:
                 problem = "expected column:value"
-                if token.startswith("qid:"):
-                    problem += "; lists of records (qid) are not supported"
+                if _is_id(token):
+                    problem += "; qid:N stands right after the label"
                 raise _Fault(_not_text(token) or problem, position)
             digits, number = cell.groups()
             column = int(digits) if len(digits) <= _MAX_COLUMN_DIGITS else stop
@@ -256,7 +298,12 @@ class _LineReader:
             values=number_rows.as_float32(np.frombuffer(self._values)),
             labels=np.array(self._labels, dtype=np.float32) if self._label_required else _NONE,
             weights=np.array(self._weights, dtype=np.float32) if self._label_required else _NONE,
+            query_ids=np.frombuffer(self._query_ids, dtype=np.int64),
         )
+
+
+def _is_id(token: str) -> bool:
+    return token.startswith("qid:")
 
 
 def _fitting(token: str, position: int) -> float:

@@ -90,7 +90,9 @@ def batches(source: Path | IO[bytes], columns: Columns, places: Places) -> Itera
     """
     with _arrow_errors():
         file, names = _open(source)
-        for part in _parts(file, names, places(names)):
+        order = places(names)
+        columns = columns.located([names[place] for place in order])
+        for part in _parts(file, names, order):
             yield dense_batch(part, columns)
 
 

@@ -181,6 +181,65 @@ def test_hosts_agree_what_libsvm_counts_from(
     assert described["libsvm_base"] == base
 
 
+def ranking(n_lists: int, n_columns: int = 4) -> list[bytes]:
+    """Lists of eight records each; the features have few values, whose bins no shard changes."""
+    random = np.random.default_rng(2)
+    lists = []
+    for query_id in range(n_lists):
+        features = random.integers(0, 10, (8, n_columns))
+        grades = (features[:, 0] + random.integers(0, 3, 8)) // 3
+        lists.append(
+            b"".join(
+                b"%d qid:%d" % (grade, query_id)
+                + b"".join(b" %d:%d" % cell for cell in enumerate(row))
+                + b"\n"
+                for grade, row in zip(grades.tolist(), features.tolist(), strict=True)
+            )
+        )
+    return lists
+
+
+def write_lists(job: Job, *files: bytes) -> None:
+    content = {f"part-{index}": file for index, file in enumerate(files)}
+    for name in ("train", "validation"):
+        job.ml.write_channel(
+            name, content, content_type="text/libsvm", distribution="ShardedByS3Key"
+        )
+
+
+RANKING = {"objective": "rank:ndcg", "num_round": "5", "max_depth": "3", "nthread": "1"}
+
+
+def test_lists_of_all_hosts_make_one_ranking(job: Job) -> None:
+    """C-097: the model is the one that XGBoost trains directly on all lists."""
+    lists = ranking(40)
+    write_lists(job, b"".join(lists[:20]), b"".join(lists[20:]))
+    job.lay_out(2, RANKING)
+
+    finished = job.run()
+
+    assert finished.exit_codes == [0, 0], finished.output
+    cells = [line.split() for line in b"".join(lists).splitlines()]
+    rows = np.array([[float(cell.rpartition(b":")[2]) for cell in line] for line in cells])
+    matrix = xgboost.DMatrix(rows[:, 2:], rows[:, 0], qid=rows[:, 1].astype(int))
+    direct = xgboost.train({"objective": "rank:ndcg", "max_depth": 3}, matrix, 5)
+    found = booster_of(job.tree(0)).predict(matrix)
+    np.testing.assert_allclose(found, direct.predict(matrix), atol=1e-5)
+
+
+def test_list_that_is_torn_between_hosts_is_refused(job: Job) -> None:
+    """C-028: each half would be a list of its own."""
+    lists = ranking(40)
+    head, tail = lists[20][:60].rpartition(b"\n")[0] + b"\n", lists[20]
+    write_lists(job, b"".join(lists[:20]) + head, tail.removeprefix(head) + b"".join(lists[21:]))
+    job.lay_out(2, RANKING)
+
+    finished = job.run()
+
+    assert finished.exit_codes == [1, 1], finished.output
+    assert all("both have records with query id 20" in str(why) for why in finished.reasons)
+
+
 def as_libsvm(line: bytes) -> bytes:
     """A record of CSV as libsvm that counts columns from 1."""
     label, *cells = line.split(b",")

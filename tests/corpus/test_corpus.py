@@ -2,8 +2,8 @@
 `<format>/invalid/NAME.body` is refused with the message in `NAME.error`.
 
 Where there is a `NAME.columns`, it says how the records are to be read (`label_size`, `has_weight`,
-`n_features`, `feature_names`); labels and weights are then expected beside the `features` of
-`NAME.json`.
+`n_features`, `feature_names`, …); labels, weights and query ids are then expected beside the
+`features` of `NAME.json`.
 
 A bug's reproduction is two more files. The expectations were written by hand, the bodies as well;
 those of binary formats are written by `binary_bodies.py`.
@@ -68,10 +68,12 @@ def test_valid_body_decodes_to_the_expected_records(body: Path) -> None:
         "features": _dense(batch.features),
         "labels": batch.labels,
         "weights": batch.weights,
+        "query_ids": batch.query_ids,
     }
     assert {name for name, values in found.items() if values is not None} == set(expected)
     for name, values in expected.items():
-        np.testing.assert_array_equal(found[name], np.array(values, dtype=np.float32), strict=True)
+        dtype = np.int64 if name == "query_ids" else np.float32
+        np.testing.assert_array_equal(found[name], np.array(values, dtype=dtype), strict=True)
 
 
 @pytest.mark.parametrize("body", _cases("invalid"), ids=_name)

@@ -31,6 +31,7 @@ class Channel:
     features: np.ndarray
     is_sparse: bool = False
     n_batches: int = 7
+    border_query_ids: tuple[int, ...] = ()
 
     @property
     def labels(self) -> np.ndarray:
