@@ -121,12 +121,14 @@ def render(results: Results, *, seconds: float, seed: int) -> str:
         [kind, f"{sum(counts.values()):,}", *(f"{counts[status]:,}" for status in statuses)]
         for kind, counts in sorted(results.statuses.items())
     ]
-    grown, _ = results.growth(seconds)
+    an_hour, _ = results.growth(seconds)
+    levels = [rss / 1e6 for _, rss in results.memory] or [0.0]
     title = f"{results.n_sent:,} bodies in {seconds / 60:g} min, seed {seed}"
     facts = [
         f"Processes beside the workers, decoders mostly: {results.n_decoders}.",
         f"Slowest ping: {results.slowest_ping_seconds:.2f} s.",
-        f"RSS of the workers, last against second quarter: {grown / 1e6:+.1f} MB.",
+        f"RSS of the workers: {levels[0]:.1f} MB at first, {max(levels):.1f} at most;"
+        f" as a rule {an_hour / 1e6:+.1f} MB an hour.",
         f"Findings: {len(results.findings)}.",
         *(f"- {finding.reason}" for finding in results.findings),
     ]

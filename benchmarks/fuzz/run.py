@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Protocol
@@ -26,8 +27,8 @@ _REPORT_SECONDS = 30.0
 # Overload, and memory that is short, are answers; the other statuses of the 500s are faults.
 ALLOWED_STATUSES = (503, 507)
 _LEAST_SECONDS = 300.0  # a shorter run says nothing about growth
-_ALLOWED_GROWTH_BYTES = 32e6
-_ALLOWED_GROWTH_SHARE = 0.1
+_N_WINDOWS = 12
+_ALLOWED_BYTES_AN_HOUR = 48e6  # of a hundred bytes a body it would be hundreds
 _MAX_SAVED = 200
 _OUTPUT_BYTES = 2**24  # what a server has logged is freed then
 _TAIL_BYTES = 20_000
@@ -103,19 +104,23 @@ class Results:
         stem.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
 
     def growth(self, seconds: float) -> tuple[float, bool]:
-        """Return by how many bytes the server grew, and whether that is too much.
+        """Return how many bytes an hour the server grows by, and whether that is too much.
 
-        The medians of the second and of the last quarter of the time are compared: pools, caches
-        and the allocator fill in the first one.
+        After the first quarter, in which pools and caches fill, the time is cut into windows. The
+        median of the steps from one window's median to the next is what the server grows by as a
+        rule: allocators keep what one large answer took, which is a step and no leak.
         """
-        early = [rss for at, rss in self.memory if seconds / 4 <= at < seconds / 2]
-        late = [rss for at, rss in self.memory if at >= seconds * 3 / 4]
-        if not early or not late:
+        start, length = seconds / 4, seconds * 3 / 4 / _N_WINDOWS
+        windows: list[list[int]] = [[] for _ in range(_N_WINDOWS)]
+        for at, rss in self.memory:
+            if at >= start:
+                windows[min(_N_WINDOWS - 1, int((at - start) / length))].append(rss)
+        levels = [statistics.median(window) for window in windows if window]
+        if len(levels) < _N_WINDOWS:
             return 0.0, False
-        before = statistics.median(early)
-        grown = statistics.median(late) - before
-        allowed = _ALLOWED_GROWTH_BYTES + _ALLOWED_GROWTH_SHARE * before
-        return grown, seconds >= _LEAST_SECONDS and grown > allowed
+        steps = [after - before for before, after in pairwise(levels)]
+        an_hour = statistics.median(steps) * 3600 / length
+        return an_hour, seconds >= _LEAST_SECONDS and an_hour > _ALLOWED_BYTES_AN_HOUR
 
 
 def run(
@@ -153,9 +158,9 @@ def run(
         over.set()
         for thread in threads:
             thread.join()
-    grown, is_too_much = results.growth(seconds)
+    an_hour, is_too_much = results.growth(seconds)
     if is_too_much:
-        results.add(Finding(f"memory grew by {grown / 1e6:.1f} MB between the quarters"))
+        results.add(Finding(f"memory grows by {an_hour / 1e6:.1f} MB an hour"))
     return results
 
 

@@ -4,12 +4,13 @@ import gzip
 import http.server
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 
 from benchmarks.fuzz import run
@@ -187,21 +188,31 @@ def test_ping_that_fails_is_a_fault(target: Target, tmp_path: Path) -> None:
     assert results.findings[0].reason == "/ping is 503"
 
 
-@pytest.mark.parametrize(
-    ("late", "seconds", "is_too_much"),
-    [(100e6, 3600, False), (130e6, 3600, False), (150e6, 3600, True), (150e6, 60, False)],
-)
-def test_growth_is_judged_by_quarters(
-    tmp_path: Path, late: float, seconds: float, is_too_much: bool
-) -> None:
-    """32 MB and a tenth more than in the second quarter; a short run says nothing."""
-    results = Results(tmp_path)
-    results.memory = [
-        (seconds * share, int(late if share >= 0.75 else 100e6 if share >= 0.25 else 50e6))
-        for share in (0.0, 0.2, 0.3, 0.4, 0.6, 0.8, 0.9)
-    ]
+def memory_of(rss: Callable[[float], float], *, seconds: float) -> Results:
+    results = Results(Path())
+    results.memory = [(at, int(rss(at))) for at in np.linspace(0, seconds, 500)]
+    return results
 
-    assert results.growth(seconds) == (late - 100e6, is_too_much)
+
+def test_steady_growth_is_a_fault() -> None:
+    """60 MB an hour are too much, 40 are not, and a minute says nothing."""
+    for an_hour, seconds, is_too_much in (
+        (60e6, 3600, True),
+        (40e6, 3600, False),
+        (1e9, 60, False),
+    ):
+        results = memory_of(lambda at, rate=an_hour: 1e8 + rate * at / 3600, seconds=seconds)
+
+        assert results.growth(seconds) == (pytest.approx(an_hour, rel=0.05), is_too_much)
+
+
+def test_what_one_large_answer_leaves_is_no_growth() -> None:
+    """Two steps of 40 MB, and pools that fill at first: flat as a rule."""
+
+    def rss(at: float) -> float:
+        return 50e6 + 100e6 * min(1, at / 600) + 40e6 * (at > 1500) + 40e6 * (at > 3000)
+
+    assert memory_of(rss, seconds=3600).growth(3600) == (0.0, False)
 
 
 def test_report_counts_by_kind_and_status(tmp_path: Path) -> None:
