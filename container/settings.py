@@ -131,7 +131,8 @@ class Settings:
         "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT",
         _TEXT,
         None,
-        "Media type of an answer to `*/*` or no `Accept`; by default the algorithm's own.",
+        "Media type of an answer to `*/*` or no `Accept`; by default the algorithm's own, "
+        "and JSON on a multi-model server.",
     )
     output_keys: tuple[str, ...] = _setting(
         "SAGEMAKER_INFERENCE_OUTPUT",

@@ -169,7 +169,9 @@ def _libsvm_base(described: ModelManifest | None, settings: Settings) -> int | N
 def _default_accept(algorithm: Algorithm, settings: Settings) -> str:
     offered = answer_types(algorithm, settings.output_keys)
     if settings.default_accept is None:
-        return offered[0]
+        # As AWS's images: JSON of many models, CSV of one.
+        prefers_json = settings.is_multi_model and content_types.JSON in offered
+        return content_types.JSON if prefers_json else offered[0]
     accept = content_types.parse(settings.default_accept).name
     if accept not in offered:
         selected = " with SAGEMAKER_INFERENCE_OUTPUT" if settings.output_keys else ""

@@ -89,7 +89,7 @@ class Api:
         Raises:
             ServerError: nothing came back, as from a server that has ended.
         """
-        headers = {"Content-Type": content_type} if content_type else {}
+        headers = {"Content-Type": content_type, "Accept": content_type} if content_type else {}
         began = time.perf_counter()
         try:
             self._connection.request(method, route, body, headers)

@@ -17,7 +17,7 @@ from local_test.ml_tree import MlTree
 from local_test.programs import RunningServer
 
 JSON = {"Content-Type": "application/json"}
-CSV = {"Content-Type": "text/csv"}
+CSV = {"Content-Type": "text/csv", "Accept": "text/csv"}
 # Answers after as many seconds as the body says.
 SLEEPS = """
     import time

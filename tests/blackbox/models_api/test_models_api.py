@@ -73,6 +73,22 @@ def test_loaded_model_answers_as_xgboost_does(models: Models) -> None:
     assert list(json.loads(answer.body)["predictions"][0]) == ["score"]
 
 
+@pytest.mark.parametrize("accept", [{}, {"Accept": "*/*"}])
+def test_answer_is_json_unless_another_format_is_asked_for(
+    models: Models, accept: dict[str, str]
+) -> None:
+    """C-056: as AWS's multi-model image has it; its own test reads every answer as JSON."""
+    models.write_tree("json", 2)
+    if models.describe("json").status == 404:
+        assert models.load("json").status == 200
+
+    answer = models.invoke("json", b"6,7\n", headers={"Content-Type": "text/csv", **accept})
+
+    assert answer.headers["Content-Type"] == "application/json"
+    scores = [each["score"] for each in json.loads(answer.body)["predictions"]]
+    assert scores == pytest.approx([predicted(2, [6, 7])], abs=1e-6)
+
+
 def test_model_below_the_directory_of_a_single_model_is_loaded(models: Models) -> None:
     """C-106: AWS's own tests have their models in `/opt/ml/model`."""
     directory = models.ml.root / "model" / "pickled_model"

@@ -27,7 +27,7 @@ from local_test.ml_tree import MlTree
 from local_test.programs import RunningServer
 
 JSON = {"Content-Type": "application/json"}
-CSV = {"Content-Type": "text/csv"}
+CSV = {"Content-Type": "text/csv", "Accept": "text/csv"}
 N_FEATURES = 3
 ROW = b"1,2,3"
 

@@ -233,7 +233,9 @@ def test_plugin_algorithm_serves_beside_xgboost(start_fleet: StartFleet) -> None
         assert fleet.load("centres").status == fleet.load("trees").status == 200
 
         assert json.loads(fleet.describe("centres").body)["algorithm"] == "nearest"
-        assert json.loads(fleet.invoke("centres").body) == {"predictions": [{"score": 2.0}]}
+        assert json.loads(fleet.invoke("centres", Accept="*/*").body) == {
+            "predictions": [{"score": 2.0}]
+        }
         assert float(fleet.invoke("trees").body) == 8.0
         fleet.write("broken", {"centres.json": "[[0, "})
         assert fleet.load("broken").status == 400
