@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import random
+import re
 from pathlib import Path
 
 import joblib
@@ -297,6 +298,36 @@ def test_mutated_models_hurt_nobody(fleet: Fleet) -> None:
     assert set(statuses) <= {200, 400}
     assert statuses.count(400) > 20
     assert fleet.names() == ["good"]
+    assert float(fleet.invoke("good").body) == 1.0
+    assert fleet.processes("worker") == before
+
+
+def test_model_whose_sizes_lie_is_refused_and_hurts_nobody(fleet: Fleet) -> None:
+    """C-089: trees of more outputs than the model, more outputs than trees, and no trees at all."""
+    features = np.random.default_rng(1).random((100, 3))
+    matrix = xgboost.DMatrix(features, features[:, :2])
+    strategy = {"multi_strategy": "multi_output_tree", "nthread": 1}
+    overflowing, boundless = (
+        json.loads(xgboost.train(strategy, matrix, n_rounds).save_raw("json"))
+        for n_rounds in (2, 3)
+    )
+    overflowing["learner"]["learner_model_param"].update(num_target="1", base_score="5E-1")
+    boundless["learner"]["learner_model_param"].update(num_target="4194304", base_score="5E-1")
+    lies = {
+        "have 2 values .* the model has 1 outputs": json.dumps(overflowing).encode(),
+        "have 2 values .* the model has 4194304 outputs": json.dumps(boundless).encode(),
+        "trained for no round": bytes(xgboost.train({}, matrix, 0).save_raw("ubj")),
+    }
+    fleet.write_constant("good", 1.0)
+    fleet.load("good")
+    before = fleet.processes("worker")
+    for place, (problem, content) in enumerate(lies.items()):
+        fleet.write(f"lie{place}", {"xgboost-model": content})
+
+        refused = fleet.load(f"lie{place}")
+
+        assert error_of(refused) == (400, "InvalidModelException", "model_load_failed")
+        assert re.search(problem, refused.text)
     assert float(fleet.invoke("good").body) == 1.0
     assert fleet.processes("worker") == before
 
