@@ -28,7 +28,7 @@ from typing import Any
 
 from gunicorn.workers.gasgi import ASGIWorker
 
-from serve import decoder_pool
+from serve import decoder_pool, http_parser
 from serve.asgi import InferenceApplication
 from serve.connection import Connection, complete_reasons
 from serve.stand_in import StandIn
@@ -78,6 +78,7 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
     def load_wsgi(self) -> None:
         """Make the application, which asks to be replaced when it cannot go on."""
         complete_reasons()
+        http_parser.install()
         self.asgi = self.app.wsgi()(self.retire)
         super().init_signals()
 

@@ -1,0 +1,62 @@
+"""gunicorn's HTTP parser, as strict as a server behind proxies must be.
+
+What differs from the stock one (gunicorn 27.0.1, `gunicorn.asgi.parser`), by RFC 9112:
+
+- HTTP/1.1 without `Host`, or with one that cannot be a host, is refused (3.2).
+- A transfer coding besides `chunked` is refused: the body would be taken for what is inside (6.1).
+- The line of a chunk's size is bounded, and refused before its end comes: 16 digits are more bytes
+  than anybody sends, and long extensions cost more than the data (7.1.1).
+- A line of the trailer is a field, as a line of the head is (7.1.2).
+"""
+
+import re
+
+from gunicorn.asgi import parser
+
+_HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*", re.ASCII)
+_TRAILER_FIELD = re.compile(rb"[\w!#$%&'*+.^`|~-]+:[^\x00-\x08\x0a-\x1f\x7f]*", re.ASCII)
+_MAX_SIZE_DIGITS = 16
+_MAX_SIZE_LINE = 256
+
+
+class StrictParser(parser.PythonProtocol):  # type: ignore[misc]
+    """Raises the errors of `gunicorn.asgi.parser`, which the protocol answers."""
+
+    __slots__ = ()
+
+    def _finalize_headers(self) -> None:
+        """Check the whole head, before the stock parser does and tells the protocol."""
+        host = None
+        codings = []
+        for name, value in self._headers_list:
+            if name == b"host":
+                host = value  # a second one is refused by the stock parser
+            elif name == b"transfer-encoding":
+                codings += [coding.strip(b" \t").lower() for coding in value.split(b",")]
+        if host is None and self.http_version >= (1, 1):
+            raise parser.InvalidHeader("HTTP/1.1 without Host")
+        if host is not None and not _HOST.fullmatch(host):
+            raise parser.InvalidHeader("Invalid Host")
+        if len(codings) > 1 and codings[-1] == b"chunked" and codings.count(b"chunked") == 1:
+            raise parser.UnsupportedTransferCoding("chunked is not the only coding")
+        super()._finalize_headers()
+
+    def _find_line(self, limit: int, error: Exception) -> int:
+        """The length of the line that the buffer begins with, -1 where its end is not there yet."""
+        length: int = super()._find_line(limit, error)
+        if self._state == "chunked":
+            line = bytes(self._buffer if length < 0 else self._buffer[:length])
+            if self._chunk_state == "size":
+                digits = line.partition(b";")[0]
+                if len(digits.rstrip(b" \t\r")) > _MAX_SIZE_DIGITS or len(line) > _MAX_SIZE_LINE:
+                    raise parser.InvalidChunkSize("chunk size line is too long")
+            elif length > 0 and not _TRAILER_FIELD.fullmatch(line):
+                raise parser.InvalidHeader("Invalid trailer field")
+        return length
+
+
+def install() -> None:
+    """Have gunicorn's protocol use the parser; it makes one for each connection."""
+    from gunicorn.asgi import protocol
+
+    protocol.PythonProtocol = StrictParser
