@@ -22,8 +22,7 @@ from serve.observation import Observation, Observer
 from serve.replies import Pieces, Receive, Refusal, Reply, Send
 from serve.request_body import ClientDisconnectedError, RequestBodies, is_gzip
 from serve.turns import Models, Scope, Turn
-
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+from serve.whole_bodies import ASGIApp, WholeBodies
 
 # Requests that were on their way when SIGTERM came are still answered for this long.
 _LATE_ARRIVAL_SECONDS = 1.0
@@ -65,7 +64,7 @@ class InferenceApplication:
         refusal: Makes the reply to an invocation that an error ended.
         """
         self._models = models
-        self._others = others
+        self._others = WholeBodies(others, limits.max_held_bytes, limits.timeout_seconds, refusal)
         self._timeout_seconds = limits.timeout_seconds
         self._observer = observer
         self._refusal = refusal

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.asgi import protocol
 from gunicorn.asgi.protocol import ASGIProtocol
 
-from serve.asgi import ASGIApp
 from serve.error_reply import CONTENT_TYPE, error_body, request_id
 from serve.replies import Receive, Send
 from serve.turns import Scope
+from serve.whole_bodies import ASGIApp
 
 if TYPE_CHECKING:
     from serve.gunicorn_worker import InferenceWorker

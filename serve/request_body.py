@@ -38,14 +38,22 @@ class ClientDisconnectedError(Exception):
 class RequestBodies:
     """The bodies of one worker's requests: read on its event loop, inflated in any thread."""
 
-    def __init__(self, *, max_bytes: int, max_held_bytes: int, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        *,
+        max_bytes: int,
+        max_held_bytes: int,
+        timeout_seconds: float,
+        limit_setting: str = _SIZE_SETTING,
+    ) -> None:
         """Args:
         max_bytes: Limit of one body, also once it is decompressed; 0 means `max_held_bytes`.
         max_held_bytes: Limit of all bodies that are being received or worked on; 0 means none.
         timeout_seconds: How long a body may take to arrive.
+        limit_setting: What a client that sends more than `max_bytes` is told has set the limit.
         """
         self._max_bytes = max_bytes or max_held_bytes
-        self._limit_setting = _SIZE_SETTING if max_bytes else _MEMORY
+        self._limit_setting = limit_setting if max_bytes else _MEMORY
         self._max_held_bytes = max_held_bytes
         self._timeout_seconds = timeout_seconds
         self._n_held = 0  # as received; the event loop's

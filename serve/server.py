@@ -95,10 +95,11 @@ def _run_one_model(settings: Settings, listener: socket.socket, stand_in: "Stand
     from serve import loading, trial
     from serve.app import create_app
     from serve.arbiter import InferenceArbiter
-    from serve.asgi import ASGIApp, InferenceApplication
+    from serve.asgi import InferenceApplication
     from serve.gunicorn_worker import InferenceWorker
     from serve.observation import Observer
     from serve.turns import OneModel
+    from serve.whole_bodies import ASGIApp
 
     artifact = loading.inspect(settings.base_dir / "model", settings)
     trial.in_child(artifact.try_out)

@@ -22,7 +22,7 @@ from container import cgroup
 from container.algorithms import registry as algorithms
 from container.settings import Settings
 from serve.app import create_app
-from serve.asgi import ASGIApp, InferenceApplication, Limits
+from serve.asgi import InferenceApplication, Limits
 from serve.metrics import Metrics
 from serve.models import loader, memory, replies
 from serve.models.admission import Admission
@@ -36,6 +36,7 @@ from serve.models.residency import Residency
 from serve.models.turns import ModelTurns
 from serve.models.versions import Versions
 from serve.observation import Observer
+from serve.whole_bodies import ASGIApp
 
 if TYPE_CHECKING:
     from prometheus_client import Metric

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 from urllib.parse import quote
 
 import pytest
@@ -88,6 +89,21 @@ def test_chunked_body_is_read(fleet: Fleet) -> None:
 
     assert connection.getresponse().status == 200
     connection.close()
+
+
+def test_slow_bodies_hold_up_no_load(fleet: Fleet) -> None:
+    """C-045: more clients than threads that send a byte of their request, and no more."""
+    fleet.write_constant("m", 1.0)
+    address = ("127.0.0.1", fleet.server.port)
+    clients = [socket.create_connection(address, timeout=10) for _ in range(80)]
+    for client in clients:
+        client.sendall(b"POST /models HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    try:
+        assert fleet.load("m").status == 200
+        assert float(fleet.invoke("m").body) == 1.0
+    finally:
+        for client in clients:
+            client.close()
 
 
 @pytest.mark.parametrize("name", NAMES)
