@@ -119,6 +119,7 @@ def test_frameworks_are_imported_by_their_own_handler_only(module: str, path: Pa
                 "serve.arbiter",
                 "serve.connection",
                 "serve.gunicorn_worker",
+                "serve.http_parser",
                 "serve.models.",
             ),
         ),

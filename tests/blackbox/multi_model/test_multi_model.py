@@ -95,7 +95,7 @@ def test_slow_bodies_hold_up_no_load(fleet: Fleet) -> None:
     """C-045: more clients than threads that send a byte of their request, and no more."""
     fleet.write_constant("m", 1.0)
     address = ("127.0.0.1", fleet.server.port)
-    clients = [socket.create_connection(address, timeout=10) for _ in range(80)]
+    clients = [socket.create_connection(address, timeout=10) for _ in range(300)]
     for client in clients:
         client.sendall(b"POST /models HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
     try:
