@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import environments, report, sharing, soak, targets
+from benchmarks import bursts, environments, report, sharing, soak, targets
 from benchmarks.comparison import RESULTS_FILE, Comparison, Options
 from benchmarks.environments import HARNESS_REQUIREMENTS, SetupError
 from benchmarks.load import LoadError
@@ -19,6 +19,7 @@ from benchmarks.servers import ROOT, Role, Server, all_servers
 OUTPUT_DIR = ROOT / "build" / "bench"
 QUICK = Options(seconds=1, repetitions=1)
 FULL = Options()
+_BURST_SECONDS = 8
 _VERDICTS = {True: "met", False: "MISSED", None: "not measured"}
 
 
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str]) -> int:
         environments.install_programs(["wrk"])
         if given.soak:
             return _soak(given.output, given.soak)
+        if given.bursts:
+            return _bursts(given.output, given.seconds or _BURST_SECONDS)
         return _compare(given)
     except (SetupError, ServerError, LoadError) as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -88,6 +91,27 @@ def _soak(output_dir: Path, minutes: float) -> int:
     return 0
 
 
+def _bursts(output_dir: Path, seconds: float) -> int:
+    server = all_servers()["ours"]
+    model_dir = small_model(output_dir / "models")
+    questions = Questions(model_dir, (bursts.N_ROWS,))
+    found = []
+    for n_connections in bursts.CONNECTIONS:
+        with running(
+            server,
+            questions,
+            environment_dir=server.environment_dir(output_dir / "envs"),
+            model_dir=model_dir,
+        ) as started:
+            found.append(bursts.run(started, questions, n_connections, seconds=seconds))
+            started.wait_until_quiet()  # those that have gone are still answered
+            started.check(questions)
+    bursts.write(found, output_dir)
+    print(bursts.render(found))
+    print(f"bench: bursts.md and bursts.json are in {output_dir}")
+    return 0
+
+
 def draw(module: str, output_dir: Path, data_file: str, image_file: str) -> None:
     """Run a module of plots on files of the directory, in the environment that has matplotlib."""
     environment_dir = output_dir / "envs" / "harness"
@@ -138,6 +162,11 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         metavar="MINUTES",
         help="instead of comparing: full load on this server for so long, and whether it grows",
+    )
+    add(
+        "--bursts",
+        action="store_true",
+        help="instead of comparing: hundreds of connections at once on this server, and its pings",
     )
     add("--output", type=_directory, default=OUTPUT_DIR, metavar="DIR", help="(build/bench)")
     return parser
