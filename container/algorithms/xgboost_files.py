@@ -88,10 +88,12 @@ def _foreign(path: Path) -> str | None:
 
 
 class StoredModel(NamedTuple):
-    """A model in UBJSON or JSON, and the number that stands for a missing value besides NaN."""
+    """A model in UBJSON or JSON, the number that stands for a missing value besides NaN, and the
+    names of the features where the model itself has no place for them."""
 
     content: bytes | memoryview
     missing: float = math.nan
+    feature_names: tuple[str, ...] = ()
 
 
 def read_model(file: Path) -> StoredModel:
@@ -108,7 +110,8 @@ def read_model(file: Path) -> StoredModel:
         content = decompression.decompress(content, file.name)
     if _PICKLE_HEAD.match(content):
         pickled = xgboost_pickle.read(content, file.name)
-        return StoredModel(_model_of_state(pickled.state, file.name), pickled.missing)
+        model = _model_of_state(pickled.state, file.name)
+        return StoredModel(model, pickled.missing, pickled.feature_names)
     if xgboost_binary.is_binary(content):
         return StoredModel(xgboost_binary.convert(content, file.name))
     if content[:1].isspace():

@@ -52,13 +52,12 @@ class XGBoostModel:
         Raises:
             ModelLoadError: the file cannot be read or is not a model that this XGBoost knows.
         """
-        content, missing = read_model(file)
+        content, missing, names = read_model(file)
         try:
             self._booster = Booster(content, n_threads=1)
             self.n_features = self._booster.n_features()
-            self.feature_names = _checked_names(
-                tuple(feature_names or self._booster.feature_names()), self.n_features, file.name
-            )
+            names = tuple(feature_names or self._booster.feature_names() or names)
+            self.feature_names = _checked_names(names, self.n_features, file.name)
             learner = self._booster.config()["learner"]
             is_linear = learner["gradient_booster"]["name"] == "gblinear"
             n_rounds = 0

@@ -221,11 +221,12 @@ class PickledModel(NamedTuple):
     """What a pickle holds.
 
     `state` is what `XGBoosterUnserializeFromBuffer` takes; `missing` is the number that stands for
-    a missing value besides NaN.
+    a missing value besides NaN. Up to XGBoost 1.3 the names of the features are beside the state.
     """
 
     state: bytes
     missing: float
+    feature_names: tuple[str, ...] = ()
 
 
 def read(content: bytes, name: str) -> PickledModel:
@@ -253,7 +254,15 @@ def read(content: bytes, name: str) -> PickledModel:
     handle = pickled.state.get("handle") if isinstance(pickled, _PickledBooster) else None
     if not isinstance(handle, bytes | bytearray):
         raise ModelLoadError(f"{name} is a pickle without a booster in it; {_ADVICE}")
-    return PickledModel(bytes(handle), missing)
+    return PickledModel(bytes(handle), missing, _names(pickled.state.get("feature_names")))
+
+
+def _names(names: Any) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return ()
+    # XGBoost's own for data without names, which later versions leave out.
+    is_placeholder = all(name == f"f{place}" for place, name in enumerate(names))
+    return () if is_placeholder else tuple(names)
 
 
 def _missing(missing: Any, name: str) -> float:

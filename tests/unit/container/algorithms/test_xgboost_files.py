@@ -571,6 +571,28 @@ def test_pickled_object_without_a_state_is_refused(tmp_path: Path, kind: str) ->
         ALGORITHM.load(tmp_path, None, OPTIONS)
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["age", "income"], ("age", "income")),
+        (["f0", "f1"], None),  # XGBoost's own, for data without names
+        (None, None),
+        ([b"age", 1], None),
+    ],
+)
+def test_names_beside_the_booster_of_a_pickle_are_its_features(
+    tmp_path: Path, names: Any, expected: tuple[str, ...] | None
+) -> None:
+    """Where XGBoost up to 1.3 keeps them."""
+    rows = np.random.default_rng(0).random((20, 2))
+    booster = xgboost.train({}, xgboost.DMatrix(rows, rows[:, 0]), 1)
+    state = {"handle": booster.__getstate__()["handle"], "feature_names": names}
+    content = b"\x80\x02cxgboost.core\nBooster\n)\x81" + pickle.dumps(state, 2)[2:-1] + b"b."
+    (tmp_path / "xgboost-model").write_bytes(content)
+
+    assert ALGORITHM.load(tmp_path, None, OPTIONS).feature_names == expected
+
+
 def test_pickle_with_a_damaged_booster_is_refused(tmp_path: Path) -> None:
     """C-061: whichever form its state has."""
     for handle in (b"CONFIG-offset:\0\0binf", b'{"Config": {}}', b"{L\0", b'{"Model', b""):
