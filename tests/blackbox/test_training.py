@@ -298,7 +298,7 @@ def test_failed_job_keeps_the_earlier_model(train: Train, ml: MlTree) -> None:
     train(**CLASSIFIER)
     before = {name: (ml.model_dir / name).read_bytes() for name in ml.model_files()}
 
-    assert train(num_round="5", objective="binary:logistic", eta="9").exit_code == 1
+    assert train(num_round="5", objective="binary:logistic", eta="-9").exit_code == 1
 
     assert {name: (ml.model_dir / name).read_bytes() for name in ml.model_files()} == before
     assert ml.failure_reason() is not None
