@@ -82,6 +82,8 @@ class ModelServable:
     pace: Pace = field(default_factory=Pace)
     has_own_formats = False
     n_outputs: int = field(init=False)
+    # By label_size, "0" or "1": to make one takes longer than to find it.
+    _columns: dict[str, Columns] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n_outputs", n_outputs(self.model))
@@ -125,8 +127,12 @@ class ModelServable:
         offered = answer_types(algorithm, self.output_keys)
         accept = content_types.negotiate(invocation.accept, offered, self.default_accept)
         started = perf_counter()
-        names = feature_names(self.model)
-        columns = columns_of(media.parameters, self.model.n_features, self.libsvm_base, names)
+        label_size = media.parameters.get("label_size", "0")
+        columns = self._columns.get(label_size)
+        if columns is None:
+            names = feature_names(self.model)
+            columns = columns_of(media.parameters, self.model.n_features, self.libsvm_base, names)
+            self._columns[label_size] = columns
         try:
             batch = decoder_pool.decode(media.name, invocation.body, columns)
             check_width(batch, self.model.n_features)
