@@ -17,6 +17,7 @@ import numpy as np
 
 from container import content_types
 from container.algorithms.base import Cluster
+from container.codecs import diagnosis
 from container.codecs.base import MAX_COLUMNS, Batch, Columns, Floats, SparseRows
 from container.errors import ChannelError, MalformedPayloadError
 from train import native_reader, parsing, tables
@@ -251,7 +252,8 @@ class StoredChannel:
                     with self._reading(source), native_reader.reading(self.name, source):
                         batch = next(batches, None)
                 except MalformedPayloadError as error:
-                    raise self._located(error, source, 0) from error
+                    told = diagnosis.explained(error, stream.head, content_types.PARQUET)
+                    raise self._located(told, source, 0) from error
                 if batch is None:
                     break
                 n_bytes = batch.n_rows * (batch.n_features + self.columns.n_others) * 4

@@ -84,7 +84,9 @@ _TEXTS = (
 )
 
 
-def explained(error: MalformedPayloadError, body: bytes, content_type: str) -> Exception:
+def explained(
+    error: MalformedPayloadError, body: bytes, content_type: str
+) -> MalformedPayloadError:
     """The error to raise for a body that was refused: the same one, unless another format tells.
 
     Args:

@@ -17,7 +17,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from container.codecs import column_names
+from container import content_types
+from container.codecs import column_names, diagnosis
 from container.codecs.base import (
     Batch,
     Columns,
@@ -58,6 +59,13 @@ def decode(body: bytes, columns: Columns) -> Batch:
             than numbers, has not the columns of the model, or has more than `MAX_CELLS` values.
         MemoryError: its pages unpack to more than there is memory for.
     """
+    try:
+        return _decode(body, columns)
+    except MalformedPayloadError as error:
+        raise diagnosis.explained(error, body, content_types.PARQUET) from None
+
+
+def _decode(body: bytes, columns: Columns) -> Batch:
     import pyarrow as pa  # type: ignore[import-untyped]
 
     with _arrow_errors():

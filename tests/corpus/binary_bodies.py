@@ -6,9 +6,12 @@ They are made by what users make them with, NumPy, SciPy and pyarrow, and spoilt
 is put together byte by byte from AWS's description of the format, not by the product's encoder.
 """
 
+import bz2
+import gzip
 import io
 import json
-import lzma  # noqa: F401  (zipfile needs it)
+import lzma
+import pickle
 import struct
 import zipfile
 from collections.abc import Callable
@@ -382,8 +385,42 @@ def recordio_bodies() -> dict[str, bytes]:
     }
 
 
+def zip_of(name: str, data: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(name), data)
+    return stream.getvalue()
+
+
+def foreign_files() -> dict[str, bytes]:
+    """Files that are not what their content type says, by the folder of the corpus."""
+    text = b"1,2\n"
+    return {
+        "csv/invalid/file-gzip": gzip.compress(text, mtime=0),
+        "csv/invalid/file-bzip2": bz2.compress(text),
+        "csv/invalid/file-xz": lzma.compress(text),
+        "csv/invalid/file-zstandard": b"\x28\xb5\x2f\xfd\x04\x58\x21\0\0" + text + bytes(4),
+        "csv/invalid/file-excel": zip_of("[Content_Types].xml", b"<Types/>"),
+        "csv/invalid/file-zip": zip_of("a.csv", text),
+        "csv/invalid/file-npz": npz(x=npy(MATRIX)),
+        "csv/invalid/file-npy": npy(MATRIX),
+        "csv/invalid/file-parquet": parquet({"a": [1, 2]}),
+        "csv/invalid/file-recordio": frames(record(tensor(2, floats(1, 2)))),
+        "csv/invalid/file-pickle": pickle.dumps([1.0, 2.0], protocol=4),
+        "csv/invalid/utf-16-without-mark": text.decode().encode("utf-16-le"),
+        "csv/invalid/utf-32": text.decode().encode("utf-32"),
+        "json/invalid/file-gzip": gzip.compress(b"[[1]]", mtime=0),
+        "libsvm/invalid/file-zip": zip_of("a.txt", b"1 0:1\n"),
+        "npy/invalid/file-npz": npz(x=npy(MATRIX)),
+        "npz/invalid/file-npy": npy(MATRIX),
+        "parquet/invalid/file-gzip": gzip.compress(b"PAR1", mtime=0),
+    }
+
+
 def main() -> None:
     """Write every body."""
+    for path, body in foreign_files().items():
+        (ROOT / path).with_suffix(".body").write_bytes(body)
     for name, bodies in (
         ("npy", npy_bodies()),
         ("npz", npz_bodies()),

@@ -301,6 +301,14 @@ def test_errors_name_channel_source_and_place(feeder: Feeder, content: bytes, me
     assert message.format(place=place) in caught.value.message
 
 
+def test_text_that_is_declared_as_parquet_is_named(feeder: Feeder) -> None:
+    """A channel whose ContentType is wrong."""
+    feeder.channel("train", b"1,2\n0,3\n", ContentType="application/x-parquet")
+
+    with pytest.raises(ChannelError, match="this looks like CSV, not application/x-parquet"):
+        list(feeder.open().batches())
+
+
 @pytest.mark.parametrize(
     ("write", "message"),
     [
