@@ -551,6 +551,21 @@ def test_unsupported_format_error_is_known_by_its_name(
     assert (caught.value.status, caught.value.message) == (status, message)
 
 
+def test_body_without_a_content_type_is_refused_with_the_type_it_was_read_as(
+    model_directory: ModelDirectory,
+) -> None:
+    """Also where the script leaves decoding to the container."""
+    servable = model_directory.load("""
+        model_fn = str
+
+        def predict_fn(data, model):
+            return data
+    """)
+
+    with pytest.raises(MalformedPayloadError, match="no Content-Type and was read as text/csv"):
+        servable.invoke(Invocation(b"1,x"))
+
+
 @pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt(), StopIteration(1)])
 def test_what_would_end_the_thread_ends_the_invocation(
     model_directory: ModelDirectory, error: BaseException
