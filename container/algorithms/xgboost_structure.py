@@ -270,7 +270,7 @@ def _check_outputs(forest: Mapping[str, Any], n_outputs: int) -> None:
         require(not groups.any(), "tree_info names an output of trees that have all of them")
         return
     require(within(groups, 0, n_outputs), "a tree belongs to no output")
-    n_with_trees = len(np.unique(groups))
+    n_with_trees = len(set(groups.tolist()))  # np.unique imports numpy.ma: 16 ms in every trial
     require(
         n_with_trees == n_outputs,
         f"the model declares {n_outputs} outputs (num_target, num_class) and has trees for "
