@@ -159,12 +159,12 @@ class _Server:
         self._settings = settings
         self._n_at_once = n_at_once
         self._trials: dict[int, _Trial] = {}  # by the child's process id
-        self._child_ended, wake_up = socket.socketpair()
-        for end in (self._child_ended, wake_up):
+        self._child_ended, self._wake_up = socket.socketpair()
+        for end in (self._child_ended, self._wake_up):
             end.setblocking(False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._leave)
-        signal.set_wakeup_fd(wake_up.detach(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._wake_up.fileno(), warn_on_full_buffer=False)
 
     def run(self, parent: int) -> None:
         """Serve until told to leave, or until the parent is gone."""
@@ -215,7 +215,8 @@ class _Server:
         """A model's code shall not keep other clients waiting, or speak to them."""
         self._listener.close()
         self._child_ended.close()
-        os.close(signal.set_wakeup_fd(-1))
+        signal.set_wakeup_fd(-1)  # since Python 3.12 asyncio has done so already
+        self._wake_up.close()
         for trial in self._trials.values():
             trial.client.close()
             os.close(trial.report)
