@@ -48,7 +48,8 @@ def shortener(parameters: Mapping[str, Any]) -> Callable[[Parts, int], Parts] | 
         return None
 
     def shorten(parts: Parts, n_rounds: int) -> Parts:
-        return {_MODEL: _content(xgboost.Booster(model_file=bytearray(parts[_MODEL]))[:n_rounds])}
+        model = xgboost.Booster(model_file=bytearray(parts[_MODEL]))[:n_rounds]
+        return {**parts, _MODEL: _content(model)}
 
     return shorten
 

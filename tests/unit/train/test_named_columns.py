@@ -152,16 +152,18 @@ def test_job_is_resumed_with_its_names(bank: Tree, rows: np.ndarray) -> None:
     assert model.read_bytes() == expected
 
 
+@pytest.mark.parametrize("num_round", ["7", "2"])
 def test_resuming_with_other_columns_of_a_pipe_is_refused(
-    bank: Tree, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    bank: Tree, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch, num_round: str
 ) -> None:
-    """Where the fingerprint of the data cannot tell, the names do."""
+    """Where the fingerprint of the data cannot tell, the names do, also of a shortened model."""
     monkeypatch.setattr("train.fingerprint.of_channel", lambda _: "")  # as in Pipe mode
     (bank.root / "checkpoints").mkdir()
     bank.configure("checkpointconfig.json", {"LocalPath": str(bank.root / "checkpoints")})
     environ = bank.environ | {"BYOA_CHECKPOINT_SECONDS": "0"}
+    bank.hyperparameters(objective="binary:logistic", num_round="6")
     assert job.main(environ) == 0, bank.failure
-    bank.hyperparameters(objective="binary:logistic", num_round="5")
+    bank.hyperparameters(objective="binary:logistic", num_round=num_round)
     bank.channel("train", {"part-0": as_table(rows, ["bought", *NAMES[::-1]])})
 
     assert job.main(environ) == 1
