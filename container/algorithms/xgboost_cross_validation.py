@@ -176,7 +176,7 @@ class _CrossValidation:
                 },
                 report=report,
                 interruption=_InFold(self._job.interruption, is_first=not self._finished),
-                checkpoints=_NoCheckpoints(),
+                checkpoints=NoCheckpoints(),
             )
         )
         return FinishedFold(booster, history)
@@ -235,8 +235,9 @@ class _InFold:
 
 
 @dataclass(slots=True)
-class _NoCheckpoints:
-    """Those of a cross-validation are made between the folds."""
+class NoCheckpoints:
+    """For a training that cannot be resumed on its own; see
+    `container.algorithms.base.Checkpoints`."""
 
     is_on: bool = False
 

@@ -1,6 +1,7 @@
 """Training with XGBoost: what the job asks for, made into matrices and rounds."""
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from container.algorithms.base import Cluster, TrainedModel, TrainingInput
 from container.algorithms.xgboost_booster import TrainedBooster
 from container.algorithms.xgboost_boosting import Boosting, is_random, shortener
 from container.algorithms.xgboost_collective import check_distributable, connected, of_first_host
-from container.algorithms.xgboost_cross_validation import cross_validate
+from container.algorithms.xgboost_cross_validation import NoCheckpoints, cross_validate
 from container.algorithms.xgboost_data import build_matrices, survey
 from container.algorithms.xgboost_gpu import device_for, has_gpu
 from container.algorithms.xgboost_hyperparameters import XGBoostHyperparameters
@@ -61,7 +62,7 @@ def fit(job: TrainingInput) -> TrainedModel:
         _check_by_xgboost(job)
         if hyperparameters.kfold:
             return cross_validate(job, _train, _binding(hyperparameters))
-        return _train(job)
+        return _train(_resumable(job))
     except xgboost.core.XGBoostError as error:
         if _NO_GPU_MEMORY in str(error):
             raise TrainingError(
@@ -90,6 +91,18 @@ def _refuse_missing_validation(job: TrainingInput) -> None:
             "_tuning_objective_metric",
             f"{watched!r} is a metric of {without}, or tune 'train:{metric}'",
         )
+
+
+def _resumable(job: TrainingInput) -> TrainingInput:
+    """The job without checkpoints where XGBoost cannot go on from them: of the biases of positions
+    a model holds one half, and a second training from it is refused (seen in 3.2.0)."""
+    hyperparameters: XGBoostHyperparameters = job.hyperparameters
+    if not (hyperparameters.is_ranking and hyperparameters.lambdarank_unbiased):
+        return job
+    if job.checkpoints.is_on:
+        reason = "XGBoost cannot resume with lambdarank_unbiased=1; a stopped job begins anew"
+        logger.warning("checkpoints_without_effect", extra={"reason": reason})
+    return replace(job, checkpoints=NoCheckpoints())
 
 
 def _train(job: TrainingInput) -> TrainedBooster:

@@ -259,6 +259,31 @@ def test_auc_of_a_classifier_is_over_all_records(tree: Tree) -> None:
     assert content["metrics"]["train-auc"] == pytest.approx(float(line.split(":")[-1]), abs=2e-5)
 
 
+@pytest.mark.parametrize("n_rounds", [3, 6])
+def test_job_that_xgboost_cannot_resume_begins_anew(
+    tree: Tree, capsys: pytest.CaptureFixture[str], n_rounds: int
+) -> None:
+    """XGBoost refuses to go on with the biases of positions that it has learned; a job that was
+    stopped must not fail for that."""
+    tree.configure("checkpointconfig.json", {"S3Uri": "s3://bucket/prefix"})
+    tree.channel("train", {"a": _libsvm(GRADES, slice(0, N_TRAIN))})
+    given = {"objective": "rank:ndcg", "lambdarank_unbiased": "1"}
+    environ = tree.environ | {"BYOA_CHECKPOINT_SECONDS": "0"}
+    tree.hyperparameters(**given, num_round="4")
+    assert job.main(environ) == 0, tree.failure
+    tree.hyperparameters(**given, num_round=str(n_rounds))
+
+    assert job.main(environ) == 0, tree.failure
+
+    assert '"checkpoints_without_effect"' in capsys.readouterr().out
+    parameters = {"objective": "rank:ndcg", "lambdarank_unbiased": 1, "nthread": 1}
+    direct, _ = _direct(parameters, GRADES, n_rounds=n_rounds)
+    features = xgboost.DMatrix(FEATURES)
+    np.testing.assert_allclose(
+        _booster(tree).predict(features), direct.predict(features), rtol=1e-5, atol=1e-6
+    )
+
+
 def test_folds_keep_lists_together(tree: Tree) -> None:
     """C-097: a fold's score is that of whole lists; two channels may use one query id."""
     tree.hyperparameters(objective="rank:ndcg", eval_metric="ndcg", _kfold="3")
