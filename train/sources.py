@@ -109,7 +109,8 @@ class Stream:
         if self.head.startswith(_RECORDIO_MAGIC):
             return content_types.RECORDIO
         for line in self.head.splitlines():
-            if not _LABEL_ALONE.fullmatch(line.strip()):
+            is_comment = line.lstrip().startswith(b"#")  # of libsvm; CSV has none
+            if not is_comment and not _LABEL_ALONE.fullmatch(line.strip()):
                 return content_types.LIBSVM if _LIBSVM_LINE.match(line) else content_types.CSV
         return content_types.CSV
 
