@@ -18,7 +18,7 @@ import numpy as np
 from container import content_types
 from container.algorithms.base import Cluster
 from container.codecs import diagnosis
-from container.codecs.base import MAX_COLUMNS, Batch, Columns, Floats, SparseRows
+from container.codecs.base import Batch, Columns, Floats, SparseRows
 from container.errors import ChannelError, MalformedPayloadError
 from train import native_reader, parsing, tables
 from train.chunks import Chunk, cut
@@ -136,8 +136,8 @@ class StoredChannel:
                 yield batch
             store.flush()
             loading.finish()
-            numbers = range(self.columns.n_leading + 1, MAX_COLUMNS)
-            sanity.warn(self.name, self.feature_names or numbers, self.hosts)
+            called = self.feature_names.__getitem__ if self.feature_names else self.columns.number
+            sanity.warn(self.name, called, self.hosts)
         except BaseException:  # also when nobody wants the rest
             store.close()
             raise

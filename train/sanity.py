@@ -6,7 +6,7 @@ the label. None of it is an error, so it is said in the log, once a channel.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -85,13 +85,13 @@ class Sanity:
         self._n_counted += len(labels)
         self._found.longest_count = max(self._found.longest_count, self._n_counted)
 
-    def warn(self, channel: str, names: Sequence[str] | range, hosts: Cluster) -> None:
+    def warn(self, channel: str, called: Callable[[int], str | int], hosts: Cluster) -> None:
         """Say in the log of the first host what holds for the records of all. Every host must call
         it, when the channel is read.
 
         Args:
             channel: Its name.
-            names: What the feature columns are called in the log, or the number of each.
+            called: Gives the name or the number of a feature column, counted from 0.
             hosts: Those of the job.
         """
         if self._empty is not None:
@@ -100,17 +100,17 @@ class Sanity:
         found = [each for each in told if each.n_rows]
         if hosts.rank or sum(each.n_rows for each in found) < _LEAST_RECORDS:
             return
-        for event, facts in _warnings(found, names):
+        for event, facts in _warnings(found, called):
             logger.warning(event, extra={"channel": channel} | facts)
 
 
 def _warnings(
-    found: Sequence[_Findings], names: Sequence[str] | range
+    found: Sequence[_Findings], called: Callable[[int], str | int]
 ) -> list[tuple[str, dict[str, Any]]]:
     warnings: list[tuple[str, dict[str, Any]]] = []
     empty = sorted(set.intersection(*(set(each.empty_columns) for each in found)))
     if empty:
-        listed = [names[column] for column in empty[:_MAX_LISTED]]
+        listed = [called(column) for column in empty[:_MAX_LISTED]]
         reason = (
             "no record has a value there: nothing is learned from it, and requests need it, too; "
             "leave it out, and so a delimiter at the end of every line"

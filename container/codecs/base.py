@@ -128,6 +128,12 @@ class Columns:
             name for place, name in enumerate(names) if place >= self.n_leading and place != group
         )
 
+    def number(self, feature: int) -> int:
+        """The number, from 1, of the column that holds a feature, counted from 0."""
+        place = self.n_leading + feature
+        is_behind_group = isinstance(self.group_column, int) and place >= self.group_column
+        return place + is_behind_group + 1
+
     @property
     def width(self) -> int | None:
         """How many columns a dense record must have, or None if any number will do."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from container.codecs.base import Batch
+from container.codecs.base import Batch, Columns
 from tests.unit.container.algorithms.test_xgboost_shards import Host, on_hosts
 from tests.unit.train.conftest import as_csv, as_parquet, as_recordio
 from tests.unit.train.test_channel import Feeder, feeder  # noqa: F401 - a fixture
@@ -57,6 +57,25 @@ def test_delimiter_at_the_end_of_every_line_is_a_column_without_values(
     facts = next(record for record in caplog.records if record.message == EMPTY)
     assert vars(facts)["columns"] == [5]
     assert "leave it out, and so a delimiter at the end of every line" in vars(facts)["reason"]
+
+
+@pytest.mark.parametrize(("group_column", "number"), [(1, 4), (2, 4), (3, 3)])
+def test_column_without_values_is_counted_with_that_of_the_query_ids(
+    feeder: Feeder,  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+    group_column: int,
+    number: int,
+) -> None:
+    """The number is that of the column in the file."""
+    lines = [[f"0.{row}", "7", "7", "7"] for row in range(20)]
+    for line in lines:
+        line[number - 1] = ""
+    feeder.channel("train", "".join(",".join(line) + "\n" for line in lines).encode())
+
+    list(feeder.open(columns=Columns(label_size=1, group_column=group_column)).batches())
+
+    facts = next(record for record in caplog.records if record.message == EMPTY)
+    assert vars(facts)["columns"] == [number]
 
 
 def test_column_of_nulls_is_named(caplog: pytest.LogCaptureFixture, feeder: Feeder) -> None:  # noqa: F811
@@ -164,7 +183,7 @@ def test_labels_beyond_the_whole_numbers_of_32_bits_are_an_index_all_the_same(
         batch = Batch(np.zeros((1000, 1), dtype=np.float32), labels)
         sanity.add(batch, "file", is_first=start == 2**24 - 2000, is_csv=True)
 
-    on_hosts(1, lambda host: sanity.warn("train", range(9), host))
+    on_hosts(1, lambda host: sanity.warn("train", str, host))
 
     assert warnings(caplog) == [INDEX]
 
@@ -184,7 +203,7 @@ def test_all_hosts_count_and_the_first_one_warns(
         if host.rank != 2:
             batch = Batch(features, np.zeros(20, dtype=np.float32))
             sanity.add(batch, "file", is_first=True, is_csv=True)
-        sanity.warn("train", range(2, 9), host)
+        sanity.warn("train", str, host)
 
     on_hosts(3, read_shard)
 
