@@ -40,7 +40,6 @@ class ScriptServable:
     """See `serve.invocation.Servable`."""
 
     is_thread_safe = False
-    has_own_formats = True
 
     def __init__(
         self,
@@ -76,6 +75,11 @@ class ScriptServable:
         model: Model | None = self._loaded.model if is_ours else None
         return model
 
+    @property
+    def has_own_formats(self) -> bool:
+        """Whether a function of the user's reads the body, rather than `toolkit_formats`."""
+        return bool(self._functions.input_fn or self._functions.transform_fn)
+
     def is_quick(self, n_bytes: int, content_type: str) -> bool:
         return False
 
@@ -91,7 +95,7 @@ class ScriptServable:
             Exception: whatever else the code raises.
         """
         functions = self._functions
-        if not invocation.body and not (functions.input_fn or functions.transform_fn):
+        if not invocation.body and not self.has_own_formats:
             return EMPTY
         try:
             if functions.transform_fn:

@@ -14,7 +14,7 @@ import pytest
 from serve.invocation import Answer, Invocation
 from serve.metrics import Metrics
 from serve.turns import OneModel
-from tests.unit.serve.conftest import Client, Reply, Server
+from tests.unit.serve.conftest import Client, ModelDirectory, Reply, Server
 
 CSV = {"Content-Type": "text/csv"}
 GZIP = CSV | {"Content-Encoding": "gzip"}
@@ -323,6 +323,18 @@ def test_gzip_body_of_a_script_is_its_own() -> None:
     client.request("POST", "/invocations", body, GZIP)
 
     assert seen == [body, b"1,2\n"]
+
+
+def test_gzip_body_is_decompressed_for_a_script_without_input_fn(
+    model_directory: ModelDirectory,
+) -> None:
+    """What stands in for `input_fn` reads formats, none of which begins as gzip does."""
+    script = "def model_fn(d): return 1\ndef predict_fn(d, m): return d"
+    client = Server(model_directory.load(script), Metrics(2)).client()
+
+    reply = client.request("POST", "/invocations", gzip.compress(b"1,2\n"), CSV)
+
+    assert (reply.status, reply.body) == (200, b"[[1.0,2.0]]")
 
 
 def test_identity_encoding_is_no_encoding(client: Client) -> None:
