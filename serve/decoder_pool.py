@@ -245,7 +245,8 @@ class _Decoder:
             )
         return MalformedPayloadError(
             f"the body cannot be decoded as {content_type}: the decoder crashed "
-            f"({_ending(code)}), as it does on broken files; write the file again"
+            f"({_ending(code)}), as it does on broken files, and on some that take more than "
+            f"{working_bytes()} bytes of memory; write the file again, or send fewer records"
         )
 
 

@@ -152,6 +152,7 @@ def test_refusal_of_the_codec_is_passed_on(pool: DecoderPool) -> None:
     ("body", "error", "words"),
     [
         (b"abort", MalformedPayloadError, "the decoder crashed (SIGABRT)"),
+        (b"abort", MalformedPayloadError, "bytes of memory; write the file again, or send fewer"),
         (b"segfault", MalformedPayloadError, "the decoder crashed (SIGSEGV)"),
         (b"killed", OutOfMemoryError, "probably because memory ran out"),
         (b"shape", MalformedPayloadError, "cannot be decoded as application/x-parquet"),
