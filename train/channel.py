@@ -19,6 +19,7 @@ from container import content_types
 from container.algorithms.base import Cluster
 from container.codecs import diagnosis
 from container.codecs.base import Batch, Columns, Floats, SparseRows
+from container.codecs.csv_diagnosis import FOR_PANDAS
 from container.errors import ChannelError, MalformedPayloadError
 from train import native_reader, parsing, tables
 from train.chunks import Chunk, cut
@@ -293,6 +294,8 @@ class StoredChannel:
         labels, weights = batch.labels, batch.weights
         if labels is not None and not np.isfinite(labels).all():
             problem = "the label is missing; every record needs one"
+            if self._record == "line" and not part.n_before and not np.isfinite(labels[0]):
+                problem += f"; if the line is a header, leave it out {FOR_PANDAS}"
             raise self._error_at(part, np.isfinite(labels), problem)
         if weights is not None and not (np.isfinite(weights) & (weights >= 0)).all():
             problem = "the weight must be a number that is not negative"

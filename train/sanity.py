@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from container.algorithms.base import Cluster
 from container.codecs.base import Batch, Floats, SparseRows
+from container.codecs.csv_diagnosis import FOR_PANDAS
 
 logger = logging.getLogger(__name__)
 
@@ -121,14 +122,14 @@ def _warnings(
     if headers:
         reason = (
             "its cells count up by 1, and those of the next line do not; if it is a header, leave "
-            "it out (pandas: to_csv(..., header=False, index=False))"
+            f"it out {FOR_PANDAS}"
         )
         warnings.append(("first_line_may_be_a_header", {"source": headers[0], "reason": reason}))
     longest = max(each.longest_count for each in found)
     if longest >= _LEAST_RECORDS and all(each.label_counts for each in found):
         reason = (
             "the first column, which is the label, counts up by 1 from record to record; if it is "
-            "an index, leave it out (pandas: to_csv(..., header=False, index=False))"
+            f"an index, leave it out {FOR_PANDAS}"
         )
         warnings.append(("label_may_be_an_index", {"reason": reason}))
     return warnings

@@ -7,10 +7,12 @@ import numpy as np
 
 from container.algorithms.xgboost_hyperparameters import XGBoostHyperparameters
 from container.codecs.base import Floats
+from container.codecs.csv_diagnosis import FOR_PANDAS
 from container.errors import ChannelError
 
 _NOT_NEGATIVE = ("count:poisson", "reg:tweedie", "survival:aft")
 _POSITIVE = ("reg:gamma",)
+_LEAST_RECORDS = 10  # fewer labels may count up by chance
 
 
 def check_labels(
@@ -28,6 +30,9 @@ def check_labels(
     def refuse(faulty: np.ndarray[tuple[int], np.dtype[np.bool_]], accepted: str) -> None:
         if faulty.any():
             record = int(np.argmax(faulty))
+            first = labels[:_LEAST_RECORDS]
+            if n_before == 0 and len(first) == _LEAST_RECORDS and (np.diff(first) == 1).all():
+                accepted += f"; they count up by 1, as an index does: leave that out {FOR_PANDAS}"
             raise ChannelError(
                 f"channel {channel!r}, record {n_before + record + 1}: label {labels[record]:g} "
                 f"does not fit objective={objective!r}; {accepted}"

@@ -105,10 +105,8 @@ _KINDS = tuple(
         ),
     )
 )
-_HEADER = (
-    "the line is a header and no record; leave headers out "
-    "(pandas: to_csv(…, header=False, index=False))"
-)
+FOR_PANDAS = "(pandas: to_csv(…, header=False, index=False))"
+_HEADER = f"the line is a header and no record; leave headers out {FOR_PANDAS}"
 _TEXT = "the cell is text; send numbers only (encode categories as numbers), and no header"
 _NOT_UTF_8 = "the text is not UTF-8; save it as UTF-8"
 MAX_LINES = 100
@@ -251,10 +249,7 @@ def _one_too_many(
     if columns.n_features is None:
         return ""
     if _counts_up([row.partition(delimiter)[0] for row in lines]):
-        return (
-            "the first column counts up by 1, as an index does: leave it out "
-            "(pandas: to_csv(…, header=False, index=False))"
-        )
+        return f"the first column counts up by 1, as an index does: leave it out {FOR_PANDAS}"
     return width_hint(n_columns, columns)
 
 

@@ -332,7 +332,8 @@ def test_job_bad_configuration_fails_with_the_reason(
             "file 'b.csv': line 1: the line has 2 columns where 3 are expected",
         ),
         ({"a.csv": b"1,2\n,3\n"}, "line 2: the label is missing"),
-        ({"a.csv": b"1,2\nnan,3\n"}, "line 2: the label is missing"),
+        ({"a.csv": b"1,2\nnan,3\n"}, "line 2: the label is missing; every record needs one"),
+        ({"a.csv": b",0,1\n0,1,3\n"}, "line 1: the label is missing; every record needs one; if"),
         ({"a.csv": b"1\n0\n"}, "no features are left"),
         ({"a.csv": b"1,2\n1,3\n"}, "all 2 labels are 1"),
         ({"a.csv.gz": _gzip(b"")}, "holds no records"),
@@ -363,6 +364,22 @@ def test_job_bad_data_fails_with_file_and_line(
     assert message in tree.failure
     assert "Traceback" not in tree.failure
     assert tree.model_files == []
+
+
+@pytest.mark.parametrize("first", [0, 5])
+@pytest.mark.parametrize("is_index", [True, False])
+def test_job_index_in_place_of_class_labels_is_explained(
+    tree: Tree, first: int, *, is_index: bool
+) -> None:
+    """As pandas writes it by default; labels that do not count up are other people's."""
+    labels = [first + row + (row > 4 and not is_index) for row in range(12)]
+    tree.hyperparameters(objective="binary:logistic")
+    tree.channel("train", {"a.csv": "".join(f"{label},0,1\n" for label in labels).encode()})
+
+    assert job.main(tree.environ) == 1
+
+    assert "does not fit objective='binary:logistic'; labels must lie" in tree.failure
+    assert ("count up by 1, as an index does" in tree.failure) is is_index
 
 
 def test_job_labels_counted_from_one_are_explained(tree: Tree) -> None:
