@@ -30,5 +30,11 @@ FOREIGN_NAMES = {
     **dict.fromkeys(("sample_weight", "weight", "weights"), "csv_weights"),
     **dict.fromkeys(("boosting", "boosting_type", "boost"), "booster"),
     **dict.fromkeys(("folds", "n_folds", "kfold", "cv"), "_kfold"),
+    **dict.fromkeys(("gpu_id", "device_type", "task_type"), "device"),
+    **dict.fromkeys(("group", "qid", "query", "query_id", "group_id"), "group_column"),
+    **dict.fromkeys(("monotonic_cst", "monotonic_constraints"), "monotone_constraints"),
+    **dict.fromkeys(
+        ("min_data_in_leaf", "min_child_samples", "min_samples_leaf"), "min_child_weight"
+    ),
     "init_score": "base_score",
 }
