@@ -58,19 +58,24 @@ def predict_in_all_ways(model: Model, records: Floats | None, *, in_blocks: bool
     reaches another leaf. Only for a process that may die.
 
     Args:
-        records: What `Algorithm.verify` returned.
+        records: What `Algorithm.verify` returned; without any, a record of zeros is all there is.
         in_blocks: Whether the server predicts large bodies in several threads.
     Raises:
         PredictionError: the model refuses records that it should take.
     """
-    n_features = model.n_features
     heap.fill_with_pattern()
-    model.predict(np.zeros((1, n_features), dtype=np.float32))
+    model.predict(np.zeros((1, model.n_features), dtype=np.float32))
+    if records is not None:  # not every algorithm takes missing values and sparse records
+        _predict_many(model, records, in_blocks=in_blocks)
+    heap.give_back()
+
+
+def _predict_many(model: Model, records: Floats, *, in_blocks: bool) -> None:
+    n_features = model.n_features
     n_records = max(1, _MAX_CELLS // max(1, n_features, n_outputs(model)))
     extremes = np.array([0, np.nan, *(-_LARGEST, _LARGEST)], dtype=np.float32)[:n_records]
     tried = np.repeat(extremes, n_features).reshape(len(extremes), n_features)
-    if records is not None:
-        tried = np.concatenate([tried, records])[:n_records]
+    tried = np.concatenate([tried, records])[:n_records]
     model.predict(tried)
     is_given = ~np.isnan(tried)
     offsets = np.concatenate([[0], np.cumsum(is_given.sum(axis=1))]).astype(np.int64)
@@ -79,7 +84,6 @@ def predict_in_all_ways(model: Model, records: Floats | None, *, in_blocks: bool
     n_rows = 2 * row_blocks.BLOCK_ROWS
     if in_blocks and n_rows <= n_records:
         row_blocks.predict(model, np.resize(tried, (n_rows, n_features)))
-    heap.give_back()
 
 
 def in_child(work: Callable[[], object], *, timeout_seconds: float = MODEL_TIMEOUT_SECONDS) -> None:

@@ -245,8 +245,9 @@ class Algorithm(Protocol):
         """Check a model before it is loaded. Called once, in a process of its own that may die.
 
         Returns:
-            Records that reach as much of the model as possible, float32 `[n, n_features]`, which
-            are predicted there before anybody's; or None.
+            Records that reach as much of the model as possible, float32 `[n, n_features]`. They
+            are predicted there before any client's, dense and sparse, with missing and extreme
+            values beside them. None where a record of zeros is all that should be tried.
         Raises:
             ModelLoadError: the model would be misread, or loading or predicting would crash.
         """
