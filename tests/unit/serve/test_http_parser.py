@@ -71,3 +71,18 @@ def test_body_is_chunked_and_nothing_else(head: bytes, error: type[Exception]) -
     """RFC 9112, section 6.1: 501 for a coding that nobody undoes, 400 for ambiguous lengths."""
     with pytest.raises(error):
         _parser().feed(b"POST /x HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n")
+
+
+def test_chunks_that_come_together_are_one_piece_of_the_body() -> None:
+    """One client with many small chunks would keep the pings of others waiting for seconds."""
+    events: list[bytes | str] = []
+    parser = StrictParser(
+        on_body=events.append, on_message_complete=lambda: events.append("complete")
+    )
+    parser.feed(HEAD)
+    for _ in range(2):
+        parser.feed(b"1\r\na\r\n" * 1000 + b"2\r\nb")
+        parser.feed(b"c\r\n")
+    parser.feed(b"1\r\nd\r\n0\r\n\r\n")
+
+    assert events == [*[b"a" * 1000 + b"b", b"c"] * 2, b"d", "complete"]
