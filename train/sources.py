@@ -4,6 +4,7 @@ A source is opened as a plain stream, gzip undone; its first bytes tell the form
 does not declare one.
 """
 
+import codecs
 import gzip
 import io
 import re
@@ -108,7 +109,7 @@ class Stream:
             return content_types.PARQUET
         if self.head.startswith(_RECORDIO_MAGIC):
             return content_types.RECORDIO
-        for line in self.head.splitlines():
+        for line in self.head.removeprefix(codecs.BOM_UTF8).splitlines():
             is_comment = line.lstrip().startswith(b"#")  # of libsvm; CSV has none
             if not is_comment and not _LABEL_ALONE.fullmatch(line.strip()):
                 return content_types.LIBSVM if _LIBSVM_LINE.match(line) else content_types.CSV
