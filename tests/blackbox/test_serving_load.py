@@ -235,8 +235,9 @@ def test_ping_is_answered_between_the_invocations_of_a_burst(
         assert workers_of(server) == workers
 
     refused = [head for head in burst.heads if head.startswith(b"HTTP/1.1 503 ")]
-    # A ping waited for thousands of answers where each was on the event loop before it.
-    assert max(answered_before) < n_connections
+    # A ping waited for a hundred thousand answers where each was on the event loop before it; the
+    # engine's own proxy may hold a ping's connection up for as many as it opens at the time.
+    assert max(answered_before) < 5 * n_connections
     assert 0 < len(refused) < len(burst.heads) / 2
     assert all(b"retry-after: 1" in head.lower() for head in refused)
     assert all(re.match(rb"HTTP/1.1 (200|503) ", head) for head in burst.heads)
