@@ -149,7 +149,7 @@ def bodies() -> list[tuple[str, bytes]]:
 
 @dataclass
 class Run:
-    """What a run has seen."""
+    """State and findings of one run."""
 
     server: Server
     output_dir: Path
@@ -167,7 +167,7 @@ class Run:
         self.expected = self.answers()
 
     def answers(self) -> list[tuple[int, bytes]]:
-        """What the neighbour says."""
+        """Return the answers of the neighbour model, one for each body."""
         return [
             self.server.request("POST", f"/models/{_NEIGHBOUR}/invoke", body, content_type)
             for content_type, body in self.bodies

@@ -11,7 +11,7 @@
     output/failure                      why the job failed; the platform shows 1,024 characters
 
 Source: AWS SageMaker developer guide, "How Amazon SageMaker AI Provides Training Information" and
-"How Amazon SageMaker AI Processes Training Output"; CONTRACT 1.2 to 1.5.
+"How Amazon SageMaker AI Processes Training Output".
 """
 
 import contextlib

@@ -142,7 +142,7 @@ def embedded_metrics(namespace: str, measurements: Iterable[Measurement]) -> dic
 
 
 def _measurements(seen: Observation, seconds: float) -> tuple[Measurement, ...]:
-    """CloudWatch's own endpoint metrics (CONTRACT 4.6)."""
+    """CloudWatch's own endpoint metrics."""
     return (
         Measurement("Invocations", "Count", 1),
         Measurement("Invocation4XXErrors", "Count", int(400 <= seen.status < 500)),

@@ -64,7 +64,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Results:
-    """What was sent and what was found; filled by several threads.
+    """Counts of sent bodies and the findings of a run; filled by several threads.
 
     Args:
         directory: Offending bodies are saved there.

@@ -32,7 +32,7 @@ class Channel(Protocol):
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:
-        """What the feature columns are called, once a record was read; None where the format has no
+        """Names of the feature columns, known once a record was read; None where the format has no
         names."""
 
     @property

@@ -24,7 +24,7 @@ _HEAD = re.compile(b"|".join(b"(?P<%s>%s)" % (n.encode(), h) for n, h in _FORMAT
 
 
 def is_compressed(head: bytes) -> bool:
-    """Whether bytes begin as those of a compressed file do."""
+    """Return whether bytes begin with the signature of a compressed file."""
     return _HEAD.match(head) is not None
 
 

@@ -1,4 +1,4 @@
-"""What may be wrong with a model directory in whose root no algorithm finds a model."""
+"""Diagnosis of a model directory in whose root no algorithm finds a model."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -53,7 +53,7 @@ def _visible(directory: Path) -> list[str]:
 
 
 def _is_hidden(name: str) -> bool:
-    """What macOS, notebooks and editors leave in archives: `._model`, `.ipynb_checkpoints`."""
+    """Return whether macOS, a notebook or an editor left it: `._model`, `.ipynb_checkpoints`."""
     return name.startswith(".") or name == "__MACOSX"
 
 

@@ -42,8 +42,10 @@ def is_random(parameters: Mapping[str, Any]) -> bool:
 
 
 def shortener(parameters: Mapping[str, Any]) -> Callable[[Parts, int], Parts] | None:
-    """How to make the checkpoint of an earlier round from that of a later one; None where later
-    rounds change what the earlier ones left: rescaled trees, weights, trees of a given model."""
+    """Return the function that cuts a later checkpoint to an earlier round.
+
+    None where later rounds change earlier ones: rescaled trees, weights, trees of a given model.
+    """
     if not _is_cuttable(parameters) or parameters.get("process_type") == "update":
         return None
 

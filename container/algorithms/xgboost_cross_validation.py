@@ -2,7 +2,7 @@
 
 `train` and `validation` are one set of records here. The models together are the artifact, which
 predicts as an ensemble; `_num_cv_round` deals the folds anew that often. What is printed has the
-form of AWS's XGBoost container (CONTRACT 7.5). A job that is resumed goes on with the first fold
+form of AWS's XGBoost container. A job that is resumed goes on with the first fold
 that was not finished.
 """
 

@@ -1,6 +1,6 @@
 """What `SAGEMAKER_INFERENCE_OUTPUT` selects from a prediction, by objective.
 
-Source: CONTRACT 7.4, the table of AWS's XGBoost container.
+Source: the table of outputs in AWS's XGBoost container.
 """
 
 from collections.abc import Callable, Sequence

@@ -153,7 +153,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """The outputs of `SAGEMAKER_INFERENCE_OUTPUT` for every record (CONTRACT 7.4).
+    """The outputs of `SAGEMAKER_INFERENCE_OUTPUT` for every record.
 
     `columns` has float32 or integers for every one of `keys`: `[n_rows]`, or `[n_rows, k]` for a
     key whose value is a list; NaN where a key has no value.
