@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # The platform refuses more than this much at once: transforms times their payload (C-070).
 _MAX_TRANSFORM_MEBIBYTES = 100
 _DEFAULT_TRANSFORM_MEBIBYTES = 6
+_PATHS = "GET /ping, POST /invocations, GET /execution-parameters or GET /metrics"
 
 
 def create_app(
@@ -65,10 +66,14 @@ def transform_parameters(settings: Settings, n_workers: int) -> dict[str, int | 
     }
 
 
-def http_error(error: HTTPException) -> ContainerError:
-    """What Flask itself refuses, as an error of ours."""
+def http_error(error: HTTPException, paths: str) -> ContainerError:
+    """What Flask itself refuses, as an error of ours.
+
+    Args:
+        paths: The requests that this server answers, for the message of a 404.
+    """
     if error.code == 404:
-        message = f"there is no {request.method} {request.path}; use GET /ping or POST /invocations"
+        message = f"there is no {request.method} {request.path}; use {paths}"
     else:
         message = error.description or error.name
     refused = ContainerError(message)
@@ -83,7 +88,7 @@ def allowed_methods(error: HTTPException) -> dict[str, str]:
 
 
 def _http_error(error: HTTPException) -> Response:
-    refused = http_error(error)
+    refused = http_error(error, _PATHS)
     response = _reply(error.code or 500, refused.code, refused.message)
     response.headers.update(allowed_methods(error))
     return response

@@ -11,8 +11,8 @@ from serve.turns import Scope
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # More than any request has that is not an invocation.
-_MAX_BYTES = 2**20
-_LIMIT = "the server for requests that are not invocations"
+MAX_BYTES = 2**20
+LIMIT = "the server for requests that are not invocations"
 
 
 class WholeBodies:
@@ -28,10 +28,10 @@ class WholeBodies:
         self._app = app
         self._refusal = refusal
         self._bodies = RequestBodies(
-            max_bytes=_MAX_BYTES,
+            max_bytes=MAX_BYTES,
             max_held_bytes=max_held_bytes,
             timeout_seconds=timeout_seconds,
-            limit_setting=_LIMIT,
+            limit_setting=LIMIT,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,6 +10,7 @@ What clients send is in snake_case, what they get in camelCase.
 Source: SageMaker developer guide, "Custom Containers Contract for Multi-Model Endpoints".
 """
 
+import codecs
 import logging
 import re
 
@@ -20,15 +21,28 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from container.errors import ContainerError, InvalidRequestError, ModelNotFoundError
+from serve import whole_bodies
 from serve.app import allowed_methods, http_error
 from serve.error_reply import CONTENT_TYPE, request_id
 from serve.models import names, replies
 from serve.models.catalogue import Catalogue
 from serve.replies import InternalError
+from serve.request_body import RequestBodies
 
 logger = logging.getLogger(__name__)
 
 _MAX_PAGE = 100
+_PATHS = (
+    "GET /ping, GET or POST /models, GET or DELETE /models/NAME, POST /models/NAME/invoke, "
+    "GET /execution-parameters or GET /metrics"
+)
+_WANTED = "a JSON object with model_name and url"
+_bodies = RequestBodies(
+    max_bytes=whole_bodies.MAX_BYTES,
+    max_held_bytes=0,
+    timeout_seconds=0,  # received by `serve.whole_bodies`
+    limit_setting=whole_bodies.LIMIT,
+)
 
 
 def create_blueprint(catalogue: Catalogue) -> Blueprint:
@@ -97,15 +111,17 @@ def _name_and_url() -> tuple[str, str]:
 
 def _parameters() -> dict[str, object]:
     """Those of the JSON body, or, as multi-model-server takes them, of the query."""
-    body = request.get_data()
-    if not body:
-        return dict(request.args)
-    try:
-        given = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequestError(f"the body is not JSON: {error.msg}") from error
+    encoding = request.headers.get("Content-Encoding", "").lower()
+    with _bodies.inflated(request.get_data(), encoding, detects_gzip=True) as body:
+        if not body:
+            return dict(request.args)
+        try:
+            given = orjson.loads(body.removeprefix(codecs.BOM_UTF8))
+        except orjson.JSONDecodeError as error:
+            reason = f"the body is not JSON in UTF-8: {error.msg}; send {_WANTED}"
+            raise InvalidRequestError(reason) from error
     if not isinstance(given, dict):
-        raise InvalidRequestError("the body must be a JSON object with model_name and url")
+        raise InvalidRequestError(f"the body must be {_WANTED}")
     return given
 
 
@@ -145,7 +161,7 @@ def _refused(error: ContainerError) -> Response:
 def _http_error(error: HTTPException) -> Response:
     """What Flask itself refuses: unknown paths, wrong methods, bodies that are too large."""
     status = error.code or 500
-    body = replies.error_body(http_error(error), status, request_id(""))
+    body = replies.error_body(http_error(error, _PATHS), status, request_id(""))
     headers = allowed_methods(error)
     return Response(body, status, headers=headers, content_type=CONTENT_TYPE)
 

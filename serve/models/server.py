@@ -21,6 +21,7 @@ from a2wsgi import WSGIMiddleware
 from container import cgroup
 from container.algorithms import registry as algorithms
 from container.settings import Settings
+from serve import whole_bodies
 from serve.app import create_app
 from serve.asgi import InferenceApplication, Limits
 from serve.metrics import Metrics
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made there
 _PREFIX = "byoa-models-"
 _MIN_FREE_BYTES = 16 * 2**20
-_MAX_BODY_BYTES = 2**20
 # Whoever loads or unloads may hold a thread for minutes; the others have some of their own.
 _N_LOADING_THREADS = 32
 _REPORT_SECONDS = 60
@@ -98,7 +98,7 @@ class ModelServer:
             max_bytes=self._max_bytes,
         )
         app = create_app(settings, self._n_workers, self._metrics, self)
-        app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
+        app.config["MAX_CONTENT_LENGTH"] = whole_bodies.MAX_BYTES
         app.url_map.merge_slashes = False  # a name may hold them
         app.register_blueprint(create_blueprint(catalogue))
         return ModelApplication(

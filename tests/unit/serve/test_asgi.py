@@ -134,6 +134,7 @@ def test_unknown_path_is_404(client: Client, path: str) -> None:
 
     assert reply.status == 404
     assert _error(reply)["code"] == "not_found"
+    assert "POST /invocations, GET /execution-parameters or" in _error(reply)["message"]
 
 
 def test_request_id_is_the_clients_own(client: Client) -> None:
