@@ -1,9 +1,20 @@
-"""What the worker does with signals, in processes of its own."""
+"""What the worker does with signals, in processes of its own, and with free memory."""
 
+import asyncio
+import logging
+import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+
+import pytest
+from gunicorn.config import Config
+
+from container import heap
+from serve import gunicorn_worker
+from serve.gunicorn_worker import InferenceWorker
+from serve.stand_in import StandIn
 
 ROOT = Path(__file__).parents[3]
 
@@ -62,3 +73,28 @@ def test_sigterm_during_a_workers_birth_is_not_lost() -> None:
     )
 
     assert finished.returncode == 0, finished.stderr
+
+
+def test_free_memory_is_returned_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that serves keeps nothing of what a busy minute needed."""
+    monkeypatch.setattr(gunicorn_worker, "_HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(gunicorn_worker, "_TRIM_SECONDS", 0.01)
+    worker = InferenceWorker(0, os.getppid(), [], None, 30, Config(), logging.getLogger())
+    worker.stand_in = StandIn()
+    n_trims = 0
+
+    def give_back() -> None:
+        nonlocal n_trims
+        n_trims += 1
+        worker.alive = n_trims < 3
+
+    monkeypatch.setattr(heap, "give_back", give_back)
+
+    async def serve() -> None:
+        worker.loop = asyncio.get_running_loop()
+        async with asyncio.timeout(60):  # it serves until it is told to leave
+            await worker._serve()
+
+    asyncio.run(serve())
+
+    assert n_trims >= 3
