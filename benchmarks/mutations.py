@@ -13,7 +13,7 @@ import numpy as np
 import xgboost
 
 from benchmarks.servers import ROOT
-from container.algorithms import ubjson
+from container.algorithms.xgboost.formats import ubjson
 
 N_FEATURES = 3  # as the old models have
 _OLD_MODELS = ROOT / "tests" / "unit" / "container" / "algorithms" / "models_of_old"

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the verb that `arguments` name and return its exit code."""
     match arguments:
         case ["train"]:
-            from train.parent import main as train
+            from train.supervisor import main as train
 
             return train(environ)
         case ["serve"]:

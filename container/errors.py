@@ -28,8 +28,8 @@
 
 A message says what was wrong, what was given and what is accepted, and is fit to be shown to a
 client: no payload, no path of the host, no stack trace. `details` are facts for the log.
-HTTP statuses are in `serve/statuses.py`, exit codes in `train/job.py`; this module knows neither,
-but for the status that a user's own code chose.
+HTTP statuses are in `serve/http/statuses.py`, exit codes in `train/job.py`; this module knows
+neither, but for the status that a user's own code chose.
 """
 
 from collections.abc import Sequence

@@ -10,15 +10,15 @@ from time import perf_counter, thread_time
 from typing import Any, NamedTuple, Protocol
 
 from container import codecs, content_types
-from container.algorithms.base import Algorithm, Model, n_outputs
-from container.codecs.base import Batch, Columns, Floats, Selected, SparseRows
+from container.algorithms.contract import Algorithm, Model, n_outputs
+from container.codecs.records import Batch, Columns, Floats, Selected, SparseRows
 from container.errors import (
     MalformedPayloadError,
     PredictionError,
     UnsupportedContentTypeError,
 )
-from serve import answer_memory, decoder_pool, row_blocks
-from serve.pace import Pace
+from serve.runtime import answer_memory, decoder_pool, row_parallelism
+from serve.runtime.latency import Pace
 
 
 class Invocation(NamedTuple):
@@ -78,7 +78,7 @@ class ModelServable:
     default_accept: str  # one of `answer_types`
     output_keys: tuple[str, ...] = ()  # what is answered instead of the score
     is_batch: bool = False  # whether answers are joined byte by byte
-    libsvm_base: int | None = 0  # see `container.codecs.base.Columns`
+    libsvm_base: int | None = 0  # see `container.codecs.records.Columns`
     pace: Pace = field(default_factory=Pace)
     has_own_formats = False
     n_outputs: int = field(init=False)
@@ -158,7 +158,7 @@ class ModelServable:
 
     def _predict(self, features: Floats | SparseRows) -> Floats:
         if self.algorithm.is_thread_safe:
-            return row_blocks.predict(self.model, features)
+            return row_parallelism.predict(self.model, features)
         return self.model.predict(features)
 
     def _encode(self, values: Floats, accept: str) -> bytes:

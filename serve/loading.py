@@ -8,14 +8,15 @@ from typing import Protocol
 
 from container import content_types, manifest
 from container.algorithms import registry
-from container.algorithms.base import Algorithm, ServingOptions
+from container.algorithms.contract import Algorithm, ServingOptions
 from container.errors import ModelLoadError, SettingsError
 from container.host_paths import shorten
 from container.manifest import ModelManifest
 from container.settings import Settings
-from serve import toolkit_formats, trial, user_context, user_module
 from serve.invocation import ModelServable, Servable, answer_types
-from serve.user_artifact import ScriptArtifact
+from serve.runtime import validation_run
+from serve.user_code import context, default_codecs, script_loader
+from serve.user_code.artifact import ScriptArtifact
 
 logger = logging.getLogger(__name__)
 
@@ -74,12 +75,12 @@ class Artifact:
 
     @property
     def libsvm_base(self) -> int | None:
-        """See `container.codecs.base.Columns`."""
+        """See `container.codecs.records.Columns`."""
         return _libsvm_base(self.manifest, self.settings)
 
     def try_out(self) -> None:
         """Verify, load, and predict for a record of zeros."""
-        trial.try_model(
+        validation_run.try_model(
             self.algorithm,
             self.directory,
             self.manifest,
@@ -88,7 +89,7 @@ class Artifact:
 
 
 def inspect(
-    model_dir: Path, settings: Settings, *, model_name: str = user_context.MODEL_NAME
+    model_dir: Path, settings: Settings, *, model_name: str = context.MODEL_NAME
 ) -> Loadable:
     """Find out what lies in `model_dir`, which is only read: a script, or an algorithm's model.
 
@@ -113,10 +114,10 @@ def _inspect(model_dir: Path, settings: Settings, model_name: str) -> Loadable:
         )
     described = manifest.read(model_dir)
     # Of many models, some bring the script that SAGEMAKER_PROGRAM names and some bring no code.
-    has_code = user_module.has_code(model_dir, settings.submit_directory)
+    has_code = script_loader.has_code(model_dir, settings.submit_directory)
     program = settings.program if has_code or not settings.is_multi_model else None
-    script = user_module.find(model_dir, program, settings.submit_directory)
-    user_module.warn_of_what_is_not_used(model_dir, script, settings.submit_directory)
+    script = script_loader.find(model_dir, program, settings.submit_directory)
+    script_loader.warn_of_what_is_not_used(model_dir, script, settings.submit_directory)
     if script is not None:
         return _of_script(model_dir, script, described, settings, model_name)
     algorithm = registry.for_artifact(model_dir, described)
@@ -145,7 +146,7 @@ def _of_script(
         model_dir,
         script,
         described,
-        settings.default_accept or toolkit_formats.RESPONSE_TYPES[0],
+        settings.default_accept or default_codecs.RESPONSE_TYPES[0],
         ServingOptions(ensemble=settings.ensemble),
         is_batch=settings.is_batch,
         libsvm_base=_libsvm_base(described, settings),

@@ -14,19 +14,19 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from container import cgroup, heap, logs
+from container import allocator, cgroup, logs
 from container.errors import AlgorithmError, ContainerError, PlatformError, SettingsError
 from container.settings import Settings
 
 if TYPE_CHECKING:
     from gunicorn.app.base import BaseApplication
 
-    from serve.arbiter import InferenceArbiter
-    from serve.asgi import InferenceApplication, Limits
+    from serve.gunicorn.arbiter import InferenceArbiter
+    from serve.gunicorn.placeholder import StandIn
+    from serve.http.inference_app import InferenceApplication, Limits
+    from serve.http.request_metrics import Metrics
     from serve.invocation import Servable
     from serve.loading import Loadable
-    from serve.metrics import Metrics
-    from serve.stand_in import StandIn
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def main(environ: Mapping[str, str]) -> int:
     # a small one cost 20 ms instead of 0.1 where the other CPU is busy.
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
-    heap.return_large_blocks()
+    allocator.return_large_blocks()
     try:
         _run(settings)
     except ContainerError as error:
@@ -78,8 +78,8 @@ def _run(settings: Settings) -> None:
 
 
 def _run_gunicorn(settings: Settings) -> None:
-    from serve import decoder_pool
-    from serve.stand_in import StandIn
+    from serve.gunicorn.placeholder import StandIn
+    from serve.runtime import decoder_pool
 
     decoder_pool.POOL.limit_seconds(settings.timeout_seconds)
     listener = _open_port(settings.port)
@@ -92,17 +92,18 @@ def _run_gunicorn(settings: Settings) -> None:
 def _run_one_model(settings: Settings, listener: socket.socket, stand_in: "StandIn") -> None:
     from a2wsgi import WSGIMiddleware
 
-    from serve import loading, trial
-    from serve.app import create_app
-    from serve.arbiter import InferenceArbiter
-    from serve.asgi import InferenceApplication
-    from serve.gunicorn_worker import InferenceWorker
-    from serve.observation import Observer
-    from serve.turns import OneModel
-    from serve.whole_bodies import ASGIApp
+    from serve import loading
+    from serve.gunicorn.arbiter import InferenceArbiter
+    from serve.gunicorn.inference_worker import InferenceWorker
+    from serve.http.access_log import Observer
+    from serve.http.admin_app import create_app
+    from serve.http.inference_app import InferenceApplication
+    from serve.http.whole_bodies import ASGIApp
+    from serve.leases import OneModel
+    from serve.runtime import validation_run
 
     artifact = loading.inspect(settings.base_dir / "model", settings)
-    trial.in_child(artifact.try_out)
+    validation_run.in_child(artifact.try_out)
     # What cannot be forked is loaded once in each worker; nor can OpenMP's threads be.
     can_share = artifact.is_fork_safe and os.environ["OMP_NUM_THREADS"] == "1"
     shared = artifact.load() if can_share else None
@@ -125,8 +126,8 @@ def _run_one_model(settings: Settings, listener: socket.socket, stand_in: "Stand
 
 
 def _run_many_models(settings: Settings, listener: socket.socket, stand_in: "StandIn") -> None:
-    from serve.models.processes import ModelArbiter, ModelWorker
-    from serve.models.server import ModelServer
+    from serve.multi_model.model_server import ModelServer
+    from serve.multi_model.processes import ModelArbiter, ModelWorker
 
     n_workers, metrics = _workers(settings)
     limits = _limits(settings, n_workers)
@@ -142,14 +143,14 @@ def _run_many_models(settings: Settings, listener: socket.socket, stand_in: "Sta
 
 def _workers(settings: Settings) -> "tuple[int, Metrics]":
     """How many there are, and what they count into."""
-    from serve.metrics import Metrics
+    from serve.http.request_metrics import Metrics
 
     n_workers = settings.workers or cgroup.cpu_count()
     return n_workers, Metrics(_PROCESSES_PER_WORKER * n_workers)
 
 
 def _open_port(port: int) -> socket.socket:
-    from serve.stand_in import open_port
+    from serve.gunicorn.placeholder import open_port
 
     try:
         return open_port(port)
@@ -203,7 +204,7 @@ def _serve(
 
 
 def _limits(settings: Settings, n_workers: int) -> "Limits":
-    from serve.asgi import Limits
+    from serve.http.inference_app import Limits
 
     # A quarter of the memory for bodies; decoding takes one to four times as much.
     share = cgroup.memory_bytes() // 4 // n_workers
@@ -219,7 +220,7 @@ def _limits(settings: Settings, n_workers: int) -> "Limits":
 def _gunicorn_options(
     settings: Settings, n_workers: int, metrics: "Metrics", listener: socket.socket
 ) -> dict[str, object]:
-    from serve.arbiter import JsonLogger
+    from serve.gunicorn.arbiter import JsonLogger
 
     return {
         "bind": f"fd://{listener.detach()}",

@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from container.algorithms.base import Checkpoint
+from container.algorithms.contract import Checkpoint
 from container.opt_ml import flush_to_disk
-from train.libsvm_base import LibsvmBase
-from train.metrics import Recorder
+from train.input.libsvm_base import LibsvmBase
+from train.metric_lines import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Schedule:
 
 @dataclass(slots=True)
 class NoCheckpoints:
-    """See `container.algorithms.base.Checkpoints`; for a job that did not ask for any."""
+    """See `container.algorithms.contract.Checkpoints`; for a job that did not ask for any."""
 
     is_on: bool = False
 
@@ -70,7 +70,7 @@ class NoCheckpoints:
 
 @dataclass(slots=True)
 class CheckpointDirectory:
-    """See `container.algorithms.base.Checkpoints`.
+    """See `container.algorithms.contract.Checkpoints`.
 
     Args:
         directory: Created when the first one is saved.
@@ -97,7 +97,7 @@ class CheckpointDirectory:
     def resume(
         self, facts: Mapping[str, object], max_rounds: int, shorten: Shorten | None = None
     ) -> Checkpoint | None:
-        """See `container.algorithms.base.Checkpoints.resume`."""
+        """See `container.algorithms.contract.Checkpoints.resume`."""
         self._digests = {name: _digest(repr(value).encode()) for name, value in facts.items()}
         self._digests |= {f"channel {name}": digest for name, digest in self.data.items()}
         self._remove_temporary_files()
@@ -140,7 +140,7 @@ class CheckpointDirectory:
         return checkpoint
 
     def is_due(self) -> bool:
-        """See `container.algorithms.base.Checkpoints.is_due`. Called once a round."""
+        """See `container.algorithms.contract.Checkpoints.is_due`. Called once a round."""
         now = time.monotonic()
         round_seconds = 0.0 if self._last_asked is None else now - self._last_asked
         self._last_asked = now
@@ -152,7 +152,7 @@ class CheckpointDirectory:
         return now - self._last_saved >= interval
 
     def save(self, n_rounds: int, parts: Mapping[str, bytes]) -> None:
-        """See `container.algorithms.base.Checkpoints.save`."""
+        """See `container.algorithms.contract.Checkpoints.save`."""
         started = time.monotonic()
         file = self._file(n_rounds)
         temporary = self.directory / f"{_TEMPORARY_PREFIX}{n_rounds:08d}.tmp"

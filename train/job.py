@@ -4,7 +4,7 @@
 
 Exit codes: 0 the model is in place; 1 the job failed and `/opt/ml/output/failure` says why; 143 the
 job was stopped by SIGTERM, with a model of the rounds that were finished, if any were.
-`train/parent.py` runs this in a child, and passes the code on.
+`train/supervisor.py` runs this in a child, and passes the code on.
 """
 
 import logging
@@ -18,7 +18,13 @@ from typing import NoReturn
 
 from container import cgroup, hyperparameters, logs, manifest
 from container.algorithms import registry
-from container.algorithms.base import Algorithm, Checkpoints, Cluster, TrainedModel, TrainingInput
+from container.algorithms.contract import (
+    Algorithm,
+    Checkpoints,
+    Cluster,
+    TrainedModel,
+    TrainingInput,
+)
 from container.errors import (
     AlgorithmError,
     ContainerError,
@@ -30,12 +36,14 @@ from container.manifest import ModelManifest
 from container.opt_ml import NO_SPACE, OptMl, ResourceConfig, replace_files
 from container.redaction import Redactor, mask
 from container.settings import Settings, base_dir
-from train import artifacts, cluster, control_keys, data, fingerprint, memory, metrics
+from train import control_keys, metric_lines, out_of_memory, results
 from train.checkpoints import CheckpointDirectory, NoCheckpoints, Schedule
+from train.distributed import cluster
+from train.input import fingerprint, open_channels
+from train.input.libsvm_base import LibsvmBase
+from train.input.scratch import Scratch
 from train.interruption import EXIT_CODE, Interruption
-from train.libsvm_base import LibsvmBase
-from train.metrics import Recorder
-from train.scratch import Scratch
+from train.metric_lines import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +90,7 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: R
     with cluster.join(resources, settings, explain=_as_ours, end=end) as hosts:
         scratch = Scratch(opt_ml.base_dir)
         libsvm_base = LibsvmBase(hosts.gather)
-        channels = data.open_channels(
+        channels = open_channels.open_channels(
             opt_ml, algorithm, algorithm.columns(checked), scratch, hosts, libsvm_base
         )
         put_in_place = partial(_put_in_place, opt_ml, algorithm.name, libsvm_base)
@@ -95,8 +103,8 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: R
             TrainingInput(
                 hyperparameters=checked,
                 channels=channels,
-                report=recorder.report if resources.is_leader else metrics.keep_silent,
-                announce=metrics.announce,
+                report=recorder.report if resources.is_leader else metric_lines.keep_silent,
+                announce=metric_lines.announce,
                 n_threads=cgroup.cpu_count(),
                 interruption=interruption,
                 scratch=scratch,
@@ -124,7 +132,7 @@ def _describe(
     opt_ml: OptMl, saved: ModelManifest, model: TrainedModel, recorder: Recorder
 ) -> dict[str, object]:
     """Write the further results of the job, and return what the log says of the model."""
-    artifacts.write(opt_ml.output_data_dir, recorder.history, saved.model.best_iteration, model)
+    results.write(opt_ml.output_data_dir, recorder.history, saved.model.best_iteration, model)
     return {
         "files": sorted(saved.files),
         "n_features": saved.model.n_features,
@@ -189,7 +197,7 @@ def _as_ours(error: BaseException) -> ContainerError:
         return error
     if isinstance(error, MemoryError):
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        return PlatformError(memory.message(usage.ru_maxrss, was_killed=False))
+        return PlatformError(out_of_memory.message(usage.ru_maxrss, was_killed=False))
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         where = f" ({error.filename})" if error.filename else ""
         return PlatformError(

@@ -1,7 +1,7 @@
 """Algorithms by name: the built-in ones, and those that installed wheels register.
 
 A wheel registers one under the entry-point group `byoa.algorithms`; the entry point names an object
-that has the members of `container.algorithms.base.Algorithm`.
+that has the members of `container.algorithms.contract.Algorithm`.
 """
 
 import logging
@@ -11,8 +11,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import cast
 
-from container.algorithms import misplaced_model
-from container.algorithms.base import Algorithm, Preloadable
+from container.algorithms.contract import Algorithm, Preloadable
+from container.algorithms.xgboost.formats import misplaced_model
 from container.errors import HyperparameterError, ModelLoadError
 from container.manifest import ModelManifest
 
@@ -22,7 +22,7 @@ GROUP = "byoa.algorithms"
 
 # Name -> module and object, imported when asked for: no framework is loaded for another's sake.
 _BUILT_IN = {
-    "xgboost": EntryPoint("xgboost", "container.algorithms.xgboost_handler:ALGORITHM", GROUP),
+    "xgboost": EntryPoint("xgboost", "container.algorithms.xgboost.algorithm:ALGORITHM", GROUP),
 }
 
 

@@ -6,16 +6,12 @@ Adding a format is one codec file and one line in a table below.
 from collections.abc import Callable
 
 from container import content_types
-from container.codecs import (
-    csv_codec,
-    json_codec,
-    jsonlines_codec,
-    libsvm_codec,
-    npy_codec,
-    parquet_codec,
-    recordio_codec,
-)
-from container.codecs.base import Batch, Columns, Floats, Selected
+from container.codecs import npy_codec, parquet_codec
+from container.codecs.csv import csv_codec
+from container.codecs.json import json_codec, jsonlines_codec
+from container.codecs.libsvm import libsvm_codec
+from container.codecs.recordio import recordio_codec
+from container.codecs.records import Batch, Columns, Floats, Selected
 from container.errors import UnsupportedContentTypeError
 
 Decoder = Callable[[bytes, Columns], Batch]

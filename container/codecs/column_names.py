@@ -6,7 +6,7 @@ table with the same names in another order is put in that order; any difference 
 
 from collections.abc import Sequence
 
-from container.codecs.base import Columns
+from container.codecs.records import Columns
 from container.errors import MalformedPayloadError
 
 _MAX_LISTED = 10  # names in a message

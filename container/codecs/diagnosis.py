@@ -9,7 +9,8 @@ import re
 import simdjson
 
 from container import content_types
-from container.codecs import number_rows, text_lines
+from container.codecs import text_lines
+from container.codecs.json import number_rows
 from container.errors import MalformedPayloadError
 
 _HEAD_BYTES = 2**12

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from container import content_types
 from container.codecs import diagnosis
-from container.codecs.base import (
+from container.codecs.records import (
     MAX_CELLS,
     MAX_COLUMNS,
     MAX_UNPACKED_BYTES,

@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from container.codecs.base import Selected
+from container.codecs.records import Selected
 
 # Classes count from 0: models hold them as floats, and they are written as the integers they are.
 _LABEL_KEYS = frozenset({"predicted_label", "labels"})

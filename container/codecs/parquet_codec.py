@@ -19,7 +19,7 @@ import numpy as np
 
 from container import content_types
 from container.codecs import column_names, diagnosis
-from container.codecs.base import (
+from container.codecs.records import (
     Batch,
     Columns,
     DenseRows,
@@ -52,7 +52,8 @@ def decode(body: bytes, columns: Columns) -> Batch:
     """Read all records, in a process that may crash and whose memory is limited.
 
     The reader of pyarrow crashes on some broken files, and its pages may unpack to far more than
-    the file and its footer say: servers call this in a process of its own (`serve.decoder`).
+    the file and its footer say: servers call this in a process of its own
+    (`serve.runtime.decoder`).
 
     Raises:
         MalformedPayloadError: it is no Parquet file, is encrypted, has a column of something else

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from container.codecs.base import MAX_COLUMNS, Columns, Floats, SparseRows
+from container.codecs.records import MAX_COLUMNS, Columns, Floats, SparseRows
 from container.errors import MalformedPayloadError
 
 Locate = Callable[[int, str], MalformedPayloadError]

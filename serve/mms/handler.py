@@ -14,14 +14,14 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol
 
-from container import heap, logs
+from container import allocator, logs
 from container.errors import ContainerError
 from container.settings import Settings
-from serve import decoder_pool
+from serve.http.responses import Reply
 from serve.mms import unregister
 from serve.mms.in_flight import InFlight
-from serve.mms.worker import Request, Worker
-from serve.replies import Reply
+from serve.mms.model_worker import Request, Worker
+from serve.runtime import decoder_pool
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def handle(data: Sequence[Mapping[str, Any]] | None, context: Context) -> list[b
 def _load(context: Context) -> None:
     settings = Settings.from_env(os.environ)
     logs.configure(settings.log_level)
-    heap.return_large_blocks()
+    allocator.return_large_blocks()
     logging.getLogger("mms").setLevel(logging.WARNING)  # two lines of metrics an invocation
     decoder_pool.POOL.limit_seconds(settings.timeout_seconds)
     name, model_dir = context.model_name, Path(context.system_properties["model_dir"])

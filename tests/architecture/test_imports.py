@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +13,12 @@ ROOT = Path(__file__).parents[2]
 PRODUCT = ("container", "train", "serve")
 FRAMEWORKS = {"xgboost", "keras", "tensorflow", "onnxruntime", "sklearn", "lightgbm", "scipy"}
 # Sparse matrices: XGBoost's own, and what a user's own code is given.
-OWNERS = {"scipy": ("container.algorithms.xgboost_", "serve.toolkit_formats")}
+OWNERS = {"scipy": ("container.algorithms.xgboost.", "serve.user_code.default_codecs")}
 
 # Who may import whom: each layer sees itself and the layers before it.
 LAYERS = [
     {"container.errors", "container"},
-    {"container.content_types", "container.cgroup", "container.heap", "container.redaction"},
+    {"container.content_types", "container.cgroup", "container.allocator", "container.redaction"},
     {"container.settings", "container.opt_ml", "container.logs", "container.manifest"},
     {"container.hyperparameters"},
     {"container.codecs"},
@@ -102,27 +103,17 @@ def test_local_test_knows_nothing_of_the_product() -> None:
 
 @pytest.mark.parametrize(("module", "path"), MODULES, ids=[name for name, _ in MODULES])
 def test_frameworks_are_imported_by_their_own_handler_only(module: str, path: Path) -> None:
-    """`xgboost` in `xgboost_*.py` and nowhere else, likewise the others."""
+    """`xgboost` below `algorithms/xgboost` and nowhere else, likewise the others."""
     for framework in {name.split(".")[0] for name in _imports(path)} & FRAMEWORKS:
-        owners = OWNERS.get(framework, (f"container.algorithms.{framework}_",))
+        owners = OWNERS.get(framework, (f"container.algorithms.{framework}.",))
         assert module.startswith(owners), f"{module}: {framework}"
 
 
 @pytest.mark.parametrize(
     ("library", "places"),
     [
-        ("flask", ("serve.app", "serve.models.api")),
-        (
-            "gunicorn",
-            (
-                "serve.server",
-                "serve.arbiter",
-                "serve.connection",
-                "serve.gunicorn_worker",
-                "serve.http_parser",
-                "serve.models.",
-            ),
-        ),
+        ("flask", ("serve.http.admin_app", "serve.multi_model.api")),
+        ("gunicorn", ("serve.server", "serve.gunicorn.", "serve.multi_model.")),
         ("mms", ()),  # it is another program, which starts `serve.mms.handler`
         ("pydantic", ("container.hyperparameters", "container.manifest", "container.algorithms.")),
     ],
@@ -136,9 +127,9 @@ def test_libraries_stay_where_they_belong(library: str, places: tuple[str, ...])
 
 def _needs_framework(module: str) -> bool:
     """Whether a framework's own module imports it, itself or through another of its modules."""
-    if not module.startswith("container.algorithms.xgboost_"):
+    if not module.startswith("container.algorithms.xgboost."):
         return False
-    imported = _imports(ROOT / f"{module.replace('.', '/')}.py", top_level_only=True)
+    imported = _imports(dict(MODULES)[module], top_level_only=True)
     return any(n.split(".")[0] in FRAMEWORKS or _needs_framework(n) for n in imported)
 
 
@@ -181,3 +172,15 @@ def test_modules_are_short_and_functions_too() -> None:
                 if body and (body[-1].end_lineno or 0) - body[0].lineno + 1 > 60:
                     too_long.append(f"{module}.{node.name}")
     assert too_long == []
+
+
+def test_no_two_modules_have_the_same_name() -> None:
+    """A traceback, a log line and a search by file name each lead to one module."""
+    names = Counter(path.stem for _, path in MODULES if not path.stem.startswith("__"))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_folders_hold_few_modules() -> None:
+    """At most 14 directly in one folder; more belong into packages."""
+    counts = Counter(path.parent.relative_to(ROOT) for _, path in MODULES)
+    assert {str(folder): count for folder, count in counts.items() if count > 14} == {}

@@ -5,7 +5,7 @@ import pytest
 
 from container import errors
 from container.errors import ContainerError
-from serve import statuses
+from serve.http import statuses
 
 CLASSES = [
     kind

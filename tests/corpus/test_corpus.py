@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from container import codecs
-from container.codecs.base import Columns, Floats, SparseRows
+from container.codecs.records import Columns, Floats, SparseRows
 from container.errors import MalformedPayloadError
 
 ROOT = Path(__file__).parent

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from a2wsgi import WSGIMiddleware
 
-from container.codecs.base import Floats, SparseRows
+from container.codecs.records import Floats, SparseRows
 from container.settings import Settings
 from serve import loading
-from serve.app import create_app
-from serve.asgi import InferenceApplication, Limits
+from serve.http.access_log import Observer
+from serve.http.admin_app import create_app
+from serve.http.inference_app import InferenceApplication, Limits
+from serve.http.request_metrics import Metrics
 from serve.invocation import ModelServable, Servable
-from serve.metrics import Metrics
-from serve.observation import Observer
-from serve.turns import OneModel
-from serve.user_code import ScriptServable
+from serve.leases import OneModel
+from serve.user_code.servable import ScriptServable
 
 
 class SumModel:

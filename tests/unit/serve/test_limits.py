@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from serve.http.request_metrics import Metrics
 from serve.invocation import Answer, Invocation
-from serve.metrics import Metrics
-from serve.turns import OneModel
+from serve.leases import OneModel
 from tests.unit.serve.conftest import Client, ModelDirectory, Reply, Server
 
 CSV = {"Content-Type": "text/csv"}

@@ -10,7 +10,8 @@ from container import manifest
 from container.errors import ModelLoadError, SettingsError
 from container.manifest import Framework, ModelFacts
 from container.settings import Settings
-from serve import loading, trial
+from serve import loading
+from serve.runtime import validation_run
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_try_out_finds_what_loading_alone_would_not(model_dir: Path) -> None:
 
     artifact.load()
     with pytest.raises(ModelLoadError, match="tree 0: a child index is out of range"):
-        trial.in_child(artifact.try_out)
+        validation_run.in_child(artifact.try_out)
 
 
 def test_program_binds_only_those_of_many_models_that_bring_code(tmp_path: Path) -> None:

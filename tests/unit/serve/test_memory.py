@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from container.codecs.base import Floats, SparseRows
+from container.codecs.records import Floats, SparseRows
 from container.errors import MalformedPayloadError, OverloadedError, PredictionError
-from serve.row_blocks import BLOCK_ROWS, Helpers
+from serve.runtime.row_parallelism import BLOCK_ROWS, Helpers
 from tests.unit.serve.conftest import Client, Server, SumModel
 
 CSV = {"Content-Type": "text/csv"}

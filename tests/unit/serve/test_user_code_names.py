@@ -12,9 +12,9 @@ import xgboost
 from sklearn.linear_model import LinearRegression
 
 from container.errors import MalformedPayloadError
-from serve import default_predict
 from serve.invocation import Invocation
-from serve.user_code import ScriptServable
+from serve.user_code import default_predict
+from serve.user_code.servable import ScriptServable
 from tests.unit.serve.conftest import ModelDirectory, SumModel
 
 NAMES = ["age", "income"]

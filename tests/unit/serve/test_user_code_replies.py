@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from serve.invocation import Answer, Invocation
-from serve.user_code import ScriptServable
+from serve.user_code.servable import ScriptServable
 from tests.unit.serve.conftest import Client, ModelDirectory, Reply, Server
 
 SCRIPT = """
@@ -191,7 +191,7 @@ def test_stream_whose_next_piece_never_comes_has_its_worker_replaced(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its thread cannot be stopped, and nobody else would be served."""
-    monkeypatch.setattr("serve.replies.STREAM_SECONDS", 0.1)
+    monkeypatch.setattr("serve.http.responses.STREAM_SECONDS", 0.1)
     may_end = threading.Event()
 
     def pieces() -> Iterator[bytes]:
@@ -215,7 +215,7 @@ def test_stream_that_goes_on_and_on_is_ended(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """C-065: the platform takes 8 minutes of it; the worker is as good as before."""
-    monkeypatch.setattr("serve.replies.STREAM_SECONDS", 0.1)
+    monkeypatch.setattr("serve.http.responses.STREAM_SECONDS", 0.1)
 
     def pieces() -> Iterator[bytes]:
         while True:

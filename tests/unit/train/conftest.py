@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer
 
-from container.codecs.record_message import record_class
+from container.codecs.recordio.record_message import record_class
 
 
 class Tree:

@@ -12,10 +12,10 @@ import pytest
 from pydantic import BaseModel
 
 from container.algorithms import registry
-from container.codecs.base import Columns
+from container.codecs.records import Columns
 from container.manifest import Framework, ModelFacts
 from tests.unit.train.conftest import Tree
-from train import job, metrics
+from train import job, metric_lines
 
 ROOT = Path(__file__).parents[3]
 
@@ -159,11 +159,13 @@ def test_directory_in_the_place_of_a_file_leaves_everything_as_it_was(
 SIGNALLED_WHILE_READING = textwrap.dedent(
     """
     import os, signal, sys
-    from train import chunks, job, record_store
+    from train import job
+    from train.input import record_store
+    from train.input.parsing import chunks
     chunks.CHUNK_BYTES = record_store._JOINED_BYTES = 1000
 
-    import container.algorithms.xgboost_data as xgboost_data
-    feed = xgboost_data._BatchIterator.next
+    from container.algorithms.xgboost.training import matrices
+    feed = matrices._BatchIterator.next
     count = 0
     def next_batch(self, input_data):
         global count
@@ -171,7 +173,7 @@ SIGNALLED_WHILE_READING = textwrap.dedent(
         if count == int(sys.argv[2]):
             os.kill(os.getpid(), signal.SIGTERM)
         return feed(self, input_data)
-    xgboost_data._BatchIterator.next = next_batch
+    matrices._BatchIterator.next = next_batch
     sys.exit(job.main({"SAGEMAKER_BASE_DIR": sys.argv[1]}))
     """
 )
@@ -200,7 +202,7 @@ def test_sigterm_inside_a_callback_of_the_library_ends_the_job_cleanly(
 
 def _stop_in_round_five(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> int:
     """The exit code of a job that gets SIGTERM while it reports its sixth round."""
-    announce = metrics.announce
+    announce = metric_lines.announce
 
     def stop_in_round_five(iteration: int, scores: Any) -> None:
         announce(iteration, scores)
@@ -210,7 +212,7 @@ def _stop_in_round_five(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> int:
     handler = signal.getsignal(signal.SIGTERM)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(metrics, "announce", stop_in_round_five)
+            patch.setattr(metric_lines, "announce", stop_in_round_five)
             return job.main(tree.environ)
     finally:
         signal.signal(signal.SIGTERM, handler)

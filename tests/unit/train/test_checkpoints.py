@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from container.algorithms.base import Checkpoint
-from train import checkpoints, fingerprint
+from container.algorithms.contract import Checkpoint
+from train import checkpoints
 from train.checkpoints import N_KEPT, CheckpointDirectory, Schedule
-from train.metrics import Recorder
+from train.input import fingerprint
+from train.metric_lines import Recorder
 
 FACTS: dict[str, object] = {"hyperparameter eta": 0.3, "hyperparameter max_depth": 6}
 DATA = {"train": "abc", "validation": "def"}

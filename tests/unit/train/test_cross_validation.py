@@ -18,9 +18,9 @@ import xgboost
 from sklearn.metrics import log_loss
 
 from container import manifest
-from container.algorithms.base import ServingOptions
-from container.algorithms.xgboost_folds import deal
-from container.algorithms.xgboost_handler import ALGORITHM
+from container.algorithms.contract import ServingOptions
+from container.algorithms.xgboost.algorithm import ALGORITHM
+from container.algorithms.xgboost.training.folds import deal
 from tests.unit.train.conftest import Tree, as_csv
 from train import job
 
@@ -274,7 +274,7 @@ def test_folds_may_be_on_disk(folds: Tree, monkeypatch: pytest.MonkeyPatch) -> N
     """One after the other, where memory does not suffice for their matrices."""
     assert job.main(folds.environ) == 0, folds.failure
     in_memory = [model.save_raw() for model in _models(folds)]
-    monkeypatch.setattr("container.algorithms.xgboost_data._USABLE_SHARE", -1.0)
+    monkeypatch.setattr("container.algorithms.xgboost.training.matrices._USABLE_SHARE", -1.0)
 
     assert job.main(folds.environ) == 0, folds.failure
     assert [model.save_raw() for model in _models(folds)] == in_memory
@@ -292,7 +292,7 @@ def test_server_loads_the_folds_as_an_ensemble(folds: Tree, records: np.ndarray)
 
 
 def _die_in(monkeypatch: pytest.MonkeyPatch, n_lines: int, die: Callable[[], None]) -> None:
-    announce, count = job.metrics.announce, 0
+    announce, count = job.metric_lines.announce, 0
 
     def announce_until(iteration: int, scores: Any) -> None:
         nonlocal count
@@ -301,7 +301,7 @@ def _die_in(monkeypatch: pytest.MonkeyPatch, n_lines: int, die: Callable[[], Non
         if count == n_lines:
             die()
 
-    monkeypatch.setattr(job.metrics, "announce", announce_until)
+    monkeypatch.setattr(job.metric_lines, "announce", announce_until)
 
 
 def test_resumed_cross_validation_ends_as_the_unbroken_one(
@@ -337,7 +337,7 @@ STOPPED_WHILE_READING = textwrap.dedent(
     """
     import os, signal, sys, time
     from train import job
-    from train.channel import StoredChannel
+    from train.input.channel import StoredChannel
 
     def batches(self):
         os.kill(os.getpid(), signal.SIGTERM)

@@ -60,7 +60,7 @@ def _take_every_name(place: Path) -> None:
 
 FILLED_WHILE_IMPORTING = """
     import os, sys, types
-    import train.parent
+    import train.supervisor
     def child(environ):
         with open(os.environ["FILLER"], "wb", 0) as file:
             try:
@@ -69,7 +69,7 @@ FILLED_WHILE_IMPORTING = """
             except OSError:
                 os.abort()  # as a library does that cannot write
     sys.modules["train.job"] = types.SimpleNamespace(main=child)
-    sys.exit(train.parent.main(dict(os.environ)))
+    sys.exit(train.supervisor.main(dict(os.environ)))
 """
 
 
@@ -121,7 +121,7 @@ def test_reason_that_finds_no_room_is_on_standard_error(small_disk: Path) -> Non
     (tree.root / "output").mkdir()
     _fill(small_disk)
 
-    program = "import os, sys; from train.parent import main; sys.exit(main(os.environ))"
+    program = "import os, sys; from train.supervisor import main; sys.exit(main(os.environ))"
     finished = _run(tree, program)
 
     assert finished.returncode == 1
@@ -163,8 +163,8 @@ def test_records_that_find_no_room_on_the_disk_are_named(
 ) -> None:
     """C-028: where memory does not suffice either."""
     cancer.channel("train", {"part-0.csv": as_csv(np.tile(records, (20, 1)))})
-    monkeypatch.setattr("train.scratch._SHARE_FOR_RECORDS", 0.0)
-    monkeypatch.setattr("train.scratch._roomiest", lambda places: small_disk)
+    monkeypatch.setattr("train.input.scratch._SHARE_FOR_RECORDS", 0.0)
+    monkeypatch.setattr("train.input.scratch._roomiest", lambda places: small_disk)
 
     assert job.main(cancer.environ) == 1
 

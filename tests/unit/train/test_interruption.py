@@ -21,7 +21,7 @@ STUCK = textwrap.dedent(
     import os, pathlib, sys, time
     from pydantic import BaseModel
     from container.algorithms import registry
-    from container.codecs.base import Columns
+    from container.codecs.records import Columns
     from container.manifest import Framework, ModelFacts
     from train import interruption, job
 
@@ -122,7 +122,7 @@ SLOW_ROUNDS = textwrap.dedent(
     """
     import sys, time
     import xgboost
-    from container.algorithms import xgboost_boosting
+    from container.algorithms.xgboost.training import rounds as xgboost_boosting
     from train import interruption, job
 
     interruption.GRACE_SECONDS = 0.5

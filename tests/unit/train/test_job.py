@@ -11,8 +11,8 @@ import pytest
 import xgboost
 
 from container import manifest
-from container.algorithms.base import ServingOptions
-from container.algorithms.xgboost_handler import ALGORITHM
+from container.algorithms.contract import ServingOptions
+from container.algorithms.xgboost.algorithm import ALGORITHM
 from container.manifest import MANIFEST_FILE, ModelManifest
 from tests.unit.train.conftest import Tree, as_csv, as_libsvm
 from train import job
@@ -195,7 +195,7 @@ def test_job_uses_a_gpu_that_is_there(
     is_there: bool,
 ) -> None:
     """The log says so; without one nothing is asked of XGBoost that it would have to refuse."""
-    monkeypatch.setattr("container.algorithms.xgboost_gpu.has_gpu", lambda: is_there)
+    monkeypatch.setattr("container.algorithms.xgboost.training.gpu.has_gpu", lambda: is_there)
 
     assert job.main(cancer.environ) == 0, cancer.failure
 
@@ -214,7 +214,7 @@ def test_job_without_enough_memory_on_the_gpu_says_what_to_do(
     def refuse(*_: object) -> None:
         raise xgboost.core.XGBoostError(text)
 
-    monkeypatch.setattr("container.algorithms.xgboost_boosting.Boosting.run", refuse)
+    monkeypatch.setattr("container.algorithms.xgboost.training.rounds.Boosting.run", refuse)
 
     assert job.main(cancer.environ) == 1
     assert cancer.failure.startswith("the memory of the GPU does not suffice")
@@ -264,7 +264,9 @@ def test_job_kinds_of_training_leave_a_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What validation accepts, XGBoost trains, also where it is short of memory."""
-    monkeypatch.setattr("container.algorithms.xgboost_data._USABLE_SHARE", usable_share)
+    monkeypatch.setattr(
+        "container.algorithms.xgboost.training.matrices._USABLE_SHARE", usable_share
+    )
     cancer.hyperparameters(**given)
     if given.get("objective") == "survival:aft":
         labels = records[:, :1] + 1
@@ -452,7 +454,7 @@ def test_job_reads_large_files_in_chunks(
     tree.channel("train", {"a.csv": as_csv(records)})
     job.main(tree.environ)
     whole = (tree.root / "model" / "xgboost-model").read_bytes()
-    monkeypatch.setattr("train.chunks.CHUNK_BYTES", 1000)
+    monkeypatch.setattr("train.input.parsing.chunks.CHUNK_BYTES", 1000)
 
     assert job.main(tree.environ) == 0
     assert (tree.root / "model" / "xgboost-model").read_bytes() == whole
@@ -462,7 +464,7 @@ def test_job_line_numbers_count_through_the_chunks(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The line in the message is the line in the file."""
-    monkeypatch.setattr("train.chunks.CHUNK_BYTES", 10)
+    monkeypatch.setattr("train.input.parsing.chunks.CHUNK_BYTES", 10)
     tree.hyperparameters()
     tree.channel("train", {"a.csv": b"1,2\n" * 50 + b"1,x\n" + b"1,2\n" * 50})
 

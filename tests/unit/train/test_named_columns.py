@@ -157,7 +157,7 @@ def test_resuming_with_other_columns_of_a_pipe_is_refused(
     bank: Tree, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch, num_round: str
 ) -> None:
     """Where the fingerprint of the data cannot tell, the names do, also of a shortened model."""
-    monkeypatch.setattr("train.fingerprint.of_channel", lambda _: "")  # as in Pipe mode
+    monkeypatch.setattr("train.input.fingerprint.of_channel", lambda _: "")  # as in Pipe mode
     (bank.root / "checkpoints").mkdir()
     bank.configure("checkpointconfig.json", {"LocalPath": str(bank.root / "checkpoints")})
     environ = bank.environ | {"BYOA_CHECKPOINT_SECONDS": "0"}

@@ -13,7 +13,9 @@ import xgboost
 
 from container import manifest
 from tests.unit.train.conftest import Tree, as_csv, as_parquet
-from train import chunks, job, record_store
+from train import job
+from train.input import record_store
+from train.input.parsing import chunks
 
 RANDOM = np.random.default_rng(3)
 SIZES = RANDOM.integers(2, 15, 60)
@@ -178,7 +180,7 @@ def test_every_ranking_objective_and_tree_method_has_the_lists(
 
 def test_matrices_on_disk_have_the_lists(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     """C-097: where memory does not suffice as well."""
-    form = "container.algorithms.xgboost_data._Form"
+    form = "container.algorithms.xgboost.training.matrices._Form"
     monkeypatch.setattr(f"{form[:-6]}._form", lambda *_: _on_disk())
     tree.hyperparameters(objective="rank:ndcg")
     tree.channel("train", {"a": _libsvm(GRADES, slice(0, N_TRAIN))})
@@ -192,7 +194,7 @@ def test_matrices_on_disk_have_the_lists(tree: Tree, monkeypatch: pytest.MonkeyP
 
 
 def _on_disk() -> Any:
-    from container.algorithms.xgboost_data import _Form
+    from container.algorithms.xgboost.training.matrices import _Form
 
     return _Form.QUANTILES_ON_DISK
 

@@ -13,7 +13,7 @@ import xgboost
 
 from tests.unit.train.conftest import Tree, as_csv
 from train import job
-from train.metrics import Recorder
+from train.metric_lines import Recorder
 
 N_ROUNDS = 12
 Interrupt = Callable[[int], None]
@@ -126,11 +126,11 @@ def test_resumed_job_on_disk_leaves_the_very_same_model(
     assert _run(unbroken) == 0, unbroken.failure
 
     with monkeypatch.context() as patch:
-        patch.setattr("container.algorithms.xgboost_data._USABLE_SHARE", -1.0)
+        patch.setattr("container.algorithms.xgboost.training.matrices._USABLE_SHARE", -1.0)
         _run_until(broken, 3, monkeypatch)
     _run_until(broken, 6, monkeypatch)
     with monkeypatch.context() as patch:
-        patch.setattr("container.algorithms.xgboost_data._USABLE_SHARE", -1.0)
+        patch.setattr("container.algorithms.xgboost.training.matrices._USABLE_SHARE", -1.0)
         assert _run(broken) == 0, broken.failure
 
     assert _model(broken) == _model(unbroken)

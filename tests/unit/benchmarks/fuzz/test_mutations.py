@@ -13,7 +13,7 @@ import pytest
 from benchmarks.fuzz import mutations, parquet, thrift
 from benchmarks.fuzz.bodies import Body, valid_bodies
 from container import codecs, content_types
-from container.codecs import recordio_codec
+from container.codecs.recordio import recordio_codec
 from container.errors import MalformedPayloadError
 from serve.invocation import columns_of
 

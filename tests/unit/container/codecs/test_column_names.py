@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from container.codecs import column_names, parquet_codec
-from container.codecs.base import Columns
+from container.codecs.records import Columns
 from container.errors import MalformedPayloadError
 
 MODEL = Columns(n_features=2, feature_names=("age", "income"))

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from container.codecs import csv_codec, text_lines
-from container.codecs.base import Columns, Floats
+from container.codecs import text_lines
+from container.codecs.csv import csv_codec
+from container.codecs.records import Columns, Floats
 from container.errors import MalformedPayloadError
 
 # What the quick ways read, what they do not, and what nothing reads, near the borders of each.
@@ -177,8 +178,8 @@ def test_csv_in_threads_is_what_it_is_alone() -> None:
 _BODY_BYTES = 40 * 2**20
 _MEMORY_PROBE = r"""
 import re, sys
-from container.codecs import csv_codec
-from container.codecs.base import Columns
+from container.codecs.csv import csv_codec
+from container.codecs.records import Columns
 from container.errors import MalformedPayloadError
 
 def peak():

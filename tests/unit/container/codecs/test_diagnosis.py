@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from container import codecs
-from container.codecs.base import Columns
+from container.codecs.records import Columns
 from container.errors import MalformedPayloadError
 
 TEXT_TYPES = ["text/csv", "text/libsvm", "application/json", "application/jsonlines"]

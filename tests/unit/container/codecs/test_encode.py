@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from container import codecs
-from container.codecs.base import Columns, Selected
-from container.codecs.record_message import record_class
+from container.codecs.recordio.record_message import record_class
+from container.codecs.records import Columns, Selected
 from container.errors import UnsupportedContentTypeError
 
 SCORES = np.array([0.43, 1.0, 2.5e-8], dtype=np.float32)

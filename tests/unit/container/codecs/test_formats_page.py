@@ -10,7 +10,7 @@ import pytest
 from scipy import sparse
 
 from container import codecs, content_types
-from container.codecs.base import Batch, Columns, SparseRows
+from container.codecs.records import Batch, Columns, SparseRows
 from container.errors import MalformedPayloadError
 
 PAGE = (Path(__file__).parents[4] / "docs" / "formats.md").read_text()

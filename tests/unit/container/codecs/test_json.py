@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from container.codecs import json_codec, text_lines
-from container.codecs.base import Columns, Floats, SparseRows
+from container.codecs import text_lines
+from container.codecs.json import json_codec
+from container.codecs.records import Columns, Floats, SparseRows
 from container.errors import MalformedPayloadError
 
 CORPUS = sorted((Path(__file__).parents[3] / "corpus/json").glob("*/*.body"))
@@ -101,8 +102,8 @@ def test_json_fault_in_a_later_piece_has_the_number_of_its_record() -> None:
 _BODY_BYTES = 8 * 2**20
 _MEMORY_PROBE = r"""
 import re, sys
-from container.codecs import json_codec
-from container.codecs.base import Columns
+from container.codecs.json import json_codec
+from container.codecs.records import Columns
 
 def peak():
     with open("/proc/self/status") as status:

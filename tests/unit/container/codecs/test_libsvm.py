@@ -5,8 +5,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from container.codecs import libsvm_codec, text_lines
-from container.codecs.base import Batch, Columns, SparseRows
+from container.codecs import text_lines
+from container.codecs.libsvm import libsvm_codec
+from container.codecs.records import Batch, Columns, SparseRows
 from container.errors import MalformedPayloadError
 
 # What is read in bulk, what is not, and what is not read at all, near the borders of each.

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from container import codecs
-from container.codecs.base import MAX_CELLS, Columns, SparseRows
-from container.codecs.record_message import record_class
+from container.codecs.recordio.record_message import record_class
+from container.codecs.records import MAX_CELLS, Columns, SparseRows
 from container.errors import MalformedPayloadError
 
 CSV, LIBSVM = "text/csv", "text/libsvm"

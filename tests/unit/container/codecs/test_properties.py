@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from container import codecs
-from container.codecs.base import Batch, Columns, Floats, SparseRows
-from container.codecs.record_message import record_class
+from container.codecs.recordio.record_message import record_class
+from container.codecs.records import Batch, Columns, Floats, SparseRows
 from container.errors import MalformedPayloadError
 
 CORPUS = Path(__file__).parents[3] / "corpus"

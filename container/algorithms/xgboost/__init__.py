@@ -1,0 +1,1 @@
+"""XGBoost as an algorithm of this container: `algorithm` declares it."""

@@ -1,0 +1,33 @@
+"""XGBoost's own messages as events of our log.
+
+Its package makes Python warnings of them, time stamp, source path and all, or prints them.
+"""
+
+import logging
+import re
+
+from container.algorithms.xgboost.serving import c_api
+
+logger = logging.getLogger(__name__)
+
+_MESSAGE = re.compile(
+    r"\[[\d:]+\]\s+(?:(?P<level>[A-Z]+):\s+)?(?:\S+:\d+:\s+)?(?P<text>.*)", re.DOTALL
+)
+
+
+def forward() -> None:
+    """Send what the library says in this thread to the log.
+
+    To be called after the package has been imported, which does likewise.
+    """
+    c_api.on_message(_log)
+
+
+def _log(message: bytes) -> None:
+    """Called by the library, with e.g. `[12:00:00] WARNING: /src/learner.cc:790: …`."""
+    given = message.decode(errors="replace").strip()
+    found = _MESSAGE.fullmatch(given)
+    level = found["level"] if found else None
+    text = " ".join((found["text"] if found else given).split())
+    severity = logging.WARNING if level in ("WARNING", "ERROR") else logging.INFO
+    logger.log(severity, "xgboost_message", extra={"text": text})

@@ -1,0 +1,1 @@
+"""Predicting with XGBoost: a loaded `model` over XGBoost's C interface."""

@@ -1,0 +1,1 @@
+"""Training with XGBoost: `fit` is the way in."""

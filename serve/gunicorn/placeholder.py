@@ -1,0 +1,127 @@
+"""Answers 503 for the server while no worker can answer.
+
+The port is open before a model is loaded, so whoever asks is told to come again, rather than being
+refused or left waiting (C-046, C-048). It is a process of its own, because loading a model may hold
+the interpreter for seconds.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from typing import Self
+
+from serve.http.error_body import CONTENT_TYPE, error_body, request_id
+
+BACKLOG = 2048
+_MAX_HEAD_BYTES = 2**16
+# How long a client may take to ask, and again to see the answer and hang up.
+_CLIENT_SECONDS = 2.0
+_DISMISSAL_SECONDS = 5.0
+
+
+def open_port(port: int) -> socket.socket:
+    """Listen on all addresses; raises `OSError`."""
+    listener = socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("0.0.0.0", port))  # noqa: S104 - as the platform asks (C-041)
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class StandIn:
+    """One process for as long as it is needed; started by the parent of all workers.
+
+    `is_for_every_gap` says whether it is wanted again when the last worker has died. Where a new
+    one has no model to load it is there sooner, and what waits is better left waiting.
+    """
+
+    def __init__(self) -> None:
+        self.is_for_every_gap = False
+        self._process_id = 0
+        self._ours: socket.socket | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._ours is not None:
+            self.dismiss()
+            self._ours.close()
+            with contextlib.suppress(ChildProcessError):  # the arbiter was faster
+                os.waitpid(self._process_id, 0)
+
+    def start(self, listener: socket.socket) -> None:
+        """Answer on this socket until dismissed, or until every process that could is gone."""
+        if self._ours is not None:
+            self._ours.close()
+        self._ours, theirs = socket.socketpair()
+        self._process_id = os.fork()
+        if self._process_id == 0:
+            self._ours.close()
+            _answer_and_exit(listener, theirs)
+        theirs.close()
+
+    def dismiss(self) -> None:
+        """End it, also from a worker, and return once it takes no more connections."""
+        if self._ours is None:
+            return
+        with contextlib.suppress(OSError):
+            self._ours.shutdown(socket.SHUT_WR)
+            self._ours.settimeout(_DISMISSAL_SECONDS)
+            self._ours.recv(1)  # nothing comes: it ends when the other side is closed
+
+
+def _answer_and_exit(listener: socket.socket, dismissal: socket.socket) -> None:
+    """The child: never returns, and runs nothing of the parent's on its way out."""
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        asyncio.run(_serve(listener, dismissal))
+    finally:
+        os._exit(0)
+
+
+async def _serve(listener: socket.socket, dismissal: socket.socket) -> None:
+    clients: set[asyncio.Task[None]] = set()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (task := asyncio.current_task()) is not None:
+            clients.add(task)
+        with contextlib.suppress(OSError, TimeoutError, EOFError, ValueError):
+            await _answer(reader, writer)
+        writer.close()
+
+    listener.setblocking(False)
+    dismissal.setblocking(False)
+    server = await asyncio.start_server(
+        answer, sock=listener, backlog=BACKLOG, limit=_MAX_HEAD_BYTES
+    )
+    await asyncio.get_running_loop().sock_recv(dismissal, 1)
+    server.close()
+    dismissal.close()
+    if clients:
+        await asyncio.wait(clients, timeout=2 * _CLIENT_SECONDS)
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async with asyncio.timeout(_CLIENT_SECONDS):
+        head = await reader.readuntil(b"\r\n\r\n")
+    body = error_body("loading", "the model is being loaded; try again", request_id(""))
+    reply = (
+        "HTTP/1.1 503 Service Unavailable\r\n"
+        f"Content-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n"
+        "Retry-After: 1\r\nConnection: close\r\n\r\n"
+    )
+    writer.write(reply.encode() + (b"" if head.startswith(b"HEAD ") else body))
+    writer.write_eof()
+    # A connection that is closed with something unread is reset, and the answer is lost.
+    async with asyncio.timeout(_CLIENT_SECONDS):
+        while await reader.read(_MAX_HEAD_BYTES):
+            pass

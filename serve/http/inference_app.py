@@ -1,0 +1,299 @@
+"""The hot path: `/ping` and invocations as one small ASGI application.
+
+    receive body (bounded) -> servable.invoke, on the loop or in a thread -> send or stream
+
+What is answered within 2 ms (`serve/runtime/latency.py`) is answered on the event loop, everything
+else in a thread, so that a ping hardly waits behind a prediction. Every other path belongs to the
+Flask application (`serve/http/admin_app.py`).
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from container.errors import ContainerError, InvocationTimeoutError, OutOfMemoryError
+from serve.http import paths, responses
+from serve.http.access_log import Observation, Observer
+from serve.http.error_body import request_id
+from serve.http.request_body import ClientDisconnectedError, RequestBodies, is_gzip
+from serve.http.responses import Pieces, Receive, Refusal, Reply, Send
+from serve.http.whole_bodies import ASGIApp, WholeBodies
+from serve.invocation import Answer, Invocation, Servable
+from serve.leases import Models, Scope, Turn
+from serve.runtime.thread_pool import Capacity
+
+# Requests that were on their way when SIGTERM came are still answered for this long.
+_LATE_ARRIVAL_SECONDS = 1.0
+_CLIENT_LEFT = 499  # as nginx has it; only the log and the metrics will see it
+_PING_METHODS = ("GET", "HEAD", "POST")
+_INVOCATION_METHODS = ("POST",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one worker takes on."""
+
+    max_payload_bytes: int  # 0 means no limit
+    max_held_bytes: int
+    timeout_seconds: float
+    n_threads: int
+    n_waiting: int
+
+
+class InferenceApplication:
+    """Answers for models; one object in each worker process, used from its event loop only."""
+
+    def __init__(
+        self,
+        models: Models,
+        others: ASGIApp,
+        *,
+        limits: Limits,
+        observer: Observer,
+        retire: Callable[[], None],
+        refusal: Refusal = responses.refusal,
+    ) -> None:
+        """Args:
+        models: What to invoke.
+        others: Answers every other path.
+        limits: What is refused.
+        observer: Told of every invocation.
+        retire: Called when this process should be replaced.
+        refusal: Makes the reply to an invocation that an error ended.
+        """
+        self._models = models
+        self._others = WholeBodies(others, limits.max_held_bytes, limits.timeout_seconds, refusal)
+        self._timeout_seconds = limits.timeout_seconds
+        self._observer = observer
+        self._refusal = refusal
+        self._bodies = RequestBodies(
+            max_bytes=limits.max_payload_bytes,
+            max_held_bytes=limits.max_held_bytes,
+            timeout_seconds=limits.timeout_seconds,
+        )
+        self._capacity = Capacity(
+            n_threads=limits.n_threads if models.is_thread_safe else 1,
+            n_waiting=limits.n_waiting,
+            overdue=retire,
+        )
+        self._n_active = 0
+        self._draining_since: float | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await responses.refuse_websocket(receive, send)
+            return
+        path, method = scope["path"], scope["method"]
+        if path[:1] != "/" or path[1:2] == "/":
+            scope = paths.normalized(scope)
+            path = scope["path"]
+        turn = None if path == "/ping" else self._models.turn(scope)
+        allowed = _INVOCATION_METHODS if turn else _PING_METHODS
+        if turn is None and path != "/ping":
+            self._n_active += 1
+            try:
+                await self._others(scope, receive, send)
+            finally:
+                self._n_active -= 1
+        elif method not in allowed:
+            reply = responses.method_not_allowed(path, method, allowed, self._refusal)
+            await responses.send_whole(
+                send, reply._replace(body=b"") if method == "HEAD" else reply
+            )
+        elif turn is None:
+            status = 200 if self._draining_since is None else 503
+            await responses.send_whole(send, Reply(status))
+        else:
+            self._n_active += 1
+            try:
+                await self._invocations(turn, _headers(scope), receive, send)
+            finally:
+                self._n_active -= 1
+                turn.end()
+
+    def begin_drain(self) -> bool:
+        """Answer pings with 503 from now on; False when that was so already."""
+        if self._draining_since is not None:
+            return False
+        self._draining_since = time.monotonic()
+        return True
+
+    async def drained(self) -> None:
+        """Return when nothing is being answered and nothing late arrives any more."""
+        while self._n_active or not self._is_closed():
+            await asyncio.sleep(0.02)
+
+    def close(self) -> None:
+        """Called at the end of the process, when nothing is answered any more."""
+        self._observer.flush()
+
+    def _is_closed(self) -> bool:
+        """Whether draining has gone on for so long that new invocations are turned away."""
+        since = self._draining_since
+        return since is not None and time.monotonic() - since > _LATE_ARRIVAL_SECONDS
+
+    async def _invocations(
+        self, turn: Turn, headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        seen = Observation(
+            request_id(_text(headers, b"x-amzn-sagemaker-inference-id")),
+            _text(headers, b"content-type"),
+        )
+        try:
+            reply = await self._reply(turn, seen, headers, receive)
+            if reply.pieces is None:
+                self._bodies.keep(reply.body)
+                try:
+                    await responses.send_whole(send, reply)
+                finally:
+                    self._bodies.release(reply.body)
+            else:
+                await self._stream(turn, seen, reply, reply.pieces, receive, send)
+        except ClientDisconnectedError:
+            seen.status = _CLIENT_LEFT
+        except asyncio.CancelledError:
+            seen.status = _CLIENT_LEFT
+            raise
+        finally:
+            self._observer.record(seen)
+
+    async def _reply(
+        self, turn: Turn, seen: Observation, headers: dict[bytes, bytes], receive: Receive
+    ) -> Reply:
+        body: bytes | None = None
+        try:
+            if self._is_closed():
+                return seen.replied(responses.shutting_down(seen.request_id, self._refusal))
+            body = await self._bodies.read(headers, receive)
+            seen.n_bytes = len(body)
+            try:
+                answer = await self._answer(turn, seen, body, headers)
+            finally:
+                self._bodies.release(body)
+        except ContainerError as error:
+            reply = self._refusal(error, seen.request_id)
+            return seen.failed(error, reply if body is not None else responses.closing(reply))
+        except ClientDisconnectedError:
+            raise
+        except MemoryError as error:
+            full = OutOfMemoryError("the invocation needs more memory than there is")
+            return seen.failed(error, self._refusal(full, seen.request_id))
+        except Exception as error:  # noqa: BLE001 - the rim: whatever a model raises is a 500
+            unknown = responses.InternalError("the invocation failed; see the log")
+            return seen.failed(error, self._refusal(unknown, seen.request_id))
+        seen.n_rows, seen.stages = answer.n_rows, answer.stages
+        return seen.replied(responses.of_answer(answer))
+
+    async def _answer(
+        self, turn: Turn, seen: Observation, body: bytes, headers: dict[bytes, bytes]
+    ) -> Answer:
+        servable = turn.begin_now(seen)
+        if (
+            servable is not None
+            and _is_quick(servable, seen, body, headers)
+            and self._capacity.has_time()
+        ):
+            return servable.invoke(_invocation(body, headers, seen))
+        async with self._time_limit():
+            if servable is None:
+                servable = await turn.begin(seen)
+            if _is_quick(servable, seen, body, headers):
+                answer = await self._inline(seen, servable, body, headers)
+                if answer is not None:
+                    return answer
+            return await self._in_thread(turn, seen, servable, body, headers)
+
+    async def _inline(
+        self, seen: Observation, servable: Servable, body: bytes, headers: dict[bytes, bytes]
+    ) -> Answer | None:
+        """Answer on the event loop; None where those before it were slower than expected."""
+        queued = time.perf_counter()
+
+        def work() -> Answer | None:
+            if not _is_quick(servable, seen, body, headers):
+                return None
+            seen.queue_seconds = time.perf_counter() - queued
+            return servable.invoke(_invocation(body, headers, seen))
+
+        return await self._capacity.run_inline(work)
+
+    async def _in_thread(
+        self,
+        turn: Turn,
+        seen: Observation,
+        servable: Servable,
+        body: bytes,
+        headers: dict[bytes, bytes],
+    ) -> Answer:
+        queued = time.perf_counter()
+
+        def work() -> Answer:
+            seen.queue_seconds = time.perf_counter() - queued
+            encoding = _text(headers, b"content-encoding").lower()
+            detects_gzip = not servable.has_own_formats
+            with self._bodies.inflated(body, encoding, detects_gzip=detects_gzip) as inflated:
+                return servable.invoke(_invocation(inflated, headers, seen))
+
+        turn.hold()
+        return await self._capacity.run(work, seconds=self._timeout_seconds, after=turn.end)
+
+    @asynccontextmanager
+    async def _time_limit(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._timeout_seconds) as limit:
+                yield
+        except TimeoutError as error:
+            if not limit.expired():  # the model's own
+                raise
+            raise InvocationTimeoutError(
+                self._timeout_seconds, "SAGEMAKER_MODEL_SERVER_TIMEOUT"
+            ) from error
+
+    async def _stream(
+        self,
+        turn: Turn,
+        seen: Observation,
+        reply: Reply,
+        pieces: Pieces,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        seconds = responses.STREAM_SECONDS + self._timeout_seconds
+
+        def in_thread(pump: Callable[[], None]) -> Awaitable[None]:
+            turn.hold()
+            return self._capacity.run(pump, has_begun=True, seconds=seconds, after=turn.end)
+
+        try:
+            async with asyncio.timeout(seconds):
+                await responses.stream(send, receive, reply, pieces, in_thread)
+        except Exception as error:
+            seen.error = error
+            raise
+
+
+def _headers(scope: Scope) -> dict[bytes, bytes]:
+    lines: list[tuple[bytes, bytes]] = scope["headers"]
+    headers = dict(lines)
+    if len(headers) < len(lines):  # RFC 9110 section 5.3: several lines of a list are one list
+        headers |= {b"accept": b", ".join(value for name, value in lines if name == b"accept")}
+    return headers
+
+
+def _is_quick(
+    servable: Servable, seen: Observation, body: bytes, headers: dict[bytes, bytes]
+) -> bool:
+    if b"content-encoding" in headers or is_gzip(body):
+        return False
+    return servable.is_quick(seen.n_bytes, seen.content_type)
+
+
+def _invocation(body: bytes, headers: dict[bytes, bytes], seen: Observation) -> Invocation:
+    accept = _text(headers, b"accept")
+    return Invocation(body, seen.content_type, accept, headers, seen.request_id)
+
+
+def _text(headers: dict[bytes, bytes], name: bytes) -> str:
+    return headers.get(name, b"").decode("latin-1")

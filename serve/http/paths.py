@@ -1,0 +1,25 @@
+"""The path of a request, in the forms of its target that clients send."""
+
+import re
+from urllib.parse import unquote_to_bytes
+
+from serve.leases import Scope
+
+# RFC 9112, section 3.2.2: every server takes the absolute form. A scheme has no case.
+_BEGINNING = re.compile(rb"(?:https?://[^/]*)?/*", re.IGNORECASE)
+
+
+def normalized(scope: Scope) -> Scope:
+    """The scope with a path that begins with one slash, without scheme and host.
+
+    Clients that join addresses send several. Those further on belong to a model's name.
+
+    HTTP://host:8080//invocations   ->   /invocations
+    /models//name/invoke            ->   the same
+    """
+    raw_path: bytes = scope["raw_path"]
+    if not raw_path.startswith(b"/") and b"://" not in raw_path:
+        return scope  # `*`, or the host of a CONNECT
+    raw_path = b"/" + _BEGINNING.sub(b"", raw_path, count=1)
+    path = unquote_to_bytes(raw_path).decode("utf-8", errors="replace")
+    return {**scope, "path": path, "raw_path": raw_path}

@@ -1,0 +1,58 @@
+"""Bodies for the applications that answer in threads: received before a thread is taken."""
+
+from collections.abc import Awaitable, Callable
+
+from container.errors import ContainerError
+from serve.http.error_body import request_id
+from serve.http.request_body import ClientDisconnectedError, RequestBodies
+from serve.http.responses import Message, Receive, Refusal, Send, closing, send_whole
+from serve.leases import Scope
+
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# More than any request has that is not an invocation.
+MAX_BYTES = 2**20
+LIMIT = "the server for requests that are not invocations"
+
+
+class WholeBodies:
+    """ASGI middleware that receives a request's body, bounded in size and time, on the event loop.
+
+    A WSGI application reads the body in its thread: clients that send a byte now and then would
+    hold all of them.
+    """
+
+    def __init__(
+        self, app: ASGIApp, max_held_bytes: int, timeout_seconds: float, refusal: Refusal
+    ) -> None:
+        self._app = app
+        self._refusal = refusal
+        self._bodies = RequestBodies(
+            max_bytes=MAX_BYTES,
+            max_held_bytes=max_held_bytes,
+            timeout_seconds=timeout_seconds,
+            limit_setting=LIMIT,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request, or refuse it."""
+        headers = dict(scope["headers"])
+        try:
+            body = await self._bodies.read(headers, receive)
+        except ClientDisconnectedError:
+            return
+        except ContainerError as error:
+            identity = request_id(
+                headers.get(b"x-amzn-sagemaker-inference-id", b"").decode("latin-1")
+            )
+            await send_whole(send, closing(self._refusal(error, identity)))
+            return
+        left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive_again() -> Message:
+            return left.pop() if left else await receive()
+
+        try:
+            await self._app(scope, receive_again, send)
+        finally:
+            self._bodies.release(body)

@@ -1,0 +1,1 @@
+"""Many models in one server: the `/models` API and the registry."""

@@ -1,0 +1,120 @@
+"""Asks the fork server for its verdict on a model, and waits; called in a thread of a worker."""
+
+import logging
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import NamedTuple
+
+from container import cgroup
+from container.errors import ModelLoadError, OutOfMemoryError, PlatformError
+from serve.multi_model import model_files
+from serve.multi_model.admission.fork_server import Answer, decoded, socket_file
+from serve.multi_model.model_registry import Registry, Verdict
+from serve.runtime import validation_run
+from serve.runtime.validation_run import MODEL_TIMEOUT_SECONDS
+
+logger = logging.getLogger(__name__)
+
+_MAX_MESSAGE_BYTES = 2**16
+# The fork server itself stops a trial that takes too long; this is for one that does not answer.
+_ANSWER_SECONDS = MODEL_TIMEOUT_SECONDS + 30.0
+_N_ATTEMPTS = 3
+
+
+class Admitted(NamedTuple):
+    """Files that passed, as `serve.multi_model.model_registry.Model` has them."""
+
+    digest: str
+    signature: str
+    algorithm: str
+    n_bytes: int
+
+
+class Admission:
+    """Says whether a model may be loaded into a worker; what it once said, it knows."""
+
+    def __init__(self, directory: Path, registry: Registry) -> None:
+        """Args:
+        directory: Where the fork server's socket is.
+        registry: Keeps the verdicts.
+        """
+        self._socket_file = socket_file(directory)
+        self._registry = registry
+
+    def admit(self, directory: Path) -> Admitted:
+        """Have a model tried, unless files with the same bytes were.
+
+        Raises:
+            ModelLoadError: what is wrong with it; also when its files change meanwhile.
+            OutOfMemoryError: trying it took more memory than there is.
+            PlatformError: it could not be tried.
+        """
+        signature = model_files.signature(directory)
+        digest = model_files.digest(directory)
+        verdict = self._registry.verdict(digest)
+        if verdict is None:
+            verdict = self._try(directory)
+            if model_files.signature(directory) != signature:
+                raise ModelLoadError("the files of the model changed while it was being loaded")
+            # A user's code may fail for reasons that pass, so its failures are not kept.
+            if verdict.problem is None or not any(directory.rglob("*.py")):
+                self._registry.remember(digest, verdict)
+        if verdict.problem is not None:
+            raise ModelLoadError(verdict.problem)
+        return Admitted(digest, signature, verdict.algorithm, verdict.n_bytes)
+
+    def _try(self, directory: Path) -> Verdict:
+        """A verdict on the model, good or bad; whoever is killed meanwhile is asked again."""
+        n_kills = cgroup.memory_kills()
+        for _ in range(_N_ATTEMPTS):
+            answer = self._ask(directory)
+            if answer is not None and answer.algorithm:
+                return Verdict(answer.algorithm, answer.n_bytes)
+            was_killed = answer is None or _signal_of(answer.status) == signal.SIGKILL
+            if (answer and answer.is_memory) or (was_killed and cgroup.memory_kills() > n_kills):
+                raise OutOfMemoryError(
+                    "loading the model takes more memory than there is: "
+                    f"{cgroup.memory_available_bytes() >> 20} of "
+                    f"{cgroup.memory_bytes() >> 20} MiB are free"
+                )
+            if answer and answer.is_late:
+                validation_run.judge(None, answer.status, MODEL_TIMEOUT_SECONDS)
+            if answer and not was_killed:
+                return Verdict("", 0, _problem(answer))
+            logger.warning("trial_killed", extra={"directory": str(directory)})
+        raise PlatformError("the process that tries models was killed again and again; try later")
+
+    def _ask(self, directory: Path) -> Answer | None:
+        """The fork server's answer; None where it was killed meanwhile."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.settimeout(_ANSWER_SECONDS)
+            try:
+                connection.connect(str(self._socket_file))
+                connection.send(os.fsencode(directory))
+                packet = connection.recv(_MAX_MESSAGE_BYTES)
+            except ConnectionError:
+                return None
+            except TimeoutError as error:
+                raise PlatformError("the process that tries models does not answer") from error
+        try:
+            return decoded(Answer, packet) if packet else None
+        except ValueError as error:
+            raise ModelLoadError(
+                "the trial of the model ended without a readable verdict"
+            ) from error
+
+
+def _signal_of(status: int) -> int | None:
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+
+
+def _problem(answer: Answer) -> str:
+    if answer.problem:
+        return answer.problem
+    try:
+        validation_run.judge(b"", answer.status, MODEL_TIMEOUT_SECONDS)
+    except ModelLoadError as error:
+        return error.message
+    return "trying the model ended without a verdict"

@@ -1,0 +1,186 @@
+"""The server of many models: what it has before its workers, and what each worker has.
+
+arbiter ── fork server ── a child for each trial
+   ├────── worker: ASGI application, residency, a catalogue for the routes in Flask
+   └────── worker
+in memory that all share: versions, metrics; in a directory: registry, sockets
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from a2wsgi import WSGIMiddleware
+
+from container import cgroup
+from container.algorithms import registry as algorithms
+from container.settings import Settings
+from serve.http import whole_bodies
+from serve.http.access_log import Observer
+from serve.http.admin_app import create_app
+from serve.http.inference_app import InferenceApplication, Limits
+from serve.http.request_metrics import Metrics
+from serve.http.whole_bodies import ASGIApp
+from serve.multi_model import api_responses
+from serve.multi_model.admission.admission_client import Admission
+from serve.multi_model.admission.fork_server import ForkServer, is_listening
+from serve.multi_model.api import create_blueprint
+from serve.multi_model.catalogue import Catalogue
+from serve.multi_model.model_leases import ModelTurns
+from serve.multi_model.model_metrics import ModelMetrics, Totals, utilization
+from serve.multi_model.model_registry import Registry
+from serve.multi_model.residency import memory_budget, model_loader
+from serve.multi_model.residency.model_cache import Residency
+from serve.multi_model.residency.peers import Peers
+from serve.multi_model.residency.versions import Versions
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made there
+_PREFIX = "byoa-models-"
+_MIN_FREE_BYTES = 16 * 2**20
+# Whoever loads or unloads may hold a thread for minutes; the others have some of their own.
+_N_LOADING_THREADS = 32
+_REPORT_SECONDS = 60
+
+
+class ModelServer:
+    """Made once, by the process that is the parent of all workers; adds to `GET /metrics`."""
+
+    def __init__(self, settings: Settings, n_workers: int, metrics: Metrics) -> None:
+        memory_budget.share_one_heap()
+        algorithms.preload()  # once for all workers and all trials
+        self._settings = settings
+        self._n_workers = n_workers
+        self._metrics = metrics
+        self._owner = os.getpid()
+        place = _place()
+        _remove_left_overs(place)
+        self._directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+        self._max_bytes = memory_budget.model_bytes(settings, n_workers)
+        self._versions = Versions()
+        self._registry = Registry(self._directory, self._versions)
+        self.metrics = ModelMetrics(metrics.n_rows, emf_namespace=settings.emf_namespace)
+        self.fork_server = ForkServer(self._directory, settings, n_at_once=cgroup.cpu_count())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if os.getpid() == self._owner:  # a worker comes by here, too, when it ends
+            self.fork_server.stop()
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    def application(self, limits: Limits, retire: Callable[[], None]) -> "ModelApplication":
+        """What a worker runs; called in each of them."""
+        settings = self._settings
+        residency = Residency(
+            self._registry,
+            self._versions,
+            lambda model: model_loader.load(model, settings),
+            max_bytes=self._max_bytes,
+            pinned=settings.pinned_models,
+            metrics=self.metrics,
+            retire=retire,
+        )
+        catalogue = Catalogue(
+            settings,
+            self._registry,
+            Admission(self._directory, self._registry),
+            residency,
+            Peers(self._directory),
+            max_bytes=self._max_bytes,
+        )
+        app = create_app(settings, self._n_workers, self._metrics, self)
+        app.config["MAX_CONTENT_LENGTH"] = whole_bodies.MAX_BYTES
+        app.url_map.merge_slashes = False  # a name may hold them
+        app.register_blueprint(create_blueprint(catalogue))
+        return ModelApplication(
+            ModelTurns(residency, self.metrics, max_waiting=settings.max_waiting),
+            _Routes(app),
+            limits=limits,
+            observer=Observer(self._metrics, emf_namespace=settings.emf_namespace),
+            retire=retire,
+            refusal=api_responses.refused_invocation,
+            start=lambda: self._start(catalogue),
+            use_row=self.metrics.use_row,
+        )
+
+    def describe(self) -> "list[Metric]":
+        """See `prometheus_client.registry.Collector`."""
+        return []
+
+    def collect(self) -> "Iterator[Metric]":
+        """See `prometheus_client.registry.Collector`."""
+        return self.metrics.collect(self._totals())
+
+    async def _start(self, catalogue: Catalogue) -> None:
+        await catalogue.start()
+        if self._settings.emf_namespace is not None:
+            self._reporting = asyncio.create_task(self._report())
+
+    async def _report(self) -> None:
+        """Log the state of the whole container once a minute, whichever worker comes first."""
+        while True:
+            await asyncio.sleep(_REPORT_SECONDS)
+            if self._registry.claim(round(time.time() / _REPORT_SECONDS)):
+                self.metrics.log_totals(self._totals())
+
+    def _totals(self) -> Totals:
+        n_models, _ = self._registry.totals()
+        return Totals(n_models, *utilization(self._settings.model_roots[0]))
+
+
+class ModelApplication(InferenceApplication):
+    """An application that has something to do before the first request."""
+
+    def __init__(
+        self,
+        *arguments: Any,
+        start: Callable[[], Coroutine[Any, Any, None]],
+        use_row: Callable[[int], None],
+        **options: Any,
+    ) -> None:
+        super().__init__(*arguments, **options)
+        self.start = start
+        self.use_row = use_row
+
+
+class _Routes:
+    """Flask behind the ASGI rim, with threads for what takes long apart from all others."""
+
+    def __init__(self, app: Any) -> None:
+        def terminated(environ: Any, start_response: Any) -> Any:
+            environ["wsgi.input_terminated"] = True  # chunked bodies have an end, too
+            return app(environ, start_response)
+
+        self._quick = cast(ASGIApp, WSGIMiddleware(terminated))
+        self._slow = cast(ASGIApp, WSGIMiddleware(terminated, workers=_N_LOADING_THREADS))
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        is_quick = scope["method"] in ("GET", "HEAD")
+        await (self._quick if is_quick else self._slow)(scope, receive, send)
+
+
+def _place() -> Path:
+    """A place for small files: in memory where there is some."""
+    with contextlib.suppress(OSError):
+        if os.access(_SHARED_MEMORY, os.W_OK) and (
+            shutil.disk_usage(_SHARED_MEMORY).free >= _MIN_FREE_BYTES
+        ):
+            return _SHARED_MEMORY
+    return Path(tempfile.gettempdir())
+
+
+def _remove_left_overs(place: Path) -> None:
+    """Remove what servers left there that were killed: nobody listens in their directories."""
+    for directory in place.glob(f"{_PREFIX}*"):
+        if not is_listening(directory):
+            shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,45 @@
+"""The arbiter and the worker of a server of many models: what they do besides."""
+
+from typing import TYPE_CHECKING
+
+from gunicorn.app.base import BaseApplication
+
+from serve.gunicorn.arbiter import InferenceArbiter
+from serve.gunicorn.inference_worker import InferenceWorker
+from serve.gunicorn.placeholder import StandIn
+
+if TYPE_CHECKING:
+    from serve.multi_model.model_server import ModelApplication, ModelServer
+
+
+class ModelWorker(InferenceWorker):
+    """Listens to its peers before it takes requests."""
+
+    asgi: "ModelApplication"
+
+    def load_wsgi(self) -> None:
+        """Make the application, which counts where the arbiter said."""
+        super().load_wsgi()
+        self.asgi.use_row(self.metrics_row)
+
+    async def _serve(self) -> None:
+        await self.asgi.start()
+        await super()._serve()
+
+
+class ModelArbiter(InferenceArbiter):
+    """Keeps the fork server running beside the workers."""
+
+    def __init__(self, app: BaseApplication, stand_in: StandIn, models: "ModelServer") -> None:
+        super().__init__(app, stand_in)
+        self._models = models
+
+    def manage_workers(self) -> None:
+        """Called whenever a child has ended, and once a second."""
+        self._models.fork_server.keep_running()
+        super().manage_workers()
+
+    def worker_died(self, worker: ModelWorker) -> None:
+        """What it had in memory is gone."""
+        self._models.metrics.clear(worker.metrics_row)
+        super().worker_died(worker)

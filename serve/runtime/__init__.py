@@ -1,0 +1,1 @@
+"""How a worker runs invocations: threads, decoder processes, parallel rows, validation runs."""

@@ -1,0 +1,54 @@
+"""Bound on the memory of answers: records times outputs, judged before anything is predicted.
+
+A body of a few bytes may hold thousands of records, and a model of a few kilobytes may predict
+thousands of values for each. What all invocations of this process have in hand together stays
+within its share of the memory that the container has left.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from container import cgroup
+from container.allocator import give_back
+from container.errors import OutOfMemoryError
+
+# An answer of up to so many values is not counted.
+SMALL = 2**18
+_BYTES_PER_VALUE = 64  # the prediction, a copy of it, and two of its text
+
+_lock = threading.Lock()
+_in_hand = [0]  # bytes of the answers that are being made in this process
+
+
+@contextmanager
+def room_for(n_rows: int, n_outputs: int) -> Iterator[None]:
+    """Hold the memory for an answer while it is made.
+
+    Args:
+        n_rows: Records of the request.
+        n_outputs: Values of the prediction of one record.
+    Raises:
+        OutOfMemoryError: there is not enough.
+    """
+    n_bytes = n_rows * n_outputs * _BYTES_PER_VALUE
+    if n_rows * n_outputs <= SMALL:
+        yield
+        return
+    with _lock:
+        # As many processes as there are CPUs may do the same at this moment.
+        share = cgroup.memory_available_bytes() // max(2, cgroup.cpu_count())
+        free = max(0, share - _in_hand[0])
+        if n_bytes > free:
+            raise OutOfMemoryError(
+                f"{n_rows} records of {n_outputs} predicted values each take about "
+                f"{n_bytes >> 20} MiB; an answer may take {free >> 20} MiB now; send at most "
+                f"{free // (n_outputs * _BYTES_PER_VALUE)} records at a time"
+            )
+        _in_hand[0] += n_bytes
+    try:
+        yield
+    finally:
+        with _lock:
+            _in_hand[0] -= n_bytes
+        give_back()

@@ -1,0 +1,175 @@
+"""Try something that may not survive it, in a process that may die.
+
+A file in a safe format is not safe to parse: 26 of 191 mutated model files killed XGBoost with
+SIGSEGV, others did so on the first prediction. So a model is loaded and predicts in a forked child,
+before this process and its workers take it.
+"""
+
+import json
+import logging
+import os
+import resource
+import select
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from container import allocator
+from container.algorithms.contract import Algorithm, Model, ServingOptions, n_outputs
+from container.codecs.records import Floats, SparseRows
+from container.errors import ContainerError, ModelLoadError
+from container.host_paths import shorten
+from container.manifest import ModelManifest
+from serve.runtime import row_parallelism
+
+logger = logging.getLogger(__name__)
+
+# The platform waits 8 minutes for the first good ping; this is half of them.
+MODEL_TIMEOUT_SECONDS = 240.0
+_MAX_MESSAGE_BYTES = 2**16
+_MAX_CELLS = 2**21  # features or outputs of all records that are tried
+_LARGEST = float(np.finfo(np.float32).max)
+_MAX_PROBLEM_CHARACTERS = 4000  # of up to 12 bytes each in JSON: a pipe takes 64 KiB at once
+
+
+def try_model(
+    algorithm: Algorithm,
+    directory: Path,
+    manifest: ModelManifest | None,
+    options: ServingOptions,
+) -> None:
+    """Verify a model, load it and predict with it in all ways that the server does.
+
+    Raises:
+        ModelLoadError, PredictionError: what is wrong with it.
+    """
+    records = algorithm.verify(directory, manifest)
+    model = algorithm.load(directory, manifest, options)
+    predict_in_all_ways(model, records, in_blocks=algorithm.is_thread_safe)
+
+
+def predict_in_all_ways(model: Model, records: Floats | None, *, in_blocks: bool) -> None:
+    """Predict for one record and for many, dense and sparse, and look through the heap.
+
+    A model may predict for a record of zeros, and crash for two records, or for a record that
+    reaches another leaf. Only for a process that may die.
+
+    Args:
+        records: What `Algorithm.verify` returned; without any, a record of zeros is all there is.
+        in_blocks: Whether the server predicts large bodies in several threads.
+    Raises:
+        PredictionError: the model refuses records that it should take.
+    """
+    allocator.fill_with_pattern()
+    model.predict(np.zeros((1, model.n_features), dtype=np.float32))
+    if records is not None:  # not every algorithm takes missing values and sparse records
+        _predict_many(model, records, in_blocks=in_blocks)
+    allocator.give_back()
+
+
+def _predict_many(model: Model, records: Floats, *, in_blocks: bool) -> None:
+    n_features = model.n_features
+    n_records = max(1, _MAX_CELLS // max(1, n_features, n_outputs(model)))
+    extremes = np.array([0, np.nan, *(-_LARGEST, _LARGEST)], dtype=np.float32)[:n_records]
+    tried = np.repeat(extremes, n_features).reshape(len(extremes), n_features)
+    tried = np.concatenate([tried, records])[:n_records]
+    model.predict(tried)
+    is_given = ~np.isnan(tried)
+    offsets = np.concatenate([[0], np.cumsum(is_given.sum(axis=1))]).astype(np.int64)
+    columns = np.nonzero(is_given)[1].astype(np.int32)
+    model.predict(SparseRows(offsets, columns, tried[is_given], n_features))
+    n_rows = 2 * row_parallelism.BLOCK_ROWS
+    if in_blocks and n_rows <= n_records:
+        row_parallelism.predict(model, np.resize(tried, (n_rows, n_features)))
+
+
+def in_child(work: Callable[[], object], *, timeout_seconds: float = MODEL_TIMEOUT_SECONDS) -> None:
+    """Do `work` in a child of this process, which must have no threads.
+
+    Raises:
+        ModelLoadError: the work raised it or another error, crashed, or took too long; its detail
+            `is_memory` says whether that was for want of memory.
+    """
+    reader, writer = os.pipe()
+    process_id = os.fork()
+    if process_id == 0:
+        os.close(reader)
+        _work_and_exit(work, writer)
+    os.close(writer)
+    try:
+        message = _read_until_closed(reader, time.monotonic() + timeout_seconds)
+    finally:
+        os.close(reader)
+    if message is None:
+        os.kill(process_id, signal.SIGKILL)
+    _, status = os.waitpid(process_id, 0)
+    judge(message, status, timeout_seconds)
+
+
+def _work_and_exit(work: Callable[[], object], writer: int) -> None:
+    """The child: never returns, and runs nothing of the parent's on its way out."""
+    problem = ""
+    is_memory = False
+    exit_code = 1
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        work()
+        exit_code = 0
+    except ContainerError as error:
+        problem = shorten(error.message)
+    except MemoryError:
+        problem, is_memory = "it needs more memory than there is", True
+    except Exception as error:
+        logger.exception("trial_failed")
+        problem = shorten(f"{type(error).__name__}: {error}")
+    finally:
+        message = {"problem": problem[:_MAX_PROBLEM_CHARACTERS], "is_memory": is_memory}
+        os.write(writer, json.dumps(message).encode())
+        os._exit(exit_code)
+
+
+def _read_until_closed(reader: int, deadline: float) -> bytes | None:
+    """What the child had to say; None when it was still at it at the deadline."""
+    received = b""
+    while True:
+        ready, _, _ = select.select([reader], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            return None
+        piece = os.read(reader, _MAX_MESSAGE_BYTES)
+        if not piece:
+            return received
+        received += piece
+
+
+def judge(message: bytes | None, status: int, timeout_seconds: float) -> None:
+    """Say what the end of a trial means.
+
+    Args:
+        message: What the child had to say, e.g. `{"problem": ...}`; None where it took too long.
+        status: Of `os.waitpid`.
+        timeout_seconds: The limit that it had.
+    Raises:
+        ModelLoadError: unless all was well.
+    """
+    if message is None:
+        raise ModelLoadError(
+            f"the model took longer than {timeout_seconds:g} s to load and predict once"
+        )
+    if os.WIFSIGNALED(status):
+        name = signal.Signals(os.WTERMSIG(status)).name
+        hint = (
+            "it was probably killed for the memory that it took"
+            if name == "SIGKILL"
+            else "its file is damaged, or made to do so"
+        )
+        problem = f"the model crashed the process that tried it ({name}); {hint}"
+        raise ModelLoadError(problem, is_memory=name == "SIGKILL")
+    exit_code = os.WEXITSTATUS(status)
+    if exit_code != 0:
+        heard = json.loads(message) if message else {}
+        problem = heard.get("problem") or f"trying the model ended with status {exit_code}"
+        raise ModelLoadError(problem, is_memory=heard.get("is_memory", False))

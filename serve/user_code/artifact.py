@@ -1,0 +1,143 @@
+"""A model artifact that brings its own code: how script and model are loaded."""
+
+import io
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+from container import content_types
+from container.algorithms import registry
+from container.algorithms.contract import ServingOptions
+from container.errors import ModelLoadError
+from container.host_paths import shorten
+from container.manifest import ModelManifest
+from serve.invocation import feature_names
+from serve.runtime import validation_run
+from serve.user_code import default_predict, script_loader, toolkit_functions
+from serve.user_code.context import MODEL_NAME, Context
+from serve.user_code.isolation import IsolatedModules
+from serve.user_code.servable import Loaded, ScriptServable
+from serve.user_code.toolkit_functions import UserFunctions
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptArtifact:
+    """A model artifact with a script, neither of which is loaded yet."""
+
+    is_fork_safe: ClassVar[bool] = False
+
+    directory: Path
+    script: Path
+    manifest: ModelManifest | None
+    default_accept: str
+    options: ServingOptions  # for a model that an algorithm loads
+    is_batch: bool = False  # whether answers are joined byte by byte
+    libsvm_base: int | None = 0  # see `container.codecs.records.Columns`
+    model_name: str = MODEL_NAME
+    shares_process: bool = False  # with other models, whose modules are kept apart
+
+    def load(self) -> ScriptServable:
+        """Load the script and the model, in the process that will run them.
+
+        Raises:
+            ModelLoadError: the user's code cannot be used, or failed; its exception is the cause.
+            SettingsError: nothing writes `default_accept`.
+        """
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True)  # what the code prints is seen at once
+        code_dir = script_loader.code_directory(self.script, self.directory)
+        if not self.shares_process:
+            return self._load(lambda: script_loader.load(self.script, code_dir))
+        modules = IsolatedModules(script_loader.search_path(self.script, code_dir))
+        with modules.loading():
+            return self._load(lambda: modules.load(self.script))
+
+    def _load(self, load_module: Callable[[], ModuleType]) -> ScriptServable:
+        started = time.monotonic()
+        name = self.script.relative_to(self.directory).as_posix()
+        functions = toolkit_functions.find(self._run(f"{name} cannot be loaded", load_module), name)
+        described = self.manifest.model_dump() if self.manifest else {}
+        context = Context(self.directory, described, self.model_name)
+        loaded = self._load_model(functions, context, name)
+        servable = ScriptServable(
+            functions,
+            loaded,
+            context,
+            self.default_accept,
+            is_batch=self.is_batch,
+            libsvm_base=self.libsvm_base,
+        )
+        logger.info(
+            "model_loaded",
+            extra={
+                "script": name,
+                "model": type(loaded.model).__name__,
+                "has_manifest": self.manifest is not None,
+                "libsvm_base": "per request" if self.libsvm_base is None else self.libsvm_base,
+                "duration_seconds": round(time.monotonic() - started, 4),
+            },
+        )
+        return servable
+
+    def try_out(self) -> None:
+        """Nothing: the user's code runs where it serves, and only there."""
+
+    def _load_model(self, functions: UserFunctions, context: Context, name: str) -> Loaded:
+        directory = str(self.directory)
+        if functions.pre_model_fn:
+            self._run(f"{name}: pre_model_fn failed", functions.pre_model_fn, context, directory)
+        if functions.model_fn:
+            model = self._run(f"{name}: model_fn failed", functions.model_fn, context, directory)
+            if not (functions.predict_fn or functions.transform_fn):
+                default_predict.check_foreign(model)
+            loaded = Loaded(
+                model,
+                default_predict.with_foreign,
+                content_types.CSV,
+                default_predict.foreign_names(model),
+            )
+        else:
+            loaded = self._load_with_algorithm(name)
+        if functions.model_warmup_fn:
+            warm_up, model = functions.model_warmup_fn, loaded.model
+            self._run(f"{name}: model_warmup_fn failed", warm_up, context, directory, model)
+        return loaded
+
+    def _load_with_algorithm(self, name: str) -> Loaded:
+        try:
+            algorithm = registry.for_artifact(self.directory, self.manifest)
+        except ModelLoadError as error:
+            reason = f"{name} defines no model_fn(model_dir), and {error.message}"
+            raise ModelLoadError(reason) from error
+        if self.shares_process:  # loaded in a process of its own before it came here
+            algorithm.verify(self.directory, self.manifest)
+        else:
+            validation_run.in_child(
+                lambda: validation_run.try_model(
+                    algorithm, self.directory, self.manifest, self.options
+                )
+            )
+        model = algorithm.load(self.directory, self.manifest, self.options)
+        return Loaded(
+            model,
+            default_predict.with_algorithm,
+            algorithm.request_types[0],
+            feature_names(model),
+        )
+
+    def _run(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call the user's code while the model is loaded; an exception is a reason not to serve."""
+        try:
+            return function(*arguments)
+        except BaseException as error:  # also SystemExit, which would look like a worker's own end
+            reason = f"{what}: {type(error).__name__}: {error}"
+            if isinstance(error, ModuleNotFoundError):
+                reason += "; bring packages along in code/lib, or build them into the image"
+            raise ModelLoadError(shorten(reason, self.directory)) from error

@@ -1,0 +1,215 @@
+"""A model that brings its own code: `code/inference.py` in the model directory.
+
+    request body -> input_fn -> predict_fn -> output_fn -> response body
+
+or `transform_fn` in place of the three. Where a function is missing, what stands in for it is in
+`serve/user_code/default_codecs.py` and `serve/user_code/default_predict.py`; a missing `model_fn`
+means the model of an algorithm that knows the artifact. docs/user_code.md is the guide for those
+who write such code.
+
+The code is a stranger's: it is loaded after the fork, in each worker, runs in one thread at a time
+and never on the event loop, and whatever it raises ends one invocation.
+"""
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from container import content_types
+from container.algorithms.contract import Model
+from container.errors import ContainerError, MalformedPayloadError, SettingsError
+from serve.invocation import EMPTY, Answer, Invocation, read_as
+from serve.user_code import default_codecs
+from serve.user_code.context import Context
+from serve.user_code.default_predict import with_algorithm
+from serve.user_code.response import answer_of, translation, unsupported_format
+from serve.user_code.toolkit_functions import UserFunction, UserFunctions
+
+_UTF_8 = ("", "utf-8", "utf8", "us-ascii", "ascii")
+
+
+class Loaded(NamedTuple):
+    """A model, and what is done where the script leaves it open."""
+
+    model: Any
+    default_predict: Callable[[Any, Any], Any]  # called with data and model
+    default_content_type: str
+    feature_names: tuple[str, ...] | None = None  # what the model calls its features
+
+
+class ScriptServable:
+    """See `serve.invocation.Servable`."""
+
+    is_thread_safe = False
+
+    def __init__(
+        self,
+        functions: UserFunctions,
+        loaded: Loaded,
+        context: Context,
+        default_accept: str,
+        *,
+        is_batch: bool = False,
+        libsvm_base: int | None = 0,
+    ) -> None:
+        """Raises SettingsError where nothing writes `default_accept`."""
+        self._is_batch = is_batch
+        self._libsvm_base = libsvm_base
+        self._functions = functions
+        self._loaded = loaded
+        self._context = context
+        self._default_accept = default_accept
+        if functions.output_fn or functions.transform_fn:
+            return
+        self._default_accept = content_types.parse(default_accept).name
+        if self._default_accept not in default_codecs.RESPONSE_TYPES:
+            raise SettingsError(
+                "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT",
+                default_accept,
+                f"one of {', '.join(default_codecs.RESPONSE_TYPES)}, or define output_fn",
+            )
+
+    @property
+    def algorithms_model(self) -> Model | None:
+        """The model where an algorithm loaded it, and not the user's code."""
+        is_ours = self._loaded.default_predict is with_algorithm
+        model: Model | None = self._loaded.model if is_ours else None
+        return model
+
+    @property
+    def has_own_formats(self) -> bool:
+        """Whether a function of the user's reads the body, rather than `default_codecs`."""
+        return bool(self._functions.input_fn or self._functions.transform_fn)
+
+    def is_quick(self, n_bytes: int, content_type: str) -> bool:
+        return False
+
+    def invoke(self, invocation: Invocation) -> Answer:
+        """Answer one invocation with the user's functions.
+
+        An empty body is the user's to judge; where no function of theirs reads it, its answer is
+        empty, too (C-058).
+
+        Raises:
+            UserCodeError: the code refused the invocation with a status of its own.
+            ContainerError: raised by what stands in for a function.
+            Exception: whatever else the code raises.
+        """
+        functions = self._functions
+        if not invocation.body and not self.has_own_formats:
+            return EMPTY
+        try:
+            if functions.transform_fn:
+                return self._transform(invocation, functions.transform_fn)
+            return self._decode_predict_encode(invocation)
+        except ContainerError:
+            raise
+        except BaseException as error:
+            translated = translation(error)
+            if translated is None:
+                raise
+            raise translated from error
+
+    def _transform(self, invocation: Invocation, transform_fn: UserFunction) -> Answer:
+        context = self._context.of(invocation)
+        accept = self._accept(invocation)
+        started = perf_counter()
+        content_type = invocation.content_type or None
+        result = transform_fn(
+            context, self._loaded.model, _input_data(invocation), content_type, accept
+        )
+        asked_for = _first_type(accept, self._default_accept)
+        answer = answer_of(result, context.request_processor[0], asked_for)
+        return answer._replace(stages=(0.0, perf_counter() - started, 0.0))
+
+    def _decode_predict_encode(self, invocation: Invocation) -> Answer:
+        context = self._context.of(invocation)
+        started = perf_counter()
+        data = self._decode(invocation, context)
+        decoded = perf_counter()
+        prediction = self._predict(data, context)
+        predicted = perf_counter()
+        answer = self._encode(prediction, self._accept(invocation), context)
+        stages = (decoded - started, predicted - decoded, perf_counter() - predicted)
+        return answer._replace(n_rows=_n_rows(data), stages=stages)
+
+    def _decode(self, invocation: Invocation, context: Context) -> Any:
+        input_fn = self._functions.input_fn
+        if input_fn:
+            return input_fn(context, _input_data(invocation), invocation.content_type or None)
+        media = content_types.parse(invocation.content_type or self._loaded.default_content_type)
+        names = self._loaded.feature_names
+        try:
+            return default_codecs.decode(invocation.body, media, self._libsvm_base, names)
+        except MalformedPayloadError as error:
+            raise read_as(error, invocation, media.name) from None
+
+    def _predict(self, data: Any, context: Context) -> Any:
+        predict_fn = self._functions.predict_fn
+        if predict_fn:
+            return predict_fn(context, data, self._loaded.model)
+        return self._loaded.default_predict(data, self._loaded.model)
+
+    def _encode(self, prediction: Any, accept: str, context: Context) -> Answer:
+        output_fn = self._functions.output_fn
+        request = context.request_processor[0]
+        asked_for = _first_type(accept, self._default_accept)
+        if output_fn:
+            try:
+                result = output_fn(context, prediction, accept)
+            except Exception as error:
+                refusal = unsupported_format(error, 406)  # here it is what is accepted
+                if refusal is None:
+                    raise
+                raise refusal from error
+            return answer_of(result, request, asked_for)
+        if hasattr(prediction, "__next__"):  # needs no encoder
+            return answer_of(prediction, request, asked_for)
+        # Of what a client likes equally it gets the first, as from the toolkit.
+        preferred = content_types.parse(asked_for).name
+        if preferred not in default_codecs.RESPONSE_TYPES:
+            preferred = self._default_accept
+        media_type = content_types.negotiate(accept, default_codecs.RESPONSE_TYPES, preferred)
+        body = default_codecs.encode(prediction, media_type)
+        if self._is_batch and media_type == content_types.JSON:
+            body += b"\n"  # as without a script (C-073)
+        return answer_of(body, request, media_type)
+
+    def _accept(self, invocation: Invocation) -> str:
+        """What the user's code is told: the header as it is, or the default for none (C-056)."""
+        if content_types.parse(invocation.accept).name in ("", "*/*"):
+            return self._default_accept
+        return invocation.accept
+
+
+def _input_data(invocation: Invocation) -> str | bytes:
+    """The body as the user's code gets it: text for CSV and JSON, bytes for everything else.
+
+    The toolkit compares the whole header with `text/csv` and `application/json`, so that there
+    `text/csv; charset=utf-8` comes as bytes; here parameters and case make no difference, but for a
+    charset that is not UTF-8.
+    """
+    media = content_types.parse(invocation.content_type)
+    is_text = media.name in (content_types.CSV, content_types.JSON)
+    if not is_text or media.parameters.get("charset", "").lower() not in _UTF_8:
+        return invocation.body
+    try:
+        return invocation.body.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedPayloadError("the text is not UTF-8") from error
+
+
+def _first_type(accept: str, default: str) -> str:
+    """The media type of a body whose author does not say it: the first that is asked for."""
+    for accepted in accept.split(","):
+        name, *parameters = (part.strip() for part in accepted.split(";"))
+        if name and "*" not in name:
+            kept = (part for part in parameters if not part.lower().startswith("q="))
+            return "; ".join((name, *kept))
+    return default
+
+
+def _n_rows(data: Any) -> int:
+    """How many records an array, a table or a matrix has; 0 where nobody can know."""
+    shape = getattr(data, "shape", None)
+    return shape[0] if isinstance(shape, tuple) and shape and isinstance(shape[0], int) else 0

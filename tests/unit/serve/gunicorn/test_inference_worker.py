@@ -1,0 +1,100 @@
+"""What the worker does with signals, in processes of its own, and with free memory."""
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from gunicorn.config import Config
+
+from container import allocator
+from serve.gunicorn import inference_worker
+from serve.gunicorn.inference_worker import InferenceWorker
+from serve.gunicorn.placeholder import StandIn
+
+ROOT = Path(__file__).parents[4]
+
+
+def test_sigterm_during_a_workers_birth_is_not_lost() -> None:
+    """C-062: the worker that gets it before it has handlers still leaves, and at once."""
+    script = textwrap.dedent(
+        """
+        import os, signal, sys, time
+        from gunicorn.app.base import BaseApplication
+        from serve.gunicorn.arbiter import InferenceArbiter
+        from serve.gunicorn.inference_worker import InferenceWorker
+        from serve.gunicorn.placeholder import StandIn
+
+        def introduce(server, worker):
+            worker.stand_in = server.stand_in
+
+        class SlowToStart(InferenceWorker):
+            def init_process(self):
+                time.sleep(1)  # the arbiter gets SIGTERM and passes it on in this second
+                super().init_process()
+
+        class Draining:
+            def begin_drain(self):
+                return True
+            async def drained(self):
+                return None
+            def close(self):
+                return None
+
+        class Server(BaseApplication):
+            def load_config(self):
+                for name, value in {
+                    "bind": "127.0.0.1:0", "worker_class": SlowToStart, "workers": 1,
+                    "graceful_timeout": 20, "control_socket_disable": True, "pre_fork": introduce,
+                }.items():
+                    self.cfg.set(name, value)
+            def load(self):
+                return lambda retire: Draining()
+
+        if os.fork() == 0:
+            time.sleep(0.5)
+            os.kill(os.getppid(), signal.SIGTERM)
+            os._exit(0)
+        InferenceArbiter(Server(), StandIn()).run()
+        """
+    )
+
+    finished = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_free_memory_is_returned_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that serves keeps nothing of what a busy minute needed."""
+    monkeypatch.setattr(inference_worker, "_HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(inference_worker, "_TRIM_SECONDS", 0.01)
+    worker = InferenceWorker(0, os.getppid(), [], None, 30, Config(), logging.getLogger())
+    worker.stand_in = StandIn()
+    n_trims = 0
+
+    def give_back() -> None:
+        nonlocal n_trims
+        n_trims += 1
+        worker.alive = n_trims < 3
+
+    monkeypatch.setattr(allocator, "give_back", give_back)
+
+    async def serve() -> None:
+        worker.loop = asyncio.get_running_loop()
+        async with asyncio.timeout(60):  # it serves until it is told to leave
+            await worker._serve()
+
+    asyncio.run(serve())
+
+    assert n_trims >= 3

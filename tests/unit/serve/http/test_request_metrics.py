@@ -1,0 +1,76 @@
+"""The counters behind `GET /metrics`, shared by forked processes."""
+
+import os
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from serve.http.request_metrics import Metrics
+
+
+def _samples(metrics: Metrics) -> dict[str, float]:
+    """Every sample of the text, as `name{label="value"}`."""
+    found = {}
+    for family in text_string_to_metric_families(metrics.text().decode()):
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
+            found[f"{sample.name}{{{labels}}}"] = sample.value
+    return found
+
+
+def test_counts_of_all_processes_are_added_up() -> None:
+    """Two children count into rows of their own; a third takes over the row of the first."""
+    metrics = Metrics(2)
+    rows = []
+    for status in (200, 400, 200):
+        if len(rows) == 2:
+            metrics.give_back(rows[0])
+        rows.append(metrics.take_row())
+        child = os.fork()
+        if child == 0:
+            metrics.count(status, 0.003, 7)
+            os._exit(0)
+        os.waitpid(child, 0)
+
+    samples = _samples(metrics)
+
+    assert rows == [0, 1, 0]
+    assert samples['byoa_invocations_total{status="200"}'] == 2
+    assert samples['byoa_invocations_total{status="400"}'] == 1
+    assert samples["byoa_records_total{}"] == 21
+
+
+def test_latency_is_a_cumulative_histogram() -> None:
+    """A value on a bound belongs below it, one above all bounds only to +Inf."""
+    metrics = Metrics(1)
+    metrics.take_row()
+    for seconds in (0.001, 0.5, 61.0):
+        metrics.count(200, seconds, 0)
+
+    samples = _samples(metrics)
+
+    assert samples['byoa_invocation_seconds_bucket{le="0.0005"}'] == 0
+    assert samples['byoa_invocation_seconds_bucket{le="0.001"}'] == 1
+    assert samples['byoa_invocation_seconds_bucket{le="0.5"}'] == 2
+    assert samples['byoa_invocation_seconds_bucket{le="60.0"}'] == 2
+    assert samples['byoa_invocation_seconds_bucket{le="+Inf"}'] == 3
+    assert samples["byoa_invocation_seconds_count{}"] == 3
+    assert samples["byoa_invocation_seconds_sum{}"] == 61.501
+
+
+def test_more_processes_than_rows_share_one() -> None:
+    """Too many that retire at once do not keep a worker from being born."""
+    metrics = Metrics(1)
+
+    assert [metrics.take_row(), metrics.take_row()] == [0, 0]
+    metrics.give_back(0)
+    metrics.give_back(0)
+    assert [metrics.take_row(), metrics.take_row()] == [0, 0]
+
+
+def test_status_that_no_table_has_is_counted() -> None:
+    """A user's code may choose any number."""
+    metrics = Metrics(1)
+    metrics.take_row()
+    metrics.count(999, 0.1, 0)
+
+    assert _samples(metrics)['byoa_invocations_total{status="599"}'] == 1

@@ -1,0 +1,483 @@
+"""The fork server and whoever asks it, with processes that really die."""
+
+import contextlib
+import json
+import os
+import pickle
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xgboost
+
+from container import cgroup
+from container.algorithms import registry as algorithms
+from container.errors import ModelLoadError, OutOfMemoryError, PlatformError
+from container.settings import Settings
+from serve.multi_model import model_files
+from serve.multi_model.admission import fork_server as fork_server_module
+from serve.multi_model.admission.admission_client import Admission, Admitted
+from serve.multi_model.admission.fork_server import ForkServer, is_listening, socket_file
+from serve.multi_model.model_registry import Registry
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    model = tmp_path / "model"
+    (model / "code").mkdir(parents=True)
+    return model
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[ForkServer]:
+    """A fork server of this process, ended and reaped afterwards."""
+    server = ForkServer(directory, Settings(is_multi_model=True), n_at_once=2)
+    server.keep_running()
+    try:
+        yield server
+    finally:
+        server.stop()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(server.process_id, 0)
+
+
+@pytest.fixture
+def fork_server(tmp_path: Path) -> Iterator[ForkServer]:
+    algorithms.preload()
+    with running(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def admission(tmp_path: Path, registry: Registry, fork_server: ForkServer) -> Admission:
+    return Admission(tmp_path, registry)
+
+
+def write_script(directory: Path, text: str) -> None:
+    (directory / "code" / "inference.py").write_text(f"import os, signal, time\n{text}\n")
+
+
+def booster() -> xgboost.Booster:
+    rng = np.random.default_rng(1)
+    matrix = xgboost.DMatrix(rng.normal(size=(4000, 20)), rng.normal(size=4000))
+    return xgboost.train({"max_depth": 10, "min_child_weight": 0, "nthread": 1}, matrix, 6)
+
+
+def test_size_is_what_the_model_takes(directory: Path, admission: Admission) -> None:
+    """C-081: measured as the child's own growth, not guessed from the file."""
+    write_script(
+        directory,
+        "def model_fn(d):\n    return bytearray(50 * 2**20)\ndef predict_fn(data, model): pass",
+    )
+
+    admitted = admission.admit(directory)
+
+    assert admitted.algorithm == "code"
+    assert 50 * 2**20 <= admitted.n_bytes < 52 * 2**20
+
+
+def test_xgboost_model_takes_about_as_much_as_a_booster(
+    directory: Path, admission: Admission
+) -> None:
+    """C-081: reading and checking the file takes more for a moment, which is not counted."""
+    content = bytes(booster().save_raw("ubj"))
+    (directory / "xgboost-model").write_bytes(content)
+
+    admitted = admission.admit(directory)
+
+    assert admitted.algorithm == "xgboost"
+    assert 0.5 * len(content) < admitted.n_bytes < 3 * len(content)
+
+
+def test_verdict_is_remembered_by_digest(
+    directory: Path, admission: Admission, fork_server: ForkServer, tmp_path: Path
+) -> None:
+    """C-082: the same bytes elsewhere are not tried again; the fork server is not even asked."""
+    (directory / "xgboost-model").write_bytes(pickle.dumps(booster()))
+    other = tmp_path / "other"
+    (other / "code").mkdir(parents=True)
+    (other / "xgboost-model").write_bytes((directory / "xgboost-model").read_bytes())
+    first = admission.admit(directory)
+    fork_server.stop()
+
+    again = admission.admit(other)
+
+    assert (again.digest, again.n_bytes) == (first.digest, first.n_bytes)
+    assert again.signature != first.signature
+
+
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", r"crashed the process that tried it \(SIGSEGV\)"),
+        ("os.abort()", "SIGABRT"),
+        ("os._exit(3)", "ended with status 3"),
+        ("raise ValueError('no')", "inference.py cannot be loaded: ValueError: no"),
+        ("def model_fn(): pass", "model_fn takes 0 parameters"),
+        ("x" * 100_000, "NameError"),
+    ],
+)
+def test_bad_model_is_refused_with_the_reason(
+    directory: Path, admission: Admission, script: str, problem: str
+) -> None:
+    """C-082: whatever it does to the process that tries it."""
+    write_script(directory, script)
+
+    with pytest.raises(ModelLoadError, match=problem):
+        admission.admit(directory)
+
+
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        ("open(os.path.join(os.path.dirname(__file__), 'w.txt'))", "directory: 'code/w.txt'"),
+        ("from helpers import nothing", r"from 'helpers.*' \(code/helpers\.py\)"),
+        ("from xgboost.core import nothing", r"\(…/core\.py\)"),
+        ("def model_fn(d): raise KeyError(d)", "KeyError: 'the model directory'"),
+        ("def model_fn(d: 'a b'): return (", r"SyntaxError: .*\(inference\.py, line 2\)"),
+        ("def model_fn(d): raise OSError(2, 'gone', '/etc/my/secret.txt')", "gone: '…/secret.txt'"),
+    ],
+)
+def test_reason_names_no_path_of_the_host(
+    directory: Path, admission: Admission, script: str, problem: str
+) -> None:
+    """C-082: but places in the model directory, and the last part of others."""
+    write_script(directory, script)
+    (directory / "code" / "helpers.py").write_text("")
+
+    with pytest.raises(ModelLoadError, match=problem) as caught:
+        admission.admit(directory)
+
+    assert not re.search(r"(?<![\w…])/\w", caught.value.message)
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda path: (path / "byoa-manifest.json").mkdir(), "byoa-manifest.json cannot be read"),
+        (lambda path: (path / "below").mkdir(), "files found: below/"),
+        (lambda path: (path / "byoa-manifest.json").write_text("{}"), "byoa-manifest.json: "),
+        (lambda path: (path / "xgboost-model").write_bytes(b"{L"), "xgboost-model is damaged"),
+    ],
+)
+def test_reason_without_code_names_no_path_of_the_host(
+    directory: Path, admission: Admission, make: Callable[[Path], object], problem: str
+) -> None:
+    """C-082: whichever part of the server refuses the model."""
+    (directory / "code").rmdir()
+    make(directory)
+    (directory / "file").touch()  # a directory without any would have the digest of another one
+
+    with pytest.raises(ModelLoadError, match=problem) as caught:
+        admission.admit(directory)
+
+    assert not re.search(r"(?<![\w…])/\w", caught.value.message)
+
+
+def test_model_that_hangs_is_killed_with_all_that_it_started(
+    directory: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """C-082: and it is not held against the next try."""
+    monkeypatch.setattr(fork_server_module, "MODEL_TIMEOUT_SECONDS", 3.0)
+    note = tmp_path / "note"
+    write_script(
+        directory,
+        f"""
+child = os.fork()
+if child:
+    open({str(note)!r}, "w").write(str(child))
+time.sleep(60)
+""",
+    )
+
+    with running(tmp_path), pytest.raises(ModelLoadError, match="took longer than"):
+        Admission(tmp_path, registry).admit(directory)
+
+    assert has_ended(int(note.read_text()))
+    assert registry.verdict(model_files.digest(directory)) is None
+
+
+def has_ended(process_id: int) -> bool:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            status = Path(f"/proc/{process_id}/stat").read_text()
+        except OSError:
+            return True
+        if status.rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_trial_that_is_killed_is_repeated(directory: Path, admission: Admission) -> None:
+    """C-079: it was not the model's fault, as far as one can tell."""
+    flag = directory.parent / "flag"
+    write_script(
+        directory,
+        f"""
+if not os.path.exists({str(flag)!r}):
+    open({str(flag)!r}, "w")
+    os.kill(os.getpid(), signal.SIGKILL)
+def predict_fn(data, model): pass
+def model_fn(model_dir): pass
+""",
+    )
+
+    assert admission.admit(directory).algorithm == "code"
+
+
+def test_model_whose_trial_is_always_killed_is_not_loaded(
+    directory: Path, admission: Admission
+) -> None:
+    """C-082: nobody tries for ever."""
+    write_script(directory, "os.kill(os.getpid(), signal.SIGKILL)")
+
+    with pytest.raises(PlatformError, match="killed again and again"):
+        admission.admit(directory)
+
+
+def test_death_by_the_kernel_for_want_of_memory_is_507(
+    directory: Path, admission: Admission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-081: known by the kernel's own count of such deaths."""
+    counts = iter([3, 4])
+    monkeypatch.setattr(cgroup, "memory_kills", lambda: next(counts))
+    write_script(directory, "os.kill(os.getpid(), signal.SIGKILL)")
+
+    with pytest.raises(OutOfMemoryError, match="MiB are free"):
+        admission.admit(directory)
+
+
+def test_model_that_asks_for_more_than_there_is_is_507(
+    directory: Path, admission: Admission
+) -> None:
+    """C-081: the child meets its own limit before the kernel has to choose a victim."""
+    write_script(directory, "def model_fn(model_dir):\n    return bytearray(2**45)")
+
+    with pytest.raises(OutOfMemoryError):
+        admission.admit(directory)
+
+
+def test_files_that_change_during_the_trial_are_refused(
+    directory: Path, admission: Admission
+) -> None:
+    """C-082: half of a file that is still being copied is no model."""
+    write_script(directory, "open(__file__, 'a').write('#')\ndef model_fn(d): pass\nx = 1")
+    with pytest.raises(ModelLoadError, match=r"no predict\(data\)|changed while"):
+        admission.admit(directory)
+    write_script(
+        directory,
+        "open(__file__, 'a').write('#')\ndef model_fn(d): pass\ndef predict_fn(d, m): pass",
+    )
+
+    with pytest.raises(ModelLoadError, match="changed while it was being loaded"):
+        admission.admit(directory)
+
+
+def test_fork_server_is_started_again_and_nobody_notices(
+    directory: Path, admission: Admission, fork_server: ForkServer
+) -> None:
+    """C-079: who comes between two of them waits; a trial that died with one is repeated."""
+    (directory / "xgboost-model").write_bytes(bytes(booster().save_raw("ubj")))
+    first = fork_server.process_id
+    os.kill(first, signal.SIGKILL)
+    admitted: list[object] = []
+    asking = threading.Thread(target=lambda: admitted.append(admission.admit(directory)))
+    asking.start()
+    deadline = time.monotonic() + 5
+    while fork_server.process_id == first and time.monotonic() < deadline:
+        fork_server.keep_running()
+        time.sleep(0.01)
+    asking.join(timeout=20)
+
+    assert len(admitted) == 1
+    assert fork_server.process_id != first
+
+
+def test_fork_server_leaves_with_its_parent(tmp_path: Path) -> None:
+    """C-062: nothing stays behind when the arbiter is killed."""
+    reader, writer = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        server = ForkServer(tmp_path, Settings(is_multi_model=True), n_at_once=1)
+        server.keep_running()
+        os.write(writer, str(server.process_id).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(parent, 0)
+
+    assert has_ended(int(os.read(reader, 20)))
+    os.close(reader)
+    os.close(writer)
+
+
+def test_directory_of_a_server_that_was_killed_is_known(tmp_path: Path) -> None:
+    """C-062: what it left may be removed, what a living one has may not."""
+    assert is_listening(tmp_path)  # one that is only just starting
+    with running(tmp_path):
+        assert is_listening(tmp_path)
+
+    assert not is_listening(tmp_path)
+
+
+def test_more_models_than_at_once_wait_for_each_other(tmp_path: Path, admission: Admission) -> None:
+    """C-090: all are tried, two at a time."""
+    directories = []
+    for index in range(5):
+        directory = tmp_path / str(index)
+        (directory / "code").mkdir(parents=True)
+        write_script(
+            directory,
+            f"time.sleep(0.2)\nx = {index}\ndef model_fn(d): pass\ndef predict_fn(d, m): pass",
+        )
+        directories.append(directory)
+    started = time.monotonic()
+    with ThreadPoolExecutor(5) as pool:
+        admitted = list(pool.map(admission.admit, directories))
+
+    assert len({each.digest for each in admitted}) == 5
+    assert time.monotonic() - started > 0.55
+
+
+def test_trials_that_hang_hold_nobody_up(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-089: as many of them as are tried at a time."""
+    monkeypatch.setattr(fork_server_module, "_PATIENCE_SECONDS", 0.5)
+    sound = tmp_path / "sound"
+    (sound / "code").mkdir(parents=True)
+    write_script(sound, "def model_fn(d): pass\ndef predict_fn(d, m): pass")
+
+    with running(tmp_path):
+        admission = Admission(tmp_path, registry)
+        with two_at_once(tmp_path, admission) as hanging:
+            started = time.monotonic()
+
+            assert admission.admit(sound).algorithm == "code"
+
+            assert time.monotonic() - started < 5
+            assert not any(trial.done() for trial in hanging)
+
+
+def test_trial_does_not_wait_for_one_that_began_later(tmp_path: Path, admission: Admission) -> None:
+    """C-090: a model that is slow to load holds up nobody else's."""
+    with two_at_once(tmp_path, admission) as (first, second):
+        (tmp_path / "first may end").touch()
+
+        assert first.result(timeout=10).algorithm == "code"
+        assert not second.done()
+
+
+# Writes what it is told into every descriptor of its process but those that pytest has.
+WRITE_TO_ALL = """
+import contextlib
+for number in set(range(3, 256)) - %r:
+    with contextlib.suppress(OSError):
+        os.write(number, %r)
+"""
+FORGED = json.dumps({"algorithm": "xgboost", "n_bytes": 1, "status": 0, "is_late": False}).encode()
+
+
+@pytest.mark.parametrize("written", [FORGED, b"\xff garbage", b"\0" * 16 + FORGED, b"[]"])
+@pytest.mark.parametrize("end", ["", "os._exit(0)", "os._exit(3)"])
+def test_code_cannot_report_for_its_trial_or_another(
+    tmp_path: Path, admission: Admission, written: bytes, end: str
+) -> None:
+    """Neither a verdict nor garbage: that model is refused, and nobody else hears of it. C-082."""
+    others = set(map(int, os.listdir("/proc/self/fd")))
+    deed = f"{WRITE_TO_ALL % (others, written)}\n{end}"
+    with two_at_once(tmp_path, admission, deed) as (first, second):
+        (tmp_path / "second may end").touch()
+        with pytest.raises(ModelLoadError, match="its trial's report"):
+            second.result(timeout=10)
+        (tmp_path / "first may end").touch()
+
+        assert first.result(timeout=10).algorithm == "code"
+
+
+def test_crash_is_the_verdict_whatever_was_reported(directory: Path, admission: Admission) -> None:
+    """Code that finds the secret of its trial and forges a report, and crashes then."""
+    forge = """
+import ctypes, sys
+frame = sys._getframe()
+while frame.f_code.co_name != "_try_and_exit":
+    frame = frame.f_back
+os.write(frame.f_locals["report"], frame.f_locals["secret"] + %r)
+ctypes.string_at(0)
+"""
+    write_script(directory, forge % FORGED)
+
+    with pytest.raises(ModelLoadError, match=r"crashed .*SIGSEGV"):
+        admission.admit(directory)
+
+
+def test_report_with_the_secret_is_checked(directory: Path, admission: Admission) -> None:
+    """A size that is none would end the request with 500."""
+    forge = """
+import sys
+frame = sys._getframe()
+while frame.f_code.co_name != "_try_and_exit":
+    frame = frame.f_back
+forged = b'{"algorithm": "code", "n_bytes": "many"}'
+os.write(frame.f_locals["report"], frame.f_locals["secret"] + forged)
+os._exit(0)
+"""
+    write_script(directory, forge)
+
+    with pytest.raises(ModelLoadError, match="its trial's report"):
+        admission.admit(directory)
+
+
+@contextmanager
+def two_at_once(
+    directory: Path, admission: Admission, deed: str = ""
+) -> "Iterator[list[Future[Admitted]]]":
+    """Have a model tried and, while it is, another, which does something; both wait to be let."""
+    may_end = {name: directory / f"{name} may end" for name in ("first", "second")}
+    with ThreadPoolExecutor(2) as pool:
+        futures = []
+        for name, text in (("first", ""), ("second", deed)):
+            model, runs = directory / name, directory / f"{name} runs"
+            (model / "code").mkdir(parents=True)
+            waiting = f"while not os.path.exists({str(may_end[name])!r}):\n    time.sleep(0.01)"
+            functions = "def model_fn(d): pass\ndef predict_fn(d, m): pass"
+            write_script(model, f"open({str(runs)!r}, 'w')\n{text}\n{waiting}\n{functions}")
+            futures.append(pool.submit(admission.admit, model))
+            deadline = time.monotonic() + 10
+            while not runs.exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+        try:
+            yield futures
+        finally:
+            for file in may_end.values():
+                file.touch()
+
+
+@pytest.mark.parametrize("packet", [b"\xff", b"[]", b"{}", b'{"status": "0", "is_late": false}'])
+def test_answer_that_is_none_refuses_the_model(
+    tmp_path: Path, directory: Path, registry: Registry, packet: bytes
+) -> None:
+    """Whoever has taken the fork server's place."""
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        listener.bind(str(socket_file(tmp_path)))
+        listener.listen()
+        admitted = pool.submit(Admission(tmp_path, registry).admit, directory)
+        listener.settimeout(10)
+        client, _ = listener.accept()
+        client.recv(1000)
+        client.send(packet)
+
+        with pytest.raises(ModelLoadError, match="without a readable verdict"):
+            admitted.result(timeout=10)
+        client.close()

@@ -1,0 +1,113 @@
+import ctypes
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from container import cgroup
+from container.settings import Settings
+from serve.multi_model.residency import memory_budget
+from serve.multi_model.residency.memory_budget import Footprint, Returns
+
+MEBIBYTE = 2**20
+
+
+def test_growth_is_what_was_allocated_and_is_still_held() -> None:
+    """C-081: in small pieces and in a large one; what is free again does not count."""
+    before = memory_budget.footprint()
+    small = [bytes(2000) for _ in range(5000)]
+    with_small = memory_budget.footprint()
+    large = bytearray(os.urandom(20 * MEBIBYTE))
+    with_both = memory_budget.footprint()
+    del large
+    after = memory_budget.footprint()
+
+    assert 9 * MEBIBYTE < with_small.growth_since(before) < 14 * MEBIBYTE
+    assert 19 * MEBIBYTE < with_both.growth_since(with_small) < 21 * MEBIBYTE
+    assert after.growth_since(with_small) < MEBIBYTE
+    assert len(small) == 5000
+
+
+def test_growth_is_at_least_a_page() -> None:
+    """C-081: no model is free."""
+    assert Footprint(5, 5).growth_since(Footprint(5, 9)) == memory_budget.PAGE_BYTES
+    assert Footprint(9000, 5).growth_since(Footprint(0, 0)) == 9000
+
+
+def test_free_heap_is_given_back_to_the_system() -> None:
+    """C-085: what glibc keeps for itself goes when it is told."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    libc.free.argtypes = [ctypes.c_void_p]
+    libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+    n_bytes = 100_000  # below the size that is mapped, and so given back, by itself
+    blocks, kept = [], []
+    for _ in range(500):
+        blocks.append(libc.malloc(n_bytes))
+        kept.append(libc.malloc(2000))  # so that what is freed is a hole in the heap
+        libc.memset(blocks[-1], 1, n_bytes)
+    for block in blocks:
+        libc.free(block)
+    before = memory_budget._status("RssAnon:")
+
+    memory_budget.give_back()
+
+    assert before - memory_budget._status("RssAnon:") > 30 * MEBIBYTE
+    for block in kept:
+        libc.free(block)
+
+
+def test_memory_is_given_back_when_enough_has_come_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """C-085: looking through the heap for every small model would cost more than it brings."""
+    given_back = []
+    monkeypatch.setattr(memory_budget, "give_back", lambda: given_back.append(True))
+    returns = Returns()
+
+    for _ in range(7):
+        returns.freed(MEBIBYTE)
+    assert len(given_back) == 1
+    returns.freed(100 * MEBIBYTE)
+    assert len(given_back) == 2
+
+
+def test_workers_share_the_memory_of_the_setting() -> None:
+    """C-081: BYOA_MODEL_MEMORY_MB is for all of them."""
+    assert (
+        memory_budget.model_bytes(Settings(model_memory_bytes=100 * MEBIBYTE), 4) == 25 * MEBIBYTE
+    )
+
+
+def test_default_is_four_fifths_of_what_the_server_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C-081: of the cgroup's limit, each worker being as large as this process is now."""
+    monkeypatch.setattr(cgroup, "memory_bytes", lambda: 1000 * MEBIBYTE)
+    monkeypatch.setattr(memory_budget, "_status", lambda name: 50 * MEBIBYTE)
+
+    assert memory_budget.model_bytes(Settings(), 2) == int(0.8 * 850 * MEBIBYTE) // 2
+
+    monkeypatch.setattr(cgroup, "memory_bytes", lambda: 100 * MEBIBYTE)
+    assert memory_budget.model_bytes(Settings(), 2) == 0
+
+
+@pytest.mark.parametrize(("hard", "free", "limit"), [(-1, 2**33, 2**33), (2**32, 2**33, 2**32)])
+def test_limit_is_never_raised(hard: int, free: int, limit: int) -> None:
+    """Without the right to do so it would be an error, and every model be refused for it."""
+    program = f"""
+        import resource
+        from container import cgroup
+        from serve.multi_model.residency import memory_budget as memory
+
+        resource.setrlimit(resource.RLIMIT_DATA, ({hard}, {hard}))
+        cgroup.memory_available_bytes = lambda: {free}
+        memory.limit_to_what_is_free()
+        print(*resource.getrlimit(resource.RLIMIT_DATA))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    finished = subprocess.run(command, check=True, capture_output=True, text=True)
+
+    soft, found = map(int, finished.stdout.split())
+    assert soft == found
+    assert limit <= found < limit + 2**30

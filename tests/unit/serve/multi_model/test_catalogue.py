@@ -1,0 +1,287 @@
+import asyncio
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from container import cgroup
+from container.errors import ContainerError, ModelLoadError, ModelNotFoundError, OutOfMemoryError
+from container.settings import Settings
+from serve import loading
+from serve.multi_model import model_files
+from serve.multi_model.admission.admission_client import Admitted
+from serve.multi_model.catalogue import Catalogue
+from serve.multi_model.model_metrics import ModelMetrics
+from serve.multi_model.model_registry import Model, Registry
+from serve.multi_model.residency import model_loader
+from serve.multi_model.residency.model_cache import Residency
+from serve.multi_model.residency.peers import Peers
+from serve.multi_model.residency.versions import Versions
+from tests.unit.serve.multi_model.conftest import Answering
+
+
+class Trials:
+    """Admits everything as so many bytes, or raises."""
+
+    n_bytes = 10
+    error: Exception | None = None
+    n_without_memory = 0  # trials that find no room
+
+    def admit(self, directory: Path) -> Admitted:
+        if self.error is not None:
+            raise self.error
+        if self.n_without_memory:
+            self.n_without_memory -= 1
+            raise OutOfMemoryError("loading the model takes more memory than there is")
+        return Admitted("digest", "signature", "xgboost", self.n_bytes)
+
+
+class Worker:
+    """A catalogue with all that is behind it, on a loop of its own."""
+
+    def __init__(self, directory: Path, registry: Registry, versions: Versions) -> None:
+        self.trials = Trials()
+        self.load_error: Exception | None = None
+        self.directory = directory
+        (directory / "models" / "m").mkdir(parents=True)
+        self.settings = Settings(base_dir=directory)
+        self.registry = registry
+        self._versions = versions
+
+    def run(self, work: Callable[[Catalogue], Any], **settings: Any) -> Any:
+        """Do `work` in a thread, as Flask does."""
+
+        async def main() -> Any:
+            residency = Residency(
+                self.registry,
+                self._versions,
+                self._load,
+                max_bytes=25,
+                pinned=(),
+                metrics=ModelMetrics(1, emf_namespace=None),
+                retire=lambda: None,
+            )
+            catalogue = Catalogue(
+                Settings(base_dir=self.directory, **settings),
+                self.registry,
+                self.trials,  # type: ignore[arg-type]
+                residency,
+                Peers(self.directory),
+                max_bytes=25,
+            )
+            await catalogue.start()
+            async with asyncio.timeout(10), catalogue._listening:
+                return await asyncio.to_thread(work, catalogue)
+
+        return asyncio.run(main())
+
+    @property
+    def url(self) -> str:
+        return str(self.directory / "models" / "m")
+
+    def _load(self, model: Model) -> Answering:
+        if self.load_error is not None:
+            raise self.load_error
+        return Answering(model.generation)
+
+
+@pytest.fixture
+def worker(tmp_path: Path, registry: Registry, versions: Versions) -> Worker:
+    return Worker(tmp_path, registry, versions)
+
+
+def test_model_is_loaded_described_listed_and_unloaded(worker: Worker) -> None:
+    """C-079, C-083, C-084, C-085: in every answer as it was given."""
+
+    def work(catalogue: Catalogue) -> None:
+        catalogue.load("b", worker.url)
+        catalogue.load("a", worker.url)
+        assert catalogue.describe("a").url == worker.url
+        first, has_more = catalogue.page("", 1)
+        assert ([model.name for model in first], has_more) == (["a"], True)
+        catalogue.unload("a")
+        with pytest.raises(ModelNotFoundError, match="Model not found: a"):
+            catalogue.unload("a")
+        assert catalogue.page("", 9)[1] is False
+
+    worker.run(work)
+
+
+@pytest.mark.parametrize("error", [ModelLoadError("bad"), MemoryError(), KeyError("unknown")])
+def test_load_that_fails_leaves_the_name_free(worker: Worker, error: Exception) -> None:
+    """C-082: in the trial, or in the worker after it."""
+
+    def work(catalogue: Catalogue) -> None:
+        worker.trials.error = error
+        with pytest.raises(type(error)):
+            catalogue.load("m", worker.url)
+        worker.trials.error, worker.load_error = None, error
+        with pytest.raises(type(error)):
+            catalogue.load("m", worker.url)
+        worker.load_error = None
+        assert worker.registry.totals() == (0, 0)
+        catalogue.load("m", worker.url)
+
+    worker.run(work)
+    assert worker.registry.totals() == (1, 10)
+
+
+def test_model_larger_than_a_workers_share_is_refused(worker: Worker) -> None:
+    """C-081: whether models are evicted or not."""
+    worker.trials.n_bytes = 26 * 2**20
+
+    def work(catalogue: Catalogue) -> None:
+        with pytest.raises(OutOfMemoryError, match=r"takes 26\.0 MiB"):
+            catalogue.load("m", worker.url)
+
+    worker.run(work)
+    worker.run(work, on_full="refuse")
+    assert worker.registry.totals() == (0, 0)
+
+
+def test_third_model_is_evicted_for_or_refused(worker: Worker) -> None:
+    """C-081: as BYOA_ON_FULL says; what is refused leaves its name free."""
+
+    def load(*names: str) -> Callable[[Catalogue], None]:
+        def work(catalogue: Catalogue) -> None:
+            for name in names:
+                catalogue.load(name, worker.url)
+
+        return work
+
+    worker.run(load("a", "b", "c"))
+    with pytest.raises(OutOfMemoryError, match="taken by 3 models, and BYOA_ON_FULL=refuse"):
+        worker.run(load("d"), on_full="refuse")
+    worker.run(load("d"))
+    assert worker.registry.totals() == (4, 40)
+
+
+def test_trial_that_finds_no_room_is_repeated_where_idle_models_can_make_some(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-081: once, and not where BYOA_ON_FULL leaves the choice to the platform."""
+    monkeypatch.setattr(cgroup, "memory_available_bytes", lambda: 0)
+
+    def work(catalogue: Catalogue) -> None:
+        worker.trials.n_without_memory = 1
+        with pytest.raises(OutOfMemoryError):  # nothing is here yet
+            catalogue.load("a", worker.url)
+        catalogue.load("a", worker.url)
+        worker.trials.n_without_memory = 1
+        catalogue.load("b", worker.url)
+        worker.trials.n_without_memory = 2
+        with pytest.raises(OutOfMemoryError):
+            catalogue.load("c", worker.url)
+        assert worker.trials.n_without_memory == 0
+
+    worker.run(work)
+    worker.trials.n_without_memory = 1
+    with pytest.raises(OutOfMemoryError):
+        worker.run(lambda catalogue: catalogue.load("c", worker.url), on_full="refuse")
+
+
+def test_room_is_made_only_once_for_files_that_do_not_fit(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or whoever asks for them again and again would unload all models each time."""
+    monkeypatch.setattr(cgroup, "memory_available_bytes", lambda: 0)
+
+    def work(catalogue: Catalogue) -> None:
+        catalogue.load("a", worker.url)
+        worker.trials.n_without_memory = 2
+        with pytest.raises(OutOfMemoryError):
+            catalogue.load("b", worker.url)
+        catalogue.load("c", worker.url)
+        worker.trials.n_without_memory = 2
+        with pytest.raises(OutOfMemoryError):
+            catalogue.load("b", worker.url)
+        assert worker.trials.n_without_memory == 1  # it was tried once, and nothing else was done
+
+        (Path(worker.url) / "other").touch()
+        worker.trials.n_without_memory = 1
+        catalogue.load("b", worker.url)
+
+    worker.run(work)
+
+
+def test_catalogue_that_was_not_started_says_so(worker: Worker) -> None:
+    """It has no loop to load on."""
+
+    def work(catalogue: Catalogue) -> None:
+        catalogue._loop = None
+        with pytest.raises(ContainerError, match="has not started"):
+            catalogue.load("m", worker.url)
+
+    worker.run(work)
+
+
+def _admitted(directory: Path, script: str) -> Model:
+    """A model that is code only, as it stands in the registry."""
+    code = directory / "models" / "m" / "code"
+    code.mkdir(parents=True)
+    (code / "inference.py").write_text(
+        f"def transform_fn(model, data, content_type, accept): return 'x'\n{script}\n"
+    )
+    facts = (model_files.digest(code.parent), model_files.signature(code.parent))
+    return Model(1, "m", str(code.parent), *facts, "code", 10)
+
+
+def test_files_are_loaded_only_if_they_are_those_that_were_admitted(tmp_path: Path) -> None:
+    """C-088: touched files are read again, changed and missing ones refused."""
+    settings = Settings(base_dir=tmp_path, is_multi_model=True)
+    model = _admitted(tmp_path, "def model_fn(model_dir): return None")
+    script = Path(model.url, "code", "inference.py")
+    assert not model_loader.load(model, settings).is_thread_safe
+
+    script.touch()
+    model_loader.load(model, settings)
+    script.write_text(script.read_text() + "\n")
+    with pytest.raises(ModelLoadError, match="have changed since it was loaded"):
+        model_loader.load(model, settings)
+    shutil.rmtree(model.url)
+    with pytest.raises(ModelLoadError, match="are gone"):
+        model_loader.load(model, settings)
+
+
+def test_files_that_change_while_they_are_read_are_not_loaded(tmp_path: Path) -> None:
+    """C-088: what was read before may be of the old ones, and what was read after of the new."""
+    settings = Settings(base_dir=tmp_path, is_multi_model=True)
+    model = _admitted(
+        tmp_path,
+        "def model_fn(model_dir):\n"
+        "    with open(f'{model_dir}/code/inference.py', 'a') as file: file.write('\\n')",
+    )
+
+    with pytest.raises(ModelLoadError, match="have changed since it was loaded"):
+        model_loader.load(model, settings)
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [("np.empty(2**60, np.uint8)", OutOfMemoryError), ("raise ValueError", ModelLoadError)],
+)
+def test_memory_that_a_users_code_lacks_is_507(
+    tmp_path: Path, body: str, error: type[Exception]
+) -> None:
+    """C-081: a trial before it had enough; other failures of code stay what they are."""
+    model = _admitted(tmp_path, f"import numpy as np\ndef model_fn(model_dir): {body}")
+
+    with pytest.raises(error):
+        model_loader.load(model, Settings(base_dir=tmp_path, is_multi_model=True))
+
+
+def test_memory_that_an_algorithm_lacks_is_507(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-081: it raises the error itself."""
+
+    def inspect(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(loading, "inspect", inspect)
+    model = _admitted(tmp_path, "")
+
+    with pytest.raises(OutOfMemoryError, match=r"loading model m takes .* of \d+ MiB are free"):
+        model_loader.load(model, Settings(base_dir=tmp_path))

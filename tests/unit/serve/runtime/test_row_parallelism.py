@@ -1,0 +1,161 @@
+"""Predictions cut into blocks of rows are those of the whole."""
+
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+
+from container.codecs.records import Floats, SparseRows
+from container.errors import PredictionError
+from serve.runtime import row_parallelism
+from serve.runtime.row_parallelism import BLOCK_ROWS, Helpers
+
+N_ROWS = 5 * BLOCK_ROWS + 7
+FEATURES = np.arange(N_ROWS * 3, dtype=np.float32).reshape(N_ROWS, 3)
+
+
+class SpyModel:
+    """Predicts row sums, and notes what it was given by whom."""
+
+    n_features = 3
+
+    def __init__(self, before: Callable[[int], None] = lambda n_rows: None) -> None:
+        self.calls: list[tuple[int, str]] = []
+        self._before = before
+
+    def predict(self, features: Floats | SparseRows) -> Floats:
+        n_rows = features.shape[0]
+        self.calls.append((n_rows, threading.current_thread().name))
+        self._before(n_rows)
+        if isinstance(features, SparseRows):
+            dense = np.zeros(features.shape, dtype=np.float32)
+            for row in range(n_rows):
+                cells = slice(features.offsets[row], features.offsets[row + 1])
+                dense[row, features.columns[cells]] = features.values[cells]
+            return dense.sum(axis=1, dtype=np.float32)
+        return features.sum(axis=1, dtype=np.float32)
+
+
+def test_large_predictions_are_shared_among_threads() -> None:
+    """In order, in blocks of about the same size, one of them the caller's own."""
+    at_once = threading.Barrier(3, timeout=10)
+
+    def meet(n_rows: int) -> None:
+        at_once.wait()
+
+    model = SpyModel(meet)
+
+    predicted = Helpers(2).predict(model, FEATURES)
+
+    np.testing.assert_array_equal(predicted, FEATURES.sum(axis=1))
+    assert sum(n_rows for n_rows, _ in model.calls) == N_ROWS
+    assert max(n_rows for n_rows, _ in model.calls) <= N_ROWS / 3 + 1
+    assert sorted(name for _, name in model.calls) == ["MainThread", "row-blocks", "row-blocks"]
+
+
+def test_small_predictions_are_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handing over costs more than it gains; no thread is started for them."""
+    monkeypatch.setattr(row_parallelism, "_helpers", lambda: pytest.fail("threads were asked for"))
+    model = SpyModel()
+
+    row_parallelism.predict(model, FEATURES[: 2 * BLOCK_ROWS - 1])
+
+    assert len(model.calls) == 1
+
+
+def test_one_cpu_predicts_alone() -> None:
+    """Where there is no other CPU there is no other thread."""
+    model = SpyModel()
+
+    predicted = Helpers(0).predict(model, FEATURES)
+
+    np.testing.assert_array_equal(predicted, FEATURES.sum(axis=1))
+    assert [name for _, name in model.calls] == ["MainThread"]
+
+
+def test_sparse_rows_and_several_outputs_are_put_together() -> None:
+    """Each block has its own offsets; columns of outputs stay side by side."""
+    offsets = np.arange(0, 3 * N_ROWS + 1, 3, dtype=np.int64)
+    columns = np.tile(np.arange(3, dtype=np.int32), N_ROWS)
+    sparse = SparseRows(offsets, columns, FEATURES.ravel(), 3)
+
+    class Both(SpyModel):
+        def predict(self, features: Floats | SparseRows) -> Floats:
+            total = super().predict(features)
+            return np.column_stack([total, -total])
+
+    predicted = Helpers(2).predict(Both(), sparse)
+
+    expected = FEATURES.sum(axis=1)
+    np.testing.assert_array_equal(predicted, np.column_stack([expected, -expected]))
+
+
+def test_error_in_any_block_is_the_predictions() -> None:
+    """And the threads live to predict again."""
+    helpers = Helpers(2)
+    asked_by = threading.current_thread().name
+    at_once = threading.Barrier(3, timeout=10)
+
+    def fail(n_rows: int) -> None:
+        at_once.wait()
+        if threading.current_thread().name != asked_by:
+            raise PredictionError("refused")
+
+    failing = SpyModel(fail)
+    for _ in range(2):
+        with pytest.raises(PredictionError, match="refused"):
+            helpers.predict(failing, FEATURES)
+
+    predicted = helpers.predict(SpyModel(), FEATURES)
+    np.testing.assert_array_equal(predicted, FEATURES.sum(axis=1))
+
+
+def test_blocks_that_no_helper_takes_are_the_callers() -> None:
+    """Somebody else's prediction does not hold this one up."""
+    helpers = Helpers(1)
+    may_go_on, is_busy = threading.Event(), threading.Event()
+
+    def wait(n_rows: int) -> None:
+        if threading.current_thread().name == "row-blocks":
+            is_busy.set()
+            assert may_go_on.wait(10)
+        else:  # not so quick that nothing is left for the helper
+            assert is_busy.wait(10)
+
+    other = threading.Thread(target=helpers.predict, args=(SpyModel(wait), FEATURES))
+    other.start()
+    assert is_busy.wait(10)
+    model = SpyModel()
+
+    predicted = helpers.predict(model, FEATURES)
+    may_go_on.set()
+    other.join()
+
+    np.testing.assert_array_equal(predicted, FEATURES.sum(axis=1))
+    assert {name for _, name in model.calls} == {"MainThread"}
+
+
+def test_thread_holds_no_model_any_more_once_it_has_predicted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """C-085: whoever waits may free the model at once, however slowly the thread comes back."""
+    may_go_on = threading.Event()
+
+    class SlowFuture(Future[Floats]):
+        def set_result(self, result: Floats) -> None:
+            super().set_result(result)
+            assert may_go_on.wait(10)
+
+    monkeypatch.setattr(row_parallelism, "Future", SlowFuture)
+    model = SpyModel()
+    reference = weakref.ref(model)
+
+    Helpers(1).predict(model, FEATURES)
+    del model
+
+    is_free = reference() is None
+    may_go_on.set()
+    assert is_free

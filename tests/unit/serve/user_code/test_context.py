@@ -1,0 +1,143 @@
+"""The context that a user's functions may take."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from container import __version__
+from serve.invocation import Invocation
+from serve.user_code.context import Context
+
+CUSTOM = "X-Amzn-SageMaker-Custom-Attributes"
+HEADERS = {b"content-type": b"text/csv", b"x-amzn-sagemaker-custom-attributes": b"trace=1"}
+
+
+@pytest.fixture
+def context() -> Context:
+    loaded = Context(Path("/opt/ml/model"), {"algorithm": "xgboost"})
+    return loaded.of(Invocation(b"", headers=HEADERS, request_id="mine-7"))
+
+
+def test_properties_are_those_of_multi_model_server(context: Context) -> None:
+    """`system_properties` has every key that AWS's own handlers look up."""
+    properties = context.system_properties
+
+    assert set(properties) == {"model_dir", "gpu_id", "batch_size", "server_name", "server_version"}
+    assert properties["model_dir"] == "/opt/ml/model"
+    assert properties["batch_size"] == 1
+    assert properties["server_version"] == __version__
+    assert context.model_name == "model"
+    assert context.manifest["algorithm"] == "xgboost"
+
+
+@pytest.mark.parametrize("name", [CUSTOM, CUSTOM.lower(), CUSTOM.upper()])
+def test_request_headers_are_found_without_regard_to_case(context: Context, name: str) -> None:
+    """In each of the ways that handlers ask for them."""
+    processor = context.request_processor[0]
+
+    assert context.get_request_header(0, name) == "trace=1"
+    assert context.get_all_request_header(0)[name] == "trace=1"
+    assert processor.get_request_property(name) == "trace=1"
+    assert processor.get_request_properties().get(name) == "trace=1"
+    assert name in processor.get_request_properties()
+
+
+def test_request_header_that_is_not_there_is_none(context: Context) -> None:
+    """As in multi-model-server."""
+    assert context.get_request_header(0, "Accept") is None
+    assert context.get_all_request_header(0).get("Accept", "x") == "x"
+    assert "Accept" not in context.get_all_request_header(0)
+
+
+def test_request_headers_can_be_logged_as_they_are(context: Context) -> None:
+    """They are a dictionary with lower-case names."""
+    assert json.loads(json.dumps(context.get_all_request_header(0))) == {
+        "content-type": "text/csv",
+        CUSTOM.lower(): "trace=1",
+    }
+
+
+def test_request_id_is_the_one_of_the_log(context: Context) -> None:
+    """So that the user's own lines can be found with it."""
+    assert context.get_request_id() == "mine-7"
+    assert context.get_request_id(0) == "mine-7"
+
+
+def test_there_is_one_request_and_none_while_the_model_loads(context: Context) -> None:
+    """`idx` is an index into a batch of one."""
+    with pytest.raises(IndexError):
+        context.get_request_header(1, "Accept")
+    with pytest.raises(IndexError):
+        Context(Path("/m"), {}).get_request_header(0, "Accept")
+
+
+def test_response_is_told_by_header_type_and_status(context: Context) -> None:
+    """The last value counts, in whatever case the name is written."""
+    context.set_response_header(0, "X-Mine", "1")
+    context.set_response_header(0, "x-mine", "2")
+    context.set_response_content_type(0, "text/plain; charset=utf-8")
+    context.set_response_status(code=202, phrase="As you like")
+
+    request = context.request_processor[0]
+    assert request.status == 202
+    assert request.response_headers == {
+        "x-mine": "2",
+        "content-type": "text/plain; charset=utf-8",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        (CUSTOM, "a\r\nSet-Cookie: b", "more than printable ASCII"),
+        ("X-Mine", "a\nb", "more than printable ASCII"),
+        ("X-Mine", "a\0", "more than printable ASCII"),
+        (CUSTOM, "größe", "more than printable ASCII"),
+        (CUSTOM, "x" * 1025, "1025 characters; SageMaker takes 1024"),
+        ("X-Mine: 1\r\nX-Other", "a", "is no name"),
+        ("", "a", "is no name"),
+        ("Content-Length", "5", "or the server's"),
+        ("transfer-encoding", "chunked", "or the server's"),
+        ("Connection", "close", "or the server's"),
+    ],
+)
+def test_response_header_that_cannot_be_sent_is_refused(
+    context: Context, name: str, value: str, problem: str
+) -> None:
+    """C-052: nothing is injected, cut short or mended; SageMaker's own limit holds."""
+    with pytest.raises(ValueError, match=problem):
+        context.set_response_header(0, name, value)
+
+    assert context.request_processor[0].response_headers == {}
+
+
+def test_longest_custom_attributes_are_sent(context: Context) -> None:
+    """C-052: 1,024 visible characters."""
+    context.set_response_header(0, CUSTOM, "~" * 1024)
+    context.set_response_header(0, "X-Mine", "x" * 5000)
+
+
+@pytest.mark.parametrize("value", [1, None, b"a"])
+def test_response_header_must_be_text(context: Context, value: object) -> None:
+    """The message shows what was given."""
+    with pytest.raises(TypeError, match="must be str; given"):
+        context.set_response_header(0, "X-Mine", value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("code", [100, 199, 600, "200", None])
+def test_status_that_no_answer_has_is_refused(context: Context, code: object) -> None:
+    """The answer would not be HTTP."""
+    with pytest.raises(ValueError, match="is not an integer from 200 to 599"):
+        context.set_response_status(code)  # type: ignore[arg-type]
+
+
+def test_what_is_kept_on_the_context_is_there_in_each_invocation() -> None:
+    """model_fn's context and a request's are one to the user's code; requests are not mixed."""
+    loaded = Context(Path("/m"), {})
+    loaded.cache = {"a": 1}  # type: ignore[attr-defined]
+
+    first, second = (loaded.of(Invocation(b"", request_id=name)) for name in "ab")
+
+    assert first.cache is second.cache  # type: ignore[attr-defined]
+    assert (first.get_request_id(), second.get_request_id()) == ("a", "b")

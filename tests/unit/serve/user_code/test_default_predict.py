@@ -1,0 +1,282 @@
+"""What stands in for a missing predict_fn."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+import xgboost
+from scipy import sparse
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from container import cgroup
+from container.codecs.records import SparseRows
+from container.errors import MalformedPayloadError, ModelLoadError, OutOfMemoryError
+from serve.user_code import default_predict
+from tests.unit.serve.conftest import SumModel
+
+
+class RecordingModel(SumModel):
+    """Keeps what it was given."""
+
+    def predict(self, features: Any) -> Any:
+        self.seen = features
+        return np.zeros(1, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        np.array([[1, 2], [3, 4]], dtype=np.float64),
+        np.asfortranarray(np.array([[1, 2], [3, 4]], dtype=np.float32)),
+        [[1, 2], [3, 4]],
+        np.array([["1", "2"], ["3", "4"]]),
+    ],
+)
+def test_algorithms_model_gets_contiguous_float32(data: Any) -> None:
+    """Whatever the user's input_fn made of the body."""
+    model = RecordingModel()
+
+    default_predict.with_algorithm(data, model)
+
+    assert model.seen.dtype == np.float32
+    assert model.seen.flags.c_contiguous
+    assert model.seen.tolist() == [[1, 2], [3, 4]]
+
+
+def test_algorithms_model_gets_one_record_as_a_table() -> None:
+    """A flat array as wide as the model is a record."""
+    assert default_predict.with_algorithm([1, 2], SumModel()).tolist() == [3.0]
+
+
+def test_algorithms_model_gets_sparse_rows() -> None:
+    """A SciPy matrix is not made dense: a cell that is not stored is missing, not zero."""
+    model = RecordingModel()
+
+    default_predict.with_algorithm(sparse.coo_matrix(np.array([[0, 1.5], [2, 0]])), model)
+
+    assert isinstance(model.seen, SparseRows)
+    assert model.seen.columns.tolist() == [1, 0]
+    assert model.seen.values.tolist() == [1.5, 2.0]
+    assert model.seen.offsets.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ([[1, 2, 3]], "3 features; the model takes 2"),
+        ([1, 2, 3], r"shape \(3,\); the model takes \[n_rows, 2\]"),
+        ([[[1, 2]]], r"shape \(1, 1, 2\)"),
+        ([["a", "b"]], "not numbers"),
+        (None, r"shape \(\)|shape \(1,\)"),
+        (sparse.csr_matrix([[1, 2, 3]]), "3 features; the model takes 2"),
+    ],
+)
+def test_algorithms_model_never_gets_what_it_would_read_wrongly(data: Any, problem: str) -> None:
+    """C-057: a missing column is an error, never a missing value."""
+    with pytest.raises(MalformedPayloadError, match=problem):
+        default_predict.with_algorithm(data, SumModel())
+
+
+def test_foreign_model_is_given_the_data_as_they_are() -> None:
+    """scikit-learn's way."""
+
+    class Foreign:
+        def predict(self, data: Any) -> Any:
+            return ("seen", data)
+
+    default_predict.check_foreign(Foreign())
+    assert default_predict.with_foreign("data", Foreign()) == ("seen", "data")
+
+
+@pytest.mark.parametrize("model", [{"weights": []}, None, type("M", (), {"predict": 1})()])
+def test_foreign_model_without_predict_is_refused(model: Any) -> None:
+    """C-061: at start, with the function that is missing."""
+    with pytest.raises(
+        ModelLoadError, match=r"no predict\(data\); define predict_fn\(data, model\)"
+    ):
+        default_predict.check_foreign(model)
+
+
+def test_booster_is_given_a_matrix_and_predicts_with_its_best_round() -> None:
+    """XGBoost's own class takes no arrays, and by default uses every tree that it has."""
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(200, 3)).astype(np.float32)
+    labels = (rows[:, 0] + generator.normal(size=200)).astype(np.float32)
+    train, held = (
+        xgboost.DMatrix(rows[:100], labels[:100]),
+        xgboost.DMatrix(rows[100:], labels[100:]),
+    )
+    booster = xgboost.train(
+        {"eta": 1.0}, train, 50, evals=[(held, "held")], early_stopping_rounds=5, verbose_eval=False
+    )
+    assert booster.best_iteration + 1 < booster.num_boosted_rounds()
+    best = (0, booster.best_iteration + 1)
+    expected = booster.predict(held, iteration_range=best)
+
+    default_predict.check_foreign(booster)
+    for data in (rows[100:], held, sparse.csr_matrix(rows[100:])):
+        np.testing.assert_array_equal(default_predict.with_foreign(data, booster), expected)
+
+
+def test_booster_that_was_not_stopped_early_uses_all_its_rounds() -> None:
+    """There is no best one."""
+    rows = np.arange(20, dtype=np.float32).reshape(10, 2)
+    booster = xgboost.train({}, xgboost.DMatrix(rows, rows[:, 0]), 3)
+
+    predicted = default_predict.with_foreign(rows, booster)
+
+    np.testing.assert_array_equal(predicted, booster.predict(xgboost.DMatrix(rows)))
+
+
+def _table(n_columns: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.random.default_rng(0).normal(size=(20, n_columns))
+    return rows, np.arange(20) % 2
+
+
+@pytest.fixture
+def classifier() -> LogisticRegression:
+    return LogisticRegression().fit(*_table())
+
+
+@pytest.mark.parametrize("data", [[1, 2, 3, 4, 5], np.arange(1, 6)])
+def test_one_record_is_a_table_for_a_model_that_tells_its_width(
+    classifier: LogisticRegression, data: Any
+) -> None:
+    """As for a model of this container's own."""
+    predicted = default_predict.with_foreign(data, classifier)
+
+    assert predicted.tolist() == classifier.predict([[1, 2, 3, 4, 5]]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (np.ones((2, 4)), "4 features; the model takes 5"),
+        (np.ones((2, 6)), "6 features; the model takes 5"),
+        (np.ones(4), r"shape \(4,\); the model takes \[n_rows, 5\]"),
+        (np.ones((1, 1, 5)), r"shape \(1, 1, 5\)"),
+        (np.array(["a"]), r"shape \(1,\); the model takes"),
+        ([[1, 2, 3, 4, 5], [1]], "not all of the same length"),
+        (None, r"shape \(\)"),
+        (np.array([list("abcde")]), r"does not take these records \(<U1 of the shape \(1, 5\)\)"),
+        (np.array([[1, np.nan, 3, 4, 5]]), "does not take these records .* missing values"),
+        (sparse.csr_matrix(np.ones((1, 6))), "6 features; the model takes 5"),
+    ],
+)
+def test_records_that_the_model_cannot_take_are_the_clients_fault(
+    classifier: LogisticRegression, data: Any, problem: str
+) -> None:
+    """C-057: 400, in the toolkit 500."""
+    with pytest.raises(MalformedPayloadError, match=problem):
+        default_predict.with_foreign(data, classifier)
+
+
+def test_sparse_records_are_as_wide_as_the_model(classifier: LogisticRegression) -> None:
+    """A body of sparse rows does not tell how many columns there are; what is left out is 0."""
+    data = sparse.coo_matrix([[1.0, 0, 2, 0], [0, 3, 0, 0]])
+
+    predicted = default_predict.with_foreign(data, classifier)
+
+    dense = np.hstack([data.toarray(), np.zeros((2, 1))])
+    assert predicted.tolist() == classifier.predict(dense).tolist()
+
+
+def test_what_the_model_says_of_the_records_is_for_the_log_only(
+    classifier: LogisticRegression, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No payload to the client, and the author of the model can find the reason."""
+    caplog.set_level(logging.DEBUG)
+    data = np.array([[1, 2, 3, 4, "secret"]], dtype=object)
+
+    with pytest.raises(MalformedPayloadError) as caught:
+        default_predict.with_foreign(data, classifier)
+
+    assert "secret" not in caught.value.message
+    (record,) = (record for record in caplog.records if record.levelno == logging.DEBUG)
+    assert "secret" in logging.Formatter().format(record)
+
+
+def test_sparse_records_for_a_model_of_dense_ones_are_refused() -> None:
+    """C-057: scikit-learn raises a TypeError."""
+    model = HistGradientBoostingClassifier(max_iter=2).fit(*_table())
+
+    with pytest.raises(MalformedPayloadError, match="does not take these records"):
+        default_predict.with_foreign(sparse.csr_matrix(np.ones((1, 5))), model)
+
+
+def test_text_is_for_the_model_to_judge() -> None:
+    """A pipeline may encode categories, and has a width as well."""
+    categories = np.array([["a", "x"], ["b", "y"]])
+    model = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(categories, [0, 1])
+
+    assert default_predict.with_foreign(categories, model).tolist() == [0, 1]
+    with pytest.raises(MalformedPayloadError):
+        default_predict.with_foreign(np.array([["a", "new"]]), model)
+
+
+@pytest.mark.parametrize("data", [np.ones((1, 4)), np.ones((1, 6)), np.array([list("abcde")])])
+def test_booster_never_takes_a_missing_column_for_a_missing_value(data: Any) -> None:
+    """C-057: XGBoost itself would predict for four columns of five."""
+    rows, labels = _table()
+    booster = xgboost.train({}, xgboost.DMatrix(rows, labels), 2)
+
+    with pytest.raises(MalformedPayloadError):
+        default_predict.with_foreign(data, booster)
+    assert default_predict.with_foreign(rows[0], booster).shape == (1,)
+    assert default_predict.with_foreign(sparse.csr_matrix(rows[:1, :4]), booster).shape == (1,)
+
+
+class Failing:
+    """A model that does not tell its width."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def predict(self, data: Any) -> Any:
+        raise self._error
+
+
+def test_value_error_of_any_model_is_the_clients_fault() -> None:
+    """C-057: it says that an argument of the right type has a wrong value."""
+    with pytest.raises(MalformedPayloadError, match=r"\(list\)"):
+        default_predict.with_foreign([[1], [2, 3]], Failing(ValueError("no")))
+
+
+class Refused(ValueError):
+    status_code, message = 422, "no such animal"
+
+
+@pytest.mark.parametrize("error", [TypeError("x"), KeyError("x"), Refused()])
+def test_other_errors_of_the_model_go_on_as_they_are(error: Exception) -> None:
+    """A fault of the model, or an error with a status of its own."""
+    with pytest.raises(type(error)) as caught:
+        default_predict.with_foreign([[1]], Failing(error))
+
+    assert caught.value is error
+
+
+@pytest.fixture
+def _little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroup, "memory_available_bytes", lambda: 2**24)
+
+
+@pytest.mark.usefixtures("_little_memory")
+def test_answer_for_which_there_is_no_room_is_refused() -> None:
+    """As where no code is brought along; a Booster of the user's is asked for its outputs."""
+
+    class WideModel(SumModel):
+        n_outputs = 10**6
+
+    with pytest.raises(OutOfMemoryError, match="1 records of 1000000 predicted values"):
+        default_predict.with_algorithm([[1, 2]], WideModel())
+
+    labels = np.arange(30) % 3
+    matrix = xgboost.DMatrix(np.zeros((30, 2)), label=labels)
+    booster = xgboost.train({"objective": "multi:softprob", "num_class": 3}, matrix, 1)
+    with pytest.raises(OutOfMemoryError, match="90000 records of 3 predicted values"):
+        default_predict.with_foreign(np.zeros((90_000, 2)), booster)
+    assert default_predict.with_foreign(np.zeros((2, 2)), booster).shape == (2, 3)

@@ -1,0 +1,139 @@
+"""Where temporary files go, and what becomes of them."""
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from train.input import scratch
+from train.input.scratch import Scratch
+
+SHARED_MEMORY = Path("/dev/shm")
+needs_tmpfs = pytest.mark.skipif(not os.access(SHARED_MEMORY, os.W_OK), reason="no /dev/shm")
+
+
+@pytest.fixture
+def only_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The one directory that the job may write to."""
+    monkeypatch.setattr(scratch.tempfile, "gettempdir", lambda: str(tmp_path))
+    return tmp_path
+
+
+def test_records_stay_in_memory_up_to_a_quarter(only_place: Path) -> None:
+    """What was released may be used again."""
+    place = Scratch(only_place, memory_bytes=400)
+
+    assert place.keep_in_memory(60)
+    assert not place.keep_in_memory(60)
+    assert place.keep_in_memory(40)
+    place.release(60)
+    assert place.keep_in_memory(60)
+
+
+def test_file_has_no_name(only_place: Path) -> None:
+    """C-040: however the job ends, it leaves nothing."""
+    with Scratch(only_place).open_file() as file:
+        file.write(b"x")
+        assert list(only_place.iterdir()) == []
+
+
+def test_directory_is_removed_with_the_job(only_place: Path) -> None:
+    """C-040, C-039."""
+    place = Scratch(only_place)
+
+    directory = place.directory()
+    (directory / "cache").write_text("x")
+
+    assert directory.parent == only_place
+    assert place.directory() == directory
+    del place
+    assert list(only_place.iterdir()) == []
+
+
+def test_directory_of_a_killed_job_is_removed_by_the_next(
+    only_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-040: a SIGKILL leaves a directory; one that is in use stays."""
+    script = f"""
+import os, signal, sys, tempfile
+from pathlib import Path
+tempfile.gettempdir = lambda: {str(only_place)!r}
+from train.input.scratch import Scratch
+scratch = Scratch(Path({str(only_place)!r}))
+(scratch.directory() / "cache").write_text("x")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[4],
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[4])},
+    )
+    (abandoned,) = only_place.iterdir()
+    monkeypatch.setattr(scratch, "_NEW_SECONDS", -1)
+    in_use = Scratch(only_place)
+    assert in_use.directory().exists()
+
+    another = Scratch(only_place)
+
+    assert another.directory().exists()
+    assert in_use.directory().exists()
+    assert not abandoned.exists()
+
+
+@needs_tmpfs
+def test_file_systems_in_memory_are_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --tmpfs /tmp the volume at /opt/ml is used."""
+    monkeypatch.setattr(scratch.tempfile, "gettempdir", lambda: str(SHARED_MEMORY))
+
+    place = Scratch(tmp_path)
+
+    assert place.has_disk
+    assert place.directory().parent == tmp_path
+
+
+@needs_tmpfs
+def test_without_a_place_everything_stays_in_memory(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is written to a tmpfs would count against the memory just the same."""
+    monkeypatch.setattr(scratch.tempfile, "gettempdir", lambda: str(SHARED_MEMORY))
+
+    with caplog.at_level(logging.WARNING):
+        place = Scratch(Path("/nowhere"), memory_bytes=400)
+
+    assert not place.has_disk
+    assert place.keep_in_memory(10**9)
+    assert [record.message for record in caplog.records] == ["no_disk_for_temporary_files"]
+
+
+def test_place_with_the_most_room_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The platform's volumes differ in size."""
+    (tmp_path / "output").mkdir()
+    small = tmp_path / "small"
+    small.mkdir()
+    monkeypatch.setattr(scratch.tempfile, "gettempdir", lambda: str(small))
+    rooms = {tmp_path: 10, tmp_path / "output": 30, small: 20}
+    monkeypatch.setattr(scratch, "_free_bytes", rooms.__getitem__)
+
+    assert Scratch(tmp_path).directory().parent == tmp_path / "output"
+
+
+def test_sweeping_leaves_a_directory_that_was_just_made(only_place: Path) -> None:
+    """Its job may not have locked it yet."""
+    fresh = only_place / "byoa-scratch-fresh"
+    fresh.mkdir()
+    old = only_place / "byoa-scratch-old"
+    old.mkdir()
+    os.utime(old, (time.time() - 3600,) * 2)
+
+    Scratch(only_place).directory()
+
+    assert fresh.exists()
+    assert not old.exists()

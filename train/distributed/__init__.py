@@ -1,0 +1,1 @@
+"""Several hosts: the cluster, its coordinator and their connections."""

@@ -1,0 +1,1 @@
+"""Streams of bytes to batches of records, in one process or several."""

@@ -1,0 +1,64 @@
+"""What a job leaves in `/opt/ml/output/data` beside its model, for people and for programs.
+
+metrics.json               the final scores, and those of every round
+feature_importances.json   how much each feature counts, by each measure of the algorithm
+learning_curve.png         the scores of every round, drawn
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import orjson
+
+from container.algorithms.contract import TrainedModel
+from train import learning_curve
+
+logger = logging.getLogger(__name__)
+
+METRICS, IMPORTANCES, CURVE = "metrics.json", "feature_importances.json", "learning_curve.png"
+
+
+def write(
+    directory: Path,
+    history: Sequence[Mapping[str, float]],
+    best_iteration: int | None,
+    model: TrainedModel,
+) -> None:
+    """Write what there is to write. The model is in place: nothing that fails here fails the job.
+
+    Args:
+        directory: Created where it is absent.
+        history: What was reported, one entry a round, those before a resumption included.
+        best_iteration: Of the model that was saved; by default its last round counts.
+        model: Asked for its importances.
+    """
+    writers: dict[str, Callable[[Path], object]] = {
+        METRICS: lambda file: file.write_bytes(_json(_metrics(history, best_iteration))),
+        IMPORTANCES: lambda file: file.write_bytes(_json(model.importances())),
+        CURVE: lambda file: learning_curve.draw(history, best_iteration, file) if history else None,
+    }
+    for name, write_one in writers.items():
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            write_one(directory / name)
+        except Exception as error:  # noqa: BLE001 -- see above
+            logger.warning("artifact_not_written", extra={"file": name, "reason": str(error)})
+
+
+def _metrics(
+    history: Sequence[Mapping[str, float]], best_iteration: int | None
+) -> dict[str, object]:
+    final = len(history) - 1 if best_iteration is None else best_iteration
+    return {
+        "n_rounds": len(history),
+        "best_iteration": best_iteration,
+        "metrics": history[final] if history else {},
+        "history": {name: [scores.get(name) for scores in history] for name in history[0]}
+        if history
+        else {},
+    }
+
+
+def _json(content: object) -> bytes:
+    return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
