@@ -4,7 +4,6 @@ Nothing here imports the product; `local_test` starts it, and XGBoost called dir
 predictions must be.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ from local_test.invoke import Response, invoke
 from local_test.ml_tree import MlTree
 from local_test.outcomes import FinishedRun
 from local_test.programs import RunningServer
+from tests.blackbox.processes import wait_for_workers
+from tests.waiting import wait_for
 
 
 @pytest.fixture(
@@ -86,9 +87,9 @@ def server(backend: Backend, trained: Trained) -> Iterator[RunningServer]:
     n_workers = 2
     environment = {"SAGEMAKER_MODEL_SERVER_WORKERS": str(n_workers)}
     with backend.start_server(trained.ml, environment=environment) as running:
-        deadline = time.monotonic() + 10
-        while running.output().count("Booting worker") < n_workers and time.monotonic() < deadline:
-            time.sleep(0.05)  # tests look whether the same processes still run
+        # Tests look whether the same processes still run.
+        wait_for(lambda: running.output().count("Booting worker") == n_workers)
+        wait_for_workers(running, n_workers)
         yield running
 
 

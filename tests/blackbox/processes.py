@@ -7,11 +7,30 @@ from pathlib import Path
 
 from local_test.docker_engine import docker
 from local_test.programs import RunningServer
+from tests.waiting import wait_for
 
 
 def workers_of(server: RunningServer) -> list[int]:
     """Its workers, in the host's numbering."""
     return [pid for pid in server.process_ids() if pid != server.process_id]
+
+
+def wait_for_workers(
+    server: RunningServer, n_workers: int, *, other_than: int | None = None
+) -> list[int]:
+    """The server's workers, once there are so many: what stood in for them ends after the ping.
+
+    Args:
+        other_than: A worker that was killed.
+    """
+    workers: list[int] = []
+
+    def are_there() -> bool:
+        workers[:] = workers_of(server)
+        return len(workers) == n_workers and other_than not in workers
+
+    wait_for(are_there)
+    return workers
 
 
 def kill(server: RunningServer, pid: int, signal_number: int = signal.SIGKILL) -> None:

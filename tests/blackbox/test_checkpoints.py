@@ -15,6 +15,7 @@ from local_test.backends import Backend
 from local_test.datasets import write_breast_cancer
 from local_test.ml_tree import MlTree
 from local_test.outcomes import FinishedRun
+from tests.waiting import PATIENCE_SECONDS
 
 N_ROUNDS = 150
 # One thread: these tests wait for each other's processors, and OpenMP's threads wait by spinning.
@@ -74,11 +75,11 @@ def _interrupt(backend: Backend, ml: MlTree, chance: random.Random) -> None:
     """Start the job and end it at some moment, gently or not; only checkpoints survive."""
     with backend.start_training(ml, environment=EVERY_ROUND) as job:
         if chance.random() < 0.8:
-            job.wait_for_output("training_started")
+            job.wait_for_output("training_started", PATIENCE_SECONDS)
         time.sleep(chance.random() * 0.5)
         gently = chance.random() < 0.5
         job.send_signal(signal.SIGTERM if gently else signal.SIGKILL)
-        exit_code = job.wait(60)
+        exit_code = job.wait(PATIENCE_SECONDS)
     assert exit_code in ((143, 0) if gently else (137, 0)), job.output()
     if exit_code == 143 and "\n[" in job.output():  # a round was finished
         assert ml.model_files() == ("byoa-manifest.json", "xgboost-model")
@@ -121,9 +122,9 @@ def test_resumed_job_falls_back_one_checkpoint_and_says_so(
     """
     ml = _tree(tmp_path / "ml", backend, SAMPLING)
     with backend.start_training(ml, environment=EVERY_ROUND) as job:
-        job.wait_for_output("[20]\t")
+        job.wait_for_output("[20]\t", PATIENCE_SECONDS)
         job.send_signal(signal.SIGKILL)
-        job.wait(60)
+        job.wait(PATIENCE_SECONDS)
     files = _checkpoints(ml)
     assert len(files) in (3, 4)
     numbers = [int(file.name.rpartition("-")[2]) for file in files]
@@ -150,7 +151,7 @@ def test_sigterm_leaves_a_model_of_the_finished_rounds(backend: Backend, tmp_pat
     ml = _tree(tmp_path / "ml", backend, {**SAMPLING, "num_round": "1000000"})
 
     with backend.start_training(ml) as job:
-        job.wait_for_output("[30]\t")
+        job.wait_for_output("[30]\t", PATIENCE_SECONDS)
         stopped = job.stop(grace_seconds=60)
 
     content = bytearray((ml.model_dir / "xgboost-model").read_bytes())
@@ -182,9 +183,9 @@ def test_checkpoint_is_made_before_the_time_limit(backend: Backend, tmp_path: Pa
     environment = {"BYOA_CHECKPOINT_SECONDS": "3600", "BYOA_MAX_RUNTIME_SECONDS": "33"}
 
     with backend.start_training(ml, environment=environment) as job:
-        job.wait_for_output("checkpoint_saved", timeout_seconds=20)
+        job.wait_for_output("checkpoint_saved", timeout_seconds=PATIENCE_SECONDS)
         assert "[0]\t" in job.output()
         job.send_signal(signal.SIGKILL)
-        job.wait(60)
+        job.wait(PATIENCE_SECONDS)
 
     assert _checkpoints(ml)

@@ -22,7 +22,7 @@ from local_test.outcomes import FinishedRun
 # One thread: the hosts of a test share the processors of one machine.
 CLASSIFIER = {"objective": "binary:logistic", "num_round": "5", "max_depth": "3", "nthread": "1"}
 ENDLESS = CLASSIFIER | {"num_round": "1000000"}
-LIMIT_SECONDS = 60.0
+LIMIT_SECONDS = 120.0
 
 
 @dataclass(frozen=True)

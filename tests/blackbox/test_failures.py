@@ -13,6 +13,7 @@ import pytest
 from local_test.backends import Backend, DockerBackend, ProcessBackend
 from local_test.ml_tree import MlTree
 from local_test.outcomes import FinishedRun
+from tests.waiting import PATIENCE_SECONDS
 
 Train = Callable[..., FinishedRun]
 LARGE = {"objective": "binary:logistic", "num_round": "200", "nthread": "1"}
@@ -29,9 +30,9 @@ def test_job_whose_process_is_killed_leaves_a_reason(backend: Backend, ml: MlTre
     ml.write_hyperparameters({"num_round": "1000000", "max_depth": "2"})
 
     with backend.start_training(ml) as job:
-        job.wait_for_output("[3]\t")
+        job.wait_for_output("[3]\t", PATIENCE_SECONDS)
         os.kill(_child_of(job.process_id), signal.SIGKILL)
-        exit_code = job.wait(30)
+        exit_code = job.wait(PATIENCE_SECONDS)
 
     reason = ml.failure_reason() or ""
     assert exit_code == 1
@@ -143,9 +144,9 @@ def test_job_leaves_nothing_behind_outside_its_tree(
 
     with ProcessBackend().start_training(ml, environment=environment) as job:
         if end == "SIGTERM":
-            job.wait_for_output("[3]\t")
+            job.wait_for_output("[3]\t", PATIENCE_SECONDS)
             job.terminate()
-        exit_code = job.wait(60)
+        exit_code = job.wait(PATIENCE_SECONDS)
 
     assert exit_code == {"success": 0, "failure": 1, "SIGTERM": 143}[end]
     assert list(short_directory.iterdir()) == []

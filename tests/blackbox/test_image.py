@@ -1,7 +1,6 @@
 """The image itself: how it starts, as whom, and with how little."""
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from local_test.docker_engine import docker
 from local_test.invoke import invoke, ping
 from local_test.ml_tree import MlTree
 from tests.blackbox.conftest import Trained
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 pytestmark = pytest.mark.docker
 
@@ -119,7 +119,7 @@ def test_train_and_serve_with_few_rights(
 ASK_FROM_INSIDE = """
 import json, sys, time, urllib.request
 url = "http://127.0.0.1:8080"
-for _ in range(100):
+for _ in range(1200):
     try:
         assert urllib.request.urlopen(url + "/ping").status == 200
         break
@@ -152,7 +152,7 @@ def test_empty_directory_over_opt_ml(any_image: str, tmp_path: Path) -> None:
 
     assert backend.run_training(empty).exit_code == 1
     assert "'num_round': is required" in (empty.failure_reason() or "")
-    run = backend.start_program(empty, ["serve"]).finish(30)
+    run = backend.start_program(empty, ["serve"]).finish(PATIENCE_SECONDS)
     assert run.exit_code == 1
     assert "there is no directory /opt/ml/model" in run.output
 
@@ -202,8 +202,5 @@ def test_two_copies_in_one_network_namespace(any_image: str, trained: Trained) -
         ) as two:
             two.wait_for_output("Booting worker")
             url = f"http://127.0.0.1:{docker('port', one.name, '9002').rpartition(':')[2].strip()}"
-            deadline = time.monotonic() + 10
-            while ping(url).status != 200 and time.monotonic() < deadline:
-                time.sleep(0.1)
+            wait_for(lambda: ping(url).status == 200)
             assert ping(one.url).status == 200
-            assert ping(url).status == 200

@@ -1,5 +1,6 @@
 """A server under more load than it can take, and under bodies as large as they may be."""
 
+import contextlib
 import gzip
 import json
 import re
@@ -27,7 +28,8 @@ from local_test.invoke import Response, invoke, ping
 from local_test.ml_tree import MlTree
 from local_test.programs import RunningServer
 from tests.blackbox.conftest import Trained
-from tests.blackbox.processes import peak_bytes, resident_bytes, workers_of
+from tests.blackbox.processes import peak_bytes, resident_bytes, wait_for_workers, workers_of
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 ONE_WORKER = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
 GZIP = {"Content-Encoding": "gzip"}
@@ -79,7 +81,8 @@ class Load:
     connect_seconds: list[float] = field(default_factory=list)
     ping_seconds: list[float] = field(default_factory=list)
 
-    def run(self, *, n_clients: int, seconds: float) -> None:
+    def run(self, *, n_clients: int, seconds: float, until: Callable[[], bool]) -> None:
+        """Go on for the time, and on a slow machine until enough is answered."""
         over = threading.Event()
         address = self.url.removeprefix("http://").split(":")
         watching = subprocess.Popen(
@@ -91,6 +94,7 @@ class Load:
         with watching, ThreadPoolExecutor(n_clients) as threads:
             clients = [threads.submit(self._client, over) for _ in range(n_clients)]
             time.sleep(seconds)
+            wait_for(lambda: until() or watching.poll() is not None)
             seen, _ = watching.communicate("over")
             over.set()
             for client in clients:
@@ -119,11 +123,11 @@ def test_overload_is_refused_at_once_and_the_rest_is_answered(
     """C-045, C-048, PITFALLS 106: 20 times as many clients as are let in, each tireless."""
     environment = ONE_WORKER | {"BYOA_MAX_WAITING": "4"}
     with backend.start_server(_sleeper(tmp_path), environment=environment) as server:
-        (worker,) = workers_of(server)
+        (worker,) = wait_for_workers(server, 1)
         invoke(server.url, b"0", content_type="text/plain")
         before = resident_bytes(worker)
         load = Load(server.url, lambda url: invoke(url, b"0.05", content_type="text/plain"))
-        load.run(n_clients=100, seconds=6)
+        load.run(n_clients=100, seconds=6, until=lambda: len(load.of_status(200)) > 40)
         grown = resident_bytes(worker) - before
         assert workers_of(server) == [worker]
         assert invoke(server.url, b"0", content_type="text/plain").status == 200
@@ -221,7 +225,7 @@ def test_ping_is_answered_between_the_invocations_of_a_burst(
     )
     n_connections = 500
     with backend.start_server(trained.ml, environment=ONE_WORKER) as server:
-        workers = workers_of(server)
+        workers = wait_for_workers(server, 1)
         for _ in range(20):  # the time of this size is known after some
             invoke(server.url, body)
         burst = Burst(server.port, request)
@@ -251,8 +255,12 @@ def test_large_bodies_over_the_limit_are_refused_and_the_ping_is_green(
     environment = ONE_WORKER | {"BYOA_MAX_WAITING": "0", "BYOA_THREADS": "1"}
     with backend.start_server(trained.ml, environment=environment) as server:
         load = Load(server.url, lambda url: invoke(url, body))
-        load.run(n_clients=20, seconds=5)
-        (worker,) = workers_of(server)
+        load.run(
+            n_clients=20,
+            seconds=5,
+            until=lambda: len(load.of_status(200)) > 5 and len(load.of_status(503)) > 5,
+        )
+        (worker,) = wait_for_workers(server, 1)
         peak = peak_bytes(worker)
 
     accepted, refused = load.of_status(200), load.of_status(503)
@@ -275,7 +283,7 @@ def test_invocation_may_take_longer_than_a_default_timeout(
 ) -> None:
     """C-049: gunicorn gives up on a worker after 30 s, proxies after 60; here 60 is the setting."""
     with backend.start_server(_sleeper(tmp_path), environment=ONE_WORKER) as server:
-        (worker,) = workers_of(server)
+        (worker,) = wait_for_workers(server, 1)
         reply = invoke(server.url, b"32", content_type="text/plain")
 
         assert (reply.status, reply.body) == (200, b"32")
@@ -291,19 +299,18 @@ def test_invocation_over_the_configured_time_is_503_and_its_worker_replaced(
         started = time.monotonic()
         hanging = invoke(server.url, b"3600", content_type="text/plain")
         seconds = time.monotonic() - started
-        deadline = time.monotonic() + 20
-        again = hanging
-        while again.status != 200 and time.monotonic() < deadline:
-            try:
-                again = invoke(server.url, b"0", content_type="text/plain", timeout_seconds=5)
-            except (OSError, HTTPException):
-                time.sleep(0.1)
+
+        def is_answered() -> bool:
+            with contextlib.suppress(OSError, HTTPException):
+                return invoke(server.url, b"0", content_type="text/plain").status == 200
+            return False
+
+        wait_for(is_answered)
         assert server.stop().exit_code == 0
 
     assert hanging.status == 503
     assert "SAGEMAKER_MODEL_SERVER_TIMEOUT" in hanging.text
-    assert seconds < 5
-    assert again.status == 200
+    assert seconds < 30
 
 
 def test_largest_body_of_batch_transform_fits(
@@ -315,7 +322,7 @@ def test_largest_body_of_batch_transform_fits(
     with backend.start_server(trained.ml, environment=ONE_WORKER) as server:
         reply = invoke(server.url, body)
         over = invoke(server.url, bytes(100 * 2**20 + 1))
-        peak = peak_bytes(workers_of(server)[0])
+        peak = peak_bytes(wait_for_workers(server, 1)[0])
 
     assert reply.status == 200
     answers = reply.body.split()
@@ -373,7 +380,7 @@ def test_gzip_bombs_do_not_fill_the_memory(
     with backend.start_server(trained.ml, environment=environment) as server:
         with ThreadPoolExecutor(6) as clients:
             replies = list(clients.map(lambda _: invoke(server.url, body, headers=GZIP), range(12)))
-        (worker,) = workers_of(server)
+        (worker,) = wait_for_workers(server, 1)
         peak = peak_bytes(worker)
         assert invoke(server.url, cancer.payload).status == 200
 
@@ -385,7 +392,7 @@ def test_gzip_bombs_do_not_fill_the_memory(
 
 def test_slow_bodies_are_given_up(backend: Backend, trained: Trained) -> None:
     """PITFALLS 77, 78: a byte now and then holds a place no longer than an invocation may take."""
-    environment = ONE_WORKER | {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "2"}
+    environment = ONE_WORKER | {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "5"}
     with backend.start_server(trained.ml, environment=environment) as server:
         clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
         for client in clients:
@@ -401,7 +408,7 @@ def test_slow_bodies_are_given_up(backend: Backend, trained: Trained) -> None:
         assert ping(server.url).status == 200
         answers = []
         for client in clients:
-            client.settimeout(10)
+            client.settimeout(PATIENCE_SECONDS)
             answers.append(client.recv(65536))
             client.close()
 
@@ -416,7 +423,7 @@ def test_many_idle_connections_leave_room(server: RunningServer, cancer: Tabular
         for client in clients:
             client.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
         for client in clients:
-            client.settimeout(10)
+            client.settimeout(PATIENCE_SECONDS)
             assert client.recv(65536).startswith(b"HTTP/1.1 200")
         assert ping(server.url).status == 200
         assert invoke(server.url, cancer.payload).status == 200

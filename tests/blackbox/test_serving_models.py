@@ -17,6 +17,7 @@ from local_test.backends import Backend
 from local_test.ml_tree import MlTree
 from local_test.outcomes import ServerStartError
 from tests.blackbox.conftest import Trained
+from tests.waiting import PATIENCE_SECONDS
 
 RANDOM = np.random.default_rng(11)
 FEATURES = RANDOM.random((300, 4)).astype(np.float32)
@@ -40,7 +41,7 @@ def _tree(tmp_path: Path, files: dict[str, bytes]) -> MlTree:
 def _refusal(backend: Backend, ml: MlTree) -> str:
     """The last line of a server that does not start, once all that must hold of it does."""
     with pytest.raises(ServerStartError) as caught:
-        backend.start_server(ml, ready_timeout_seconds=30)
+        backend.start_server(ml, ready_timeout_seconds=PATIENCE_SECONDS)
     assert caught.value.exit_code == 1
     failures = [
         line

@@ -19,7 +19,9 @@ from local_test.invoke import invoke, ping, send
 from local_test.ml_tree import MlTree
 from local_test.programs import RunningServer
 from tests.blackbox.conftest import Trained
-from tests.blackbox.processes import kill, workers_of
+from tests.blackbox.log_lines import Line, log_lines, wait_for_lines
+from tests.blackbox.processes import kill, wait_for_workers
+from tests.waiting import wait_for
 
 FAILING_CODE = """
 def model_fn(model_dir):
@@ -42,18 +44,8 @@ def failing(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield server
 
 
-def _lines(server: RunningServer) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in server.output().splitlines() if line.startswith("{")]
-
-
-def _invocations(server: RunningServer, n_lines: int) -> list[dict[str, Any]]:
-    """The lines of all invocations, once there are so many."""
-    deadline = time.monotonic() + 10
-    while True:
-        lines = [line for line in _lines(server) if line["event"] == "invocation"]
-        if len(lines) >= n_lines or time.monotonic() > deadline:
-            return lines
-        time.sleep(0.05)
+def _is_invocation(line: Line) -> bool:
+    return line["event"] == "invocation"
 
 
 def test_every_invocation_is_one_line_with_what_it_took(
@@ -71,8 +63,8 @@ def test_every_invocation_is_one_line_with_what_it_took(
         for _ in range(20):
             ping(server.url)
         send(server.url, "GET", "/metrics")
-        lines = {line["request_id"]: line for line in _invocations(server, 4)}
-        n_lines = len(_lines(server))
+        lines = {line["request_id"]: line for line in wait_for_lines(server, _is_invocation, 4)}
+        n_lines = len(log_lines(server))
         server.stop()
 
     answered = lines.pop("mine-7")
@@ -88,15 +80,14 @@ def test_every_invocation_is_one_line_with_what_it_took(
     assert malformed["content_type"] == "Text/CSV; charset=utf-8"
     assert unsupported["status"] == 415
     assert large["queue_ms"] > 0
-    assert len(_lines(server)) - n_lines < 10  # gunicorn's own, of the end
+    assert len(log_lines(server)) - n_lines < 10  # gunicorn's own, of the end
 
 
 def test_invocation_that_fails_is_an_error_with_its_traceback(failing: RunningServer) -> None:
     """In one line, for the operator alone."""
     reply = invoke(failing.url, b"fail", headers={"X-Amzn-SageMaker-Inference-Id": "failing-1"})
 
-    lines = [line for line in _invocations(failing, 1) if line["request_id"] == "failing-1"]
-    (line,) = lines
+    (line,) = wait_for_lines(failing, lambda line: line.get("request_id") == "failing-1")
     assert reply.status == line["status"] == 500
     assert line["level"] == "ERROR"
     assert "RuntimeError: of no use to a client" in line["exc_info"]
@@ -134,8 +125,9 @@ def test_cloudwatch_metrics_are_valid_whatever_the_outcome(failing: RunningServe
     ):
         identity = {"X-Amzn-SageMaker-Inference-Id": f"emf-{name}"}
         invoke(failing.url, headers=identity, **options)  # type: ignore[arg-type]
-        failing.wait_for_output(f"emf-{name}")
-        (line,) = (line for line in _lines(failing) if line.get("request_id") == f"emf-{name}")
+        (line,) = wait_for_lines(
+            failing, lambda line, name=name: line.get("request_id") == f"emf-{name}"
+        )
         _assert_valid_emf(line)
         counted[name] = tuple(
             line[metric] for metric in ("Invocations", "Invocation4XXErrors", "Invocation5XXErrors")
@@ -149,16 +141,16 @@ def test_no_cloudwatch_metrics_unless_asked_for(
     server: RunningServer, post: Callable[..., Any], cancer: TabularDataset
 ) -> None:
     """They are paid for."""
-    post(cancer.payload)
+    post(cancer.payload, headers={"X-Amzn-SageMaker-Inference-Id": "not-emf"})
 
+    (line,) = wait_for_lines(server, lambda line: line.get("request_id") == "not-emf")
+    assert "_aws" not in line
     assert "_aws" not in server.output()
 
 
 def _scrape_until(server: RunningServer, name: str, value: float) -> list[dict[str, float]]:
     """Twenty scrapes in a row, once one shows the value: an answer is counted when it is out."""
-    deadline = time.monotonic() + 5
-    while _scrape(server)[name] != value and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for(lambda: _scrape(server)[name] == value)
     return [_scrape(server) for _ in range(20)]
 
 
@@ -185,11 +177,11 @@ def test_metrics_are_those_of_all_workers_dead_ones_included(
             statuses = list(clients.map(lambda _: invoke(server.url, line * 2).status, range(300)))
             statuses += clients.map(lambda _: invoke(server.url, b"1,2").status, range(60))
         before = _scrape_until(server, "byoa_invocation_seconds_count", 360)
-        kill(server, workers_of(server)[0])
-        server.wait_until_ready(10)
+        kill(server, wait_for_workers(server, 3)[0])
+        server.wait_until_ready()
         invoke(server.url, line)
         after = _scrape_until(server, "byoa_invocation_seconds_count", 361)
-        names = {json.loads(text)["logger"] for text in server.output().splitlines()}
+        names = {line["logger"] for line in log_lines(server)}
 
     assert sorted(set(statuses)) == [200, 400]
     for scraped in before:
@@ -223,7 +215,8 @@ def test_log_is_written_at_once_and_a_line_at_a_time(
         for connection in connections:
             clients.submit(_send_many, connection, cancer.payload.splitlines()[0], 100)
 
-    for line in server.output().splitlines():
+    whole = server.output().rpartition("\n")[0]
+    for line in whole.splitlines():
         json.loads(line)
 
 

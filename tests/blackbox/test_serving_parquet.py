@@ -2,7 +2,6 @@
 
 import io
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from local_test.backends import Backend
 from local_test.invoke import Response, invoke
 from local_test.programs import RunningServer
 from tests.blackbox.conftest import Trained
-from tests.blackbox.processes import kill, workers_of
+from tests.blackbox.processes import kill, wait_for_workers, workers_of
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -25,7 +25,6 @@ BROKEN = [
     "row-group-with-fewer-columns-than-the-schema",
     "three-million-records-in-a-kilobyte",
 ]
-DEADLINE_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def as_parquet(rows: np.ndarray) -> bytes:
 
 
 def ask(server: RunningServer, rows: np.ndarray) -> Response:
-    return invoke(server.url, as_parquet(rows), timeout_seconds=DEADLINE_SECONDS, **PARQUET)
+    return invoke(server.url, as_parquet(rows), timeout_seconds=PATIENCE_SECONDS, **PARQUET)
 
 
 def started_by(server: RunningServer, before: list[int]) -> list[int]:
@@ -57,22 +56,15 @@ def gone(pid: int) -> bool:
         return True
 
 
-def wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not gone(pid):
-        assert time.monotonic() < deadline, "the process goes on"
-        time.sleep(0.05)
-
-
 def test_broken_parquet_costs_its_own_request(
     one_worker: RunningServer, features: np.ndarray
 ) -> None:
     """C-057: files that crash pyarrow or break its metadata are a 400 each; the worker lives."""
-    workers = workers_of(one_worker)
+    workers = wait_for_workers(one_worker, 1)
     for name in BROKEN:
         body = (CORPUS / f"{name}.body").read_bytes()
 
-        response = invoke(one_worker.url, body, timeout_seconds=DEADLINE_SECONDS, **PARQUET)
+        response = invoke(one_worker.url, body, timeout_seconds=PATIENCE_SECONDS, **PARQUET)
 
         assert (response.status, name) == (400, name)
         assert b"malformed_payload" in response.body
@@ -95,14 +87,14 @@ def test_death_of_either_process_is_mended(
     one_worker: RunningServer, features: np.ndarray, victim: str
 ) -> None:
     """A decoder is replaced by its worker, and does not outlive it."""
-    workers = workers_of(one_worker)
+    workers = wait_for_workers(one_worker, 1)
     assert ask(one_worker, features[:3]).status == 200
     (decoder,) = started_by(one_worker, workers)
 
     kill(one_worker, decoder if victim == "decoder" else workers[0], signal.SIGKILL)
 
-    wait_until_gone(decoder)
-    one_worker.wait_until_ready(DEADLINE_SECONDS)
+    wait_for(lambda: gone(decoder))
+    one_worker.wait_until_ready(PATIENCE_SECONDS)
     assert ask(one_worker, features[:3]).status == 200
     if victim == "decoder":
         assert set(workers) <= set(workers_of(one_worker))
@@ -119,4 +111,4 @@ def test_nothing_is_left_when_the_server_stops(
 
     assert len(processes) > 2
     for pid in processes:
-        wait_until_gone(pid)
+        wait_for(lambda pid=pid: gone(pid))

@@ -22,6 +22,7 @@ from local_test.ml_tree import MlTree
 from local_test.outcomes import FinishedRun
 from local_test.programs import RunningProgram
 from tests.blackbox.conftest import Trained
+from tests.waiting import PATIENCE_SECONDS
 
 Train = Callable[..., FinishedRun]
 CLASSIFIER = {"objective": "binary:logistic", "num_round": "5"}
@@ -371,7 +372,7 @@ def test_sigterm_ends_the_job_without_half_a_model(backend: Backend, ml: MlTree)
     ml.write_hyperparameters({"num_round": "1000000", "max_depth": "2"})
 
     with backend.start_training(ml) as job:
-        job.wait_for_output("[3]\t")
+        job.wait_for_output("[3]\t", PATIENCE_SECONDS)
         stopped = job.stop(grace_seconds=60)
 
     assert stopped.ended_by == "SIGTERM"
@@ -384,7 +385,7 @@ def test_unknown_verb_ends_with_a_message(
     backend: Backend, ml: MlTree, arguments: list[str]
 ) -> None:
     """C-009: not a hang, not a silent success."""
-    run = backend.start_program(ml, arguments).finish(timeout_seconds=30)
+    run = backend.start_program(ml, arguments).finish(timeout_seconds=PATIENCE_SECONDS)
 
     assert run.exit_code == 2
     assert "the verb must be train or serve" in run.output
@@ -394,7 +395,7 @@ def test_unknown_verb_ends_with_a_message(
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["serve", "-h"]])
 def test_help_is_there(backend: Backend, ml: MlTree, arguments: list[str]) -> None:
     """`--help` explains the two verbs, wherever it stands."""
-    run = backend.start_program(ml, arguments).finish(timeout_seconds=30)
+    run = backend.start_program(ml, arguments).finish(timeout_seconds=PATIENCE_SECONDS)
 
     assert run.exit_code == 0
     assert "serve   answer GET /ping and POST /invocations" in run.output

@@ -23,6 +23,7 @@ from local_test.backends import Backend, DockerBackend
 from local_test.datasets import TabularDataset
 from local_test.ml_tree import MlTree
 from local_test.outcomes import FinishedRun
+from tests.waiting import PATIENCE_SECONDS
 
 HYPERPARAMETERS = {"objective": "binary:logistic", "num_round": "5"}
 
@@ -90,7 +91,7 @@ class Feeder:
     def join(self) -> None:
         """Wait until everything is written."""
         for thread in self._threads:
-            thread.join(timeout=30)
+            thread.join(PATIENCE_SECONDS)
             assert not thread.is_alive()
 
     def _write(self, fifo: Path, content: bytes) -> None:

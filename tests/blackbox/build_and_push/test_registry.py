@@ -19,6 +19,7 @@ from tests.blackbox.build_and_push.conftest import (
     tag_of,
     write_program,
 )
+from tests.waiting import PATIENCE_SECONDS
 
 # bcrypt of aws_stand_in.PASSWORD
 HTPASSWD = f"{aws_stand_in.USER}:$2b$04$8ZXZKymHPMbV1HLFCX.wfOmrlYh9hIBC43cCHnmltkO7dhHePYLD."
@@ -60,7 +61,7 @@ def registry(slim_image: str, tmp_path: Path) -> Iterator[str]:
 
 def wait_for_address(log: Path) -> str:
     """Return the address that the registry says it listens on."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         if found := re.search(r"listening on (127\.0\.0\.1:\d+)", log.read_text()):
             return found[1]

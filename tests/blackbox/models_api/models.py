@@ -2,8 +2,7 @@
 
 import json
 import textwrap
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -107,14 +106,6 @@ class Models:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "xgboost-model").write_bytes(tree(slope).save_raw("ubj"))
         return directory
-
-
-def wait_for(condition: Callable[[], bool], timeout_seconds: float = 10) -> None:
-    """Wait until it is so; fail when it is not in time."""
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def tree(slope: float) -> xgboost.Booster:

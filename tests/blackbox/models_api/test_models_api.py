@@ -15,7 +15,8 @@ import pytest
 from local_test.backends import PROGRAM_DIR
 from local_test.invoke import ping, send
 from tests.blackbox.models_api.conftest import Start
-from tests.blackbox.models_api.models import CSV, SLEEPS, Models, predicted, score, tree, wait_for
+from tests.blackbox.models_api.models import CSV, SLEEPS, Models, predicted, score, tree
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 # Each as soon as it is part of the product.
 ENGINES = [
@@ -145,7 +146,10 @@ def test_load_that_fails_is_an_error_and_leaves_no_name(
 
     assert 400 <= status <= 500
     # multi-model-server answers a moment before it takes the name off its list.
-    wait_for(lambda: name not in models.names(), timeout_seconds=10 if engine == "mms" else 0)
+    wait_for(
+        lambda: name not in models.names(),
+        timeout_seconds=PATIENCE_SECONDS if engine == "mms" else 0,
+    )
     assert models.describe(name).status == 404
 
 
@@ -341,11 +345,10 @@ def test_ping_is_answered_while_models_are_busy(models: Models) -> None:
     models.load("busy")
 
     with ThreadPoolExecutor(2) as pool:
-        slow = [pool.submit(models.invoke, "busy", b"1.5") for _ in range(2)]
+        slow = [pool.submit(models.invoke, "busy", b"5") for _ in range(2)]
         time.sleep(0.3)
-        asked_at = time.monotonic()
-        assert ping(models.server.url).status == 200
-        assert time.monotonic() - asked_at < 1
+        assert ping(models.server.url).status == 200  # within 2 s
+        assert not any(call.done() for call in slow)
         assert [call.result().status for call in slow] == [200, 200]
 
 

@@ -16,8 +16,9 @@ from local_test.docker_engine import docker
 from local_test.ml_tree import MlTree
 from local_test.outcomes import ServerStartError
 from tests.blackbox.models_api.conftest import Start
-from tests.blackbox.models_api.models import CSV, SLEEPS, Models, predicted, score, wait_for
+from tests.blackbox.models_api.models import CSV, SLEEPS, Models, predicted, score
 from tests.blackbox.processes import listening_ports
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -48,11 +49,11 @@ def test_unloaded_model_is_gone_with_its_processes(models: Models) -> None:
     models.write_tree("unloaded", 1)
     before = models.server.process_ids()
     models.load("unloaded")
-    assert len(models.server.process_ids()) == len(before) + 2
+    wait_for(lambda: len(models.server.process_ids()) == len(before) + 2)
 
     assert models.unload("unloaded").status == 200
 
-    wait_for(lambda: models.server.process_ids() == before, timeout_seconds=2)
+    wait_for(lambda: models.server.process_ids() == before)
 
 
 def test_reason_of_a_load_that_failed_is_in_the_log(models: Models) -> None:
@@ -101,7 +102,7 @@ def test_sigterm_finishes_what_is_in_flight(start: Start) -> None:
 
         assert call.result().text == "slept"
     assert (stopped.exit_code, stopped.ended_by) == (0, "SIGTERM")
-    assert 2 < stopped.duration_seconds < 10
+    assert stopped.duration_seconds > 2
     assert len(process_ids) == 4  # the launcher, the JVM, two of the model
     assert not any(Path(f"/proc/{process_id}").exists() for process_id in process_ids)
 
@@ -126,7 +127,7 @@ def test_end_of_the_server_ends_the_container(start: Start) -> None:
     with (models := start()).server:
         _kill_java(models)
 
-        assert models.server.wait(15) == 1
+        assert models.server.wait(PATIENCE_SECONDS) == 1
 
     assert "multi-model-server ended with status 137" in models.server.output()
 

@@ -14,7 +14,8 @@ import pytest
 
 from local_test.invoke import ping, send
 from tests.blackbox.models_api.conftest import Start
-from tests.blackbox.models_api.models import CSV, SLEEPS, Models, wait_for
+from tests.blackbox.models_api.models import CSV, SLEEPS, Models
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -125,7 +126,9 @@ def test_request_that_is_still_arriving_at_sigterm_is_cut(start: Start) -> None:
     with (models := start()).server:
         models.write_tree("m", 1)
         models.load("m")
-        with socket.create_connection(("127.0.0.1", models.server.port), timeout=20) as client:
+        with socket.create_connection(
+            ("127.0.0.1", models.server.port), timeout=PATIENCE_SECONDS
+        ) as client:
             client.sendall(
                 b"POST /models/m/invoke HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n"
                 b"Content-Type: text/csv\r\n\r\n1,"
@@ -241,7 +244,7 @@ def test_load_whose_model_is_unloaded_before_it_ends_is_500(models: Models) -> N
     with ThreadPoolExecutor(1) as pool:
         load = pool.submit(models.load, "unloaded-early")
         try:
-            wait_for((directory / "begun").exists, timeout_seconds=60)
+            wait_for((directory / "begun").exists)
             assert models.describe("unloaded-early").status == 200
             assert models.unload("unloaded-early").status == 200
         finally:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from contextlib import suppress
 from http.client import HTTPException
 
@@ -10,7 +9,8 @@ import pytest
 
 from local_test.invoke import ping
 from tests.blackbox.models_api.conftest import Start
-from tests.blackbox.models_api.models import Models, wait_for
+from tests.blackbox.models_api.models import Models
+from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -23,7 +23,7 @@ LEAVES_A_PROCESS = """
 
     def model_fn(model_dir):
         if os.fork() == 0:
-            time.sleep(60)
+            time.sleep(600)
             os._exit(0)
 
     def transform_fn(model, data, content_type, accept):
@@ -40,13 +40,10 @@ def test_process_that_a_model_has_left_behind_holds_nothing_up(start: Start) -> 
         with suppress(ConnectionError, HTTPException):
             models.invoke("forks")
         wait_for(lambda: ping(models.server.url).status == 200)
-        asked_at = time.monotonic()
 
         assert models.unload("forks").status == 200
         assert models.load("other").status == 200
         assert models.unload("other").status == 200
-
-        assert time.monotonic() - asked_at < 20
 
 
 def test_directory_that_no_model_looks_like_is_400(models: Models) -> None:
