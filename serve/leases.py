@@ -1,4 +1,4 @@
-"""Who is invoked: the only model of a server, or one of many by its name in the path."""
+"""Leases of models: an invocation leases the only model of a server, or one of many by its path."""
 
 from collections.abc import MutableMapping
 from typing import Any, Protocol
@@ -9,51 +9,51 @@ from serve.invocation import Servable
 Scope = MutableMapping[str, Any]
 
 
-class Turn(Protocol):
-    """The use that one invocation makes of a model."""
+class Lease(Protocol):
+    """The right of one invocation to use a model, which stays in memory until it is released."""
 
-    def begin_now(self, seen: Observation) -> Servable | None:
-        """The model, where there is nothing to wait for."""
+    def acquire_nowait(self, seen: Observation) -> Servable | None:
+        """Return the model; None where only `acquire` can, since it takes time."""
 
-    async def begin(self, seen: Observation) -> Servable:
+    async def acquire(self, seen: Observation) -> Servable:
         """Wait for the model; raises `ContainerError`."""
 
-    def hold(self) -> None:
-        """Keep the turn for one who will call `end` as well: a thread may outlive its request."""
+    def retain(self) -> None:
+        """Add a holder, which calls `release`, too: a thread may outlive its request."""
 
-    def end(self) -> None:
-        """Called once, also when the turn never began, and once for each `hold`."""
+    def release(self) -> None:
+        """Remove a holder: the invocation, also where it never acquired the model, or a thread."""
 
 
 class Models(Protocol):
-    """What a worker can invoke."""
+    """The models of a worker."""
 
     @property
     def is_thread_safe(self) -> bool:
-        """Whether several threads may be at work at once."""
+        """True if several threads may invoke models at once."""
 
-    def turn(self, scope: Scope) -> Turn | None:
-        """A turn with the model that the request's path means; None where it means none."""
+    def lease(self, scope: Scope) -> Lease | None:
+        """Return a lease of the model that the request's path names; None where it names none."""
 
 
 class OneModel:
-    """See `Models`, and `Turn`: the only model of a server is always there."""
+    """The only model of a server, which is always there: `Models` and `Lease` in one."""
 
     def __init__(self, servable: Servable) -> None:
         self._servable = servable
         self.is_thread_safe = servable.is_thread_safe
 
-    def turn(self, scope: Scope) -> "OneModel | None":
+    def lease(self, scope: Scope) -> "OneModel | None":
         return self if scope["path"] == "/invocations" else None
 
-    def begin_now(self, seen: Observation) -> Servable:
+    def acquire_nowait(self, seen: Observation) -> Servable:
         return self._servable
 
-    async def begin(self, seen: Observation) -> Servable:
+    async def acquire(self, seen: Observation) -> Servable:
         return self._servable
 
-    def hold(self) -> None:
-        """Nothing to keep."""
+    def retain(self) -> None:
+        """Do nothing."""
 
-    def end(self) -> None:
-        """Nothing to give back."""
+    def release(self) -> None:
+        """Do nothing."""

@@ -21,7 +21,7 @@ from serve.http.request_body import ClientDisconnectedError, RequestBodies, is_g
 from serve.http.responses import Pieces, Receive, Refusal, Reply, Send
 from serve.http.whole_bodies import ASGIApp, WholeBodies
 from serve.invocation import Answer, Invocation, Servable
-from serve.leases import Models, Scope, Turn
+from serve.leases import Lease, Models, Scope
 from serve.runtime.thread_pool import Capacity
 
 # Requests that were on their way when SIGTERM came are still answered for this long.
@@ -89,9 +89,9 @@ class InferenceApplication:
         if path[:1] != "/" or path[1:2] == "/":
             scope = paths.normalized(scope)
             path = scope["path"]
-        turn = None if path == "/ping" else self._models.turn(scope)
-        allowed = _INVOCATION_METHODS if turn else _PING_METHODS
-        if turn is None and path != "/ping":
+        lease = None if path == "/ping" else self._models.lease(scope)
+        allowed = _INVOCATION_METHODS if lease else _PING_METHODS
+        if lease is None and path != "/ping":
             self._n_active += 1
             try:
                 await self._others(scope, receive, send)
@@ -102,16 +102,16 @@ class InferenceApplication:
             await responses.send_whole(
                 send, reply._replace(body=b"") if method == "HEAD" else reply
             )
-        elif turn is None:
+        elif lease is None:
             status = 200 if self._draining_since is None else 503
             await responses.send_whole(send, Reply(status))
         else:
             self._n_active += 1
             try:
-                await self._invocations(turn, _headers(scope), receive, send)
+                await self._invocations(lease, _headers(scope), receive, send)
             finally:
                 self._n_active -= 1
-                turn.end()
+                lease.release()
 
     def begin_drain(self) -> bool:
         """Answer pings with 503 from now on; False when that was so already."""
@@ -135,14 +135,14 @@ class InferenceApplication:
         return since is not None and time.monotonic() - since > _LATE_ARRIVAL_SECONDS
 
     async def _invocations(
-        self, turn: Turn, headers: dict[bytes, bytes], receive: Receive, send: Send
+        self, lease: Lease, headers: dict[bytes, bytes], receive: Receive, send: Send
     ) -> None:
         seen = Observation(
             request_id(_text(headers, b"x-amzn-sagemaker-inference-id")),
             _text(headers, b"content-type"),
         )
         try:
-            reply = await self._reply(turn, seen, headers, receive)
+            reply = await self._reply(lease, seen, headers, receive)
             if reply.pieces is None:
                 self._bodies.keep(reply.body)
                 try:
@@ -150,7 +150,7 @@ class InferenceApplication:
                 finally:
                     self._bodies.release(reply.body)
             else:
-                await self._stream(turn, seen, reply, reply.pieces, receive, send)
+                await self._stream(lease, seen, reply, reply.pieces, receive, send)
         except ClientDisconnectedError:
             seen.status = _CLIENT_LEFT
         except asyncio.CancelledError:
@@ -160,7 +160,7 @@ class InferenceApplication:
             self._observer.record(seen)
 
     async def _reply(
-        self, turn: Turn, seen: Observation, headers: dict[bytes, bytes], receive: Receive
+        self, lease: Lease, seen: Observation, headers: dict[bytes, bytes], receive: Receive
     ) -> Reply:
         body: bytes | None = None
         try:
@@ -169,7 +169,7 @@ class InferenceApplication:
             body = await self._bodies.read(headers, receive)
             seen.n_bytes = len(body)
             try:
-                answer = await self._answer(turn, seen, body, headers)
+                answer = await self._answer(lease, seen, body, headers)
             finally:
                 self._bodies.release(body)
         except ContainerError as error:
@@ -187,9 +187,9 @@ class InferenceApplication:
         return seen.replied(responses.of_answer(answer))
 
     async def _answer(
-        self, turn: Turn, seen: Observation, body: bytes, headers: dict[bytes, bytes]
+        self, lease: Lease, seen: Observation, body: bytes, headers: dict[bytes, bytes]
     ) -> Answer:
-        servable = turn.begin_now(seen)
+        servable = lease.acquire_nowait(seen)
         if (
             servable is not None
             and _is_quick(servable, seen, body, headers)
@@ -198,12 +198,12 @@ class InferenceApplication:
             return servable.invoke(_invocation(body, headers, seen))
         async with self._time_limit():
             if servable is None:
-                servable = await turn.begin(seen)
+                servable = await lease.acquire(seen)
             if _is_quick(servable, seen, body, headers):
                 answer = await self._inline(seen, servable, body, headers)
                 if answer is not None:
                     return answer
-            return await self._in_thread(turn, seen, servable, body, headers)
+            return await self._in_thread(lease, seen, servable, body, headers)
 
     async def _inline(
         self, seen: Observation, servable: Servable, body: bytes, headers: dict[bytes, bytes]
@@ -221,7 +221,7 @@ class InferenceApplication:
 
     async def _in_thread(
         self,
-        turn: Turn,
+        lease: Lease,
         seen: Observation,
         servable: Servable,
         body: bytes,
@@ -236,8 +236,8 @@ class InferenceApplication:
             with self._bodies.inflated(body, encoding, detects_gzip=detects_gzip) as inflated:
                 return servable.invoke(_invocation(inflated, headers, seen))
 
-        turn.hold()
-        return await self._capacity.run(work, seconds=self._timeout_seconds, after=turn.end)
+        lease.retain()
+        return await self._capacity.run(work, seconds=self._timeout_seconds, after=lease.release)
 
     @asynccontextmanager
     async def _time_limit(self) -> AsyncIterator[None]:
@@ -253,7 +253,7 @@ class InferenceApplication:
 
     async def _stream(
         self,
-        turn: Turn,
+        lease: Lease,
         seen: Observation,
         reply: Reply,
         pieces: Pieces,
@@ -263,8 +263,8 @@ class InferenceApplication:
         seconds = responses.STREAM_SECONDS + self._timeout_seconds
 
         def in_thread(pump: Callable[[], None]) -> Awaitable[None]:
-            turn.hold()
-            return self._capacity.run(pump, has_begun=True, seconds=seconds, after=turn.end)
+            lease.retain()
+            return self._capacity.run(pump, has_begun=True, seconds=seconds, after=lease.release)
 
         try:
             async with asyncio.timeout(seconds):

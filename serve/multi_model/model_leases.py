@@ -14,7 +14,7 @@ from serve.multi_model.residency.model_cache import Residency
 _TARGET_MODEL = b"x-amzn-sagemaker-target-model"  # what the client called it; for the log only
 
 
-class ModelTurns:
+class ModelLeases:
     """See `serve.leases.Models`."""
 
     is_thread_safe = True  # a model that is not takes one invocation at a time
@@ -27,22 +27,22 @@ class ModelTurns:
         self._metrics = metrics
         self._max_waiting = max_waiting
 
-    def turn(self, scope: Scope) -> "ModelTurn | None":
+    def lease(self, scope: Scope) -> "ModelLease | None":
         """See `serve.leases.Models`."""
         name = model_names.in_invoke_path(scope["raw_path"])
         if name is None:
             return None
-        return ModelTurn(name, scope, self._residency, self._metrics, self._max_waiting)
+        return ModelLease(name, scope, self._residency, self._metrics, self._max_waiting)
 
 
-class ModelTurn:
-    """See `serve.leases.Turn`."""
+class ModelLease:
+    """See `serve.leases.Lease`."""
 
     __slots__ = (
         "_has_lock",
-        "_holders",
         "_max_waiting",
         "_metrics",
+        "_n_holders",
         "_name",
         "_residency",
         "_resident",
@@ -64,10 +64,10 @@ class ModelTurn:
         self._max_waiting = max_waiting
         self._resident: Resident | None = None
         self._has_lock = False
-        self._holders = 1
+        self._n_holders = 1
 
-    def begin_now(self, seen: Observation) -> Servable | None:
-        """See `serve.leases.Turn`."""
+    def acquire_nowait(self, seen: Observation) -> Servable | None:
+        """See `serve.leases.Lease`."""
         facts = seen.facts = {"model_name": self._name}
         for name, value in self._scope["headers"]:
             if name == _TARGET_MODEL:
@@ -76,39 +76,39 @@ class ModelTurn:
         if resident is None:
             return None
         self._note(seen, None)
-        return resident.servable if resident.turn is None else None
+        return resident.servable if resident.lock is None else None
 
-    async def begin(self, seen: Observation) -> Servable:
-        """See `serve.leases.Turn`."""
+    async def acquire(self, seen: Observation) -> Servable:
+        """See `serve.leases.Lease`."""
         resident = self._resident
         if resident is None:
             started = perf_counter()
             resident, was_here = await self._residency.lease(self._name)
             self._resident = resident
             self._note(seen, None if was_here else perf_counter() - started)
-        if resident.turn is not None:
+        if resident.lock is not None:
             if resident.n_leases > self._max_waiting + 1:
                 raise OverloadedError(
                     "invocations of this model in hand", self._max_waiting + 1, "BYOA_MAX_WAITING"
                 )
-            await resident.turn.acquire()
+            await resident.lock.acquire()
             self._has_lock = True
         if resident.servable is None:
             raise RuntimeError("a leased model was freed")
         return resident.servable
 
-    def hold(self) -> None:
-        """See `serve.leases.Turn`."""
-        self._holders += 1
+    def retain(self) -> None:
+        """See `serve.leases.Lease`."""
+        self._n_holders += 1
 
-    def end(self) -> None:
-        """See `serve.leases.Turn`."""
-        self._holders -= 1
+    def release(self) -> None:
+        """See `serve.leases.Lease`."""
+        self._n_holders -= 1
         resident = self._resident
-        if resident is None or self._holders:
+        if resident is None or self._n_holders:
             return
-        if self._has_lock and resident.turn is not None:
-            resident.turn.release()
+        if self._has_lock and resident.lock is not None:
+            resident.lock.release()
         self._residency.release(resident)
 
     def _note(self, seen: Observation, waited_seconds: float | None) -> None:

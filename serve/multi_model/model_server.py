@@ -32,7 +32,7 @@ from serve.multi_model.admission.admission_client import Admission
 from serve.multi_model.admission.fork_server import ForkServer, is_listening
 from serve.multi_model.api import create_blueprint
 from serve.multi_model.catalogue import Catalogue
-from serve.multi_model.model_leases import ModelTurns
+from serve.multi_model.model_leases import ModelLeases
 from serve.multi_model.model_metrics import ModelMetrics, Totals, utilization
 from serve.multi_model.model_registry import Registry
 from serve.multi_model.residency import memory_budget, model_loader
@@ -103,7 +103,7 @@ class ModelServer:
         app.url_map.merge_slashes = False  # a name may hold them
         app.register_blueprint(create_blueprint(catalogue))
         return ModelApplication(
-            ModelTurns(residency, self.metrics, max_waiting=settings.max_waiting),
+            ModelLeases(residency, self.metrics, max_waiting=settings.max_waiting),
             _Routes(app),
             limits=limits,
             observer=Observer(self._metrics, emf_namespace=settings.emf_namespace),

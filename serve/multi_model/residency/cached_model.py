@@ -13,7 +13,7 @@ class Resident:
 
     __slots__ = (
         *("model", "servable", "place", "version", "n_leases", "is_pinned", "is_dropped"),
-        *("loading", "turn", "freed"),
+        *("loading", "lock", "freed"),
     )
 
     def __init__(self, model: Model, place: int, *, is_pinned: bool) -> None:
@@ -25,7 +25,7 @@ class Resident:
         self.is_pinned = is_pinned
         self.is_dropped = False
         self.loading: asyncio.Task[None] | None = None
-        self.turn: asyncio.Lock | None = None  # of what is not thread-safe
+        self.lock: asyncio.Lock | None = None  # of what is not thread-safe
         self.freed: asyncio.Event | None = None  # made by whoever waits for it
 
     def will_be_freed(self) -> asyncio.Event:

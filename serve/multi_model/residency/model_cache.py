@@ -67,7 +67,7 @@ class Residency:
         self._n_loaded = self._n_loaded_bytes = 0
         self._loading = Capacity(n_threads=_N_LOADING_THREADS, n_waiting=_MAX_WAITING)
         self._freeing = Capacity(n_threads=1, n_waiting=_MAX_WAITING)
-        self._code_turn = asyncio.Lock()
+        self._code_lock = asyncio.Lock()
         self._returns = Returns()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -198,7 +198,7 @@ class Residency:
         resident.loading = None
         resident.servable = servable
         if not servable.is_thread_safe:
-            resident.turn = asyncio.Lock()
+            resident.lock = asyncio.Lock()
         self._metrics.loaded(resident.model.name, time.perf_counter() - started)
         self._count(resident, 1)
         self._free_if_done(resident)
@@ -206,7 +206,7 @@ class Residency:
     async def _loaded(self, model: Model) -> Servable:
         # Those with code one at a time (`serve/user_code/isolation.py`): where they wait for each
         # other, they take no thread and none of their own time.
-        async with self._code_turn if model.algorithm == OWN_CODE else contextlib.nullcontext():
+        async with self._code_lock if model.algorithm == OWN_CODE else contextlib.nullcontext():
             return await self._loaded_in_time(model)
 
     async def _loaded_in_time(self, model: Model) -> Servable:

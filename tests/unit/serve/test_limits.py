@@ -160,15 +160,15 @@ def test_invocation_whose_client_has_left_is_still_watched(
     assert b'byoa_invocations_total{status="499"} 1.0' in metrics.text()
 
 
-def test_turn_lasts_as_long_as_its_thread(server: Server, blocking: BlockingServable) -> None:
+def test_lease_lasts_as_long_as_its_thread(server: Server, blocking: BlockingServable) -> None:
     """C-085: a model is in use while a thread is at it, whether or not anybody waits."""
     holders = ["the request"]
 
     class Watched(OneModel):
-        def hold(self) -> None:
+        def retain(self) -> None:
             holders.append("the thread")
 
-        def end(self) -> None:
+        def release(self) -> None:
             holders.pop(0)
 
     client = server.client(blocking)

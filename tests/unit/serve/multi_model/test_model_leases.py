@@ -6,7 +6,7 @@ import pytest
 
 from container.errors import ModelNotFoundError, OverloadedError
 from serve.http.access_log import Observation
-from serve.multi_model.model_leases import ModelTurn, ModelTurns
+from serve.multi_model.model_leases import ModelLease, ModelLeases
 from serve.multi_model.model_metrics import ModelMetrics
 from serve.multi_model.model_registry import Model, Registry
 from serve.multi_model.residency.model_cache import Residency
@@ -19,7 +19,7 @@ def scope_of(path: str, headers: list[tuple[bytes, bytes]] | None = None) -> dic
 
 
 @pytest.fixture
-def turns(registry: Registry, versions: Versions) -> ModelTurns:
+def leases(registry: Registry, versions: Versions) -> ModelLeases:
     """Models called `slow-…` take one invocation at a time, with two waiting."""
     metrics = ModelMetrics(1, emf_namespace=None)
 
@@ -29,23 +29,23 @@ def turns(registry: Registry, versions: Versions) -> ModelTurns:
     residency = Residency(
         registry, versions, load, max_bytes=1000, pinned=(), metrics=metrics, retire=lambda: None
     )
-    return ModelTurns(residency, metrics, max_waiting=2)
+    return ModelLeases(residency, metrics, max_waiting=2)
 
 
-def begun(turns: ModelTurns, path: str) -> ModelTurn:
-    turn = turns.turn(scope_of(path))
-    assert turn is not None
-    return turn
+def begun(leases: ModelLeases, path: str) -> ModelLease:
+    lease = leases.lease(scope_of(path))
+    assert lease is not None
+    return lease
 
 
-def test_other_paths_have_no_turn(turns: ModelTurns) -> None:
+def test_other_paths_have_no_lease(leases: ModelLeases) -> None:
     """They belong to Flask."""
     for path in ("/models", "/models/m", "/invocations", "/models/a/b/invoke"):
-        assert turns.turn(scope_of(path)) is None
+        assert leases.lease(scope_of(path)) is None
 
 
 def test_first_turn_waits_for_the_load_and_the_next_does_not(
-    turns: ModelTurns, add: Callable[..., Model]
+    leases: ModelLeases, add: Callable[..., Model]
 ) -> None:
     """C-086: the log says which model it was, what the client called it, and how long it took."""
     add("m")
@@ -55,11 +55,11 @@ def test_first_turn_waits_for_the_load_and_the_next_does_not(
         for _ in range(2):
             seen = Observation("id", "text/csv")
             header = (b"x-amzn-sagemaker-target-model", b"dir/m.tar.gz")
-            turn = turns.turn(scope_of("/models/m/invoke", [header]))
-            assert turn is not None
-            servable = turn.begin_now(seen) or await turn.begin(seen)
+            lease = leases.lease(scope_of("/models/m/invoke", [header]))
+            assert lease is not None
+            servable = lease.acquire_nowait(seen) or await lease.acquire(seen)
             assert isinstance(servable, Answering)
-            turn.end()
+            lease.release()
             observations.append(seen)
         return observations
 
@@ -72,25 +72,25 @@ def test_first_turn_waits_for_the_load_and_the_next_does_not(
     assert [(item.name, item.value) for item in second.measurements] == [("ModelCacheHit", 1)]
 
 
-def test_turn_that_fails_to_begin_ends_well(turns: ModelTurns) -> None:
+def test_lease_that_fails_is_released_well(leases: ModelLeases) -> None:
     """C-086: 404, and there is nothing to give back."""
 
     async def work() -> None:
-        turn = begun(turns, "/models/none/invoke")
+        lease = begun(leases, "/models/none/invoke")
         seen = Observation("id", "")
-        assert turn.begin_now(seen) is None
+        assert lease.acquire_nowait(seen) is None
         with pytest.raises(ModelNotFoundError):
-            await turn.begin(seen)
-        turn.end()
+            await lease.acquire(seen)
+        lease.release()
         assert seen.facts == {"model_name": "none"}
 
     asyncio.run(work())
 
 
 def test_model_that_is_not_thread_safe_takes_one_at_a_time(
-    turns: ModelTurns, add: Callable[..., Model]
+    leases: ModelLeases, add: Callable[..., Model]
 ) -> None:
-    """C-089: others wait their turn without holding a thread, and too many are refused."""
+    """C-089: others wait for the lock without holding a thread, and too many are refused."""
     add("slow")
     add("quick")
 
@@ -98,24 +98,24 @@ def test_model_that_is_not_thread_safe_takes_one_at_a_time(
         order: list[int] = []
 
         async def invoke(index: int) -> None:
-            turn = begun(turns, "/models/slow/invoke")
+            lease = begun(leases, "/models/slow/invoke")
             seen = Observation("id", "")
             try:
-                assert turn.begin_now(seen) is None
-                await turn.begin(seen)
+                assert lease.acquire_nowait(seen) is None
+                await lease.acquire(seen)
                 order.append(index)
                 await asyncio.sleep(0.01)
                 order.append(index)
             finally:
-                turn.end()
+                lease.release()
 
         running = [asyncio.create_task(invoke(index)) for index in range(3)]
         await asyncio.sleep(0.005)
         with pytest.raises(OverloadedError, match="BYOA_MAX_WAITING"):
             await invoke(3)
-        other = begun(turns, "/models/quick/invoke")
-        await other.begin(Observation("id", ""))  # is not held up
-        other.end()
+        other = begun(leases, "/models/quick/invoke")
+        await other.acquire(Observation("id", ""))  # is not held up
+        other.release()
         await asyncio.gather(*running)
         assert order == [0, 0, 1, 1, 2, 2]
 
@@ -123,26 +123,26 @@ def test_model_that_is_not_thread_safe_takes_one_at_a_time(
 
 
 def test_who_leaves_while_waiting_passes_the_turn_on(
-    turns: ModelTurns, add: Callable[..., Model]
+    leases: ModelLeases, add: Callable[..., Model]
 ) -> None:
     """C-089: a client that hangs up does not stop those behind it."""
     add("slow")
 
     async def work() -> None:
-        first = begun(turns, "/models/slow/invoke")
-        await first.begin(Observation("id", ""))
+        first = begun(leases, "/models/slow/invoke")
+        await first.acquire(Observation("id", ""))
 
         async def wait() -> None:
-            turn = begun(turns, "/models/slow/invoke")
+            lease = begun(leases, "/models/slow/invoke")
             try:
-                await turn.begin(Observation("id", ""))
+                await lease.acquire(Observation("id", ""))
             finally:
-                turn.end()
+                lease.release()
 
         leaving, staying = asyncio.create_task(wait()), asyncio.create_task(wait())
         await asyncio.sleep(0.005)
         leaving.cancel()
-        first.end()
+        first.release()
         async with asyncio.timeout(5):
             await staying
 
