@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import os
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from gunicorn.asgi import protocol
 from gunicorn.asgi.protocol import ASGIProtocol
@@ -24,9 +24,6 @@ from serve.http.error_body import CONTENT_TYPE, error_body, request_id
 from serve.http.responses import Receive, Send
 from serve.http.whole_bodies import ASGIApp
 from serve.leases import Scope
-
-if TYPE_CHECKING:
-    from serve.gunicorn.inference_worker import InferenceWorker
 
 _FIRST_REQUEST_SECONDS = 30.0
 # How long a client may take nothing of an answer that waits for it: 64 KiB and more.
@@ -39,10 +36,20 @@ def complete_reasons() -> None:
     protocol._REASON_PHRASES.update({status.value: status.phrase for status in HTTPStatus})
 
 
+class ConnectionOwner(Protocol):
+    """The worker of a connection: the part of it that `Connection` uses beside gunicorn's own."""
+
+    connections: "dict[Connection, None]"  # all open ones, the oldest first
+
+    @property
+    def asgi(self) -> ASGIApp:
+        """The application that answers."""
+
+
 class Connection(ASGIProtocol):  # type: ignore[misc]
     """One client connection that knows whether it is idle and is known to its worker."""
 
-    def __init__(self, worker: "InferenceWorker") -> None:
+    def __init__(self, worker: ConnectionOwner) -> None:
         super().__init__(worker)
         self.app: ASGIApp = self._counted
         self.n_running = 0

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,13 @@ def test_imports_go_from_later_layers_to_earlier_ones(module: str, path: Path) -
     for imported in _imports(path):
         if imported.split(".")[0] in PRODUCT:
             assert _layer(imported) <= _layer(module), f"{module} imports {imported}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions and for types only count as well: each module can be read alone."""
+    names = {name for name, _ in MODULES}
+    graph = {module: (_imports(path) & names) - {module} for module, path in MODULES}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which lists the modules of a circle
 
 
 def test_the_verbs_do_not_know_each_other() -> None:

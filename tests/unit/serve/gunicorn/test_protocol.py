@@ -37,7 +37,7 @@ def _paused(loop: asyncio.AbstractEventLoop, transport: SlowlyRead) -> Connectio
     worker = SimpleNamespace(
         loop=loop, cfg=SimpleNamespace(), log=None, asgi=None, connections={}, nr_conns=1
     )
-    connection = Connection(worker)  # type: ignore[arg-type]
+    connection = Connection(worker)
     connection.transport = transport
     connection.pause_writing()
     return connection
@@ -82,7 +82,7 @@ def test_closed_connection_is_freed_without_the_garbage_collector(
 ) -> None:
     """Reference cycles of closed connections would stay until a full collection."""
     connection = _paused(loop, SlowlyRead([100]))
-    connection._callback_parser = SimpleNamespace(on_body=connection.data_received)
+    connection._callback_parser = SimpleNamespace(on_body=connection.data_received)  # type: ignore[assignment]
     freed = weakref.ref(connection)
 
     gc.disable()
