@@ -19,6 +19,7 @@ from gunicorn.asgi import parser
 
 _HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*", re.ASCII)
 _TRAILER_FIELD = re.compile(rb"[\w!#$%&'*+.^`|~-]+:[^\x00-\x08\x0a-\x1f\x7f]*", re.ASCII)
+_find_line = parser.PythonProtocol._find_line  # called for every line: `super` takes longer
 _MAX_SIZE_DIGITS = 16
 _MAX_SIZE_LINE = 256
 
@@ -30,20 +31,26 @@ class StrictParser(parser.PythonProtocol):  # type: ignore[misc]
 
     def _finalize_headers(self) -> None:
         """Check the whole head, before the stock parser does and tells the protocol."""
-        host = None
-        codings = []
-        for name, value in self._headers_list:
-            if name == b"host":
-                host = value  # a second one is refused by the stock parser
-            elif name == b"transfer-encoding":
-                codings += [coding.strip(b" \t").lower() for coding in value.split(b",")]
-        if host is None and self.http_version >= (1, 1):
-            raise parser.InvalidHeader("HTTP/1.1 without Host")
-        if host is not None and not _HOST.fullmatch(host):
+        fields = dict(self._headers_list)  # a second Host is refused by the stock parser
+        host = fields.get(b"host")
+        if host is None:
+            if self.http_version >= (1, 1):
+                raise parser.InvalidHeader("HTTP/1.1 without Host")
+        elif not _HOST.fullmatch(host):
             raise parser.InvalidHeader("Invalid Host")
+        if b"transfer-encoding" in fields:
+            self._check_codings()
+        super()._finalize_headers()
+
+    def _check_codings(self) -> None:
+        codings = [
+            coding.strip(b" \t").lower()
+            for name, value in self._headers_list
+            if name == b"transfer-encoding"
+            for coding in value.split(b",")
+        ]
         if len(codings) > 1 and codings[-1] == b"chunked" and codings.count(b"chunked") == 1:
             raise parser.UnsupportedTransferCoding("chunked is not the only coding")
-        super()._finalize_headers()
 
     def _parse_chunked_body(self) -> bool:
         callbacks: Any = self  # slots of the base class, whose types are not known
@@ -71,7 +78,7 @@ class StrictParser(parser.PythonProtocol):  # type: ignore[misc]
 
     def _find_line(self, limit: int, error: Exception) -> int:
         """The length of the line that the buffer begins with, -1 where its end is not there yet."""
-        length: int = super()._find_line(limit, error)
+        length: int = _find_line(self, limit, error)
         if self._state == "chunked":
             line = bytes(self._buffer if length < 0 else self._buffer[:length])
             if self._chunk_state == "size":

@@ -125,6 +125,9 @@ class Capacity:
 
     def _next_iteration(self) -> None:
         """Do inline work for a while, and refuse a few of those that came last."""
+        if not self._waiting_inline and not self._to_refuse:
+            self._iteration_began = None
+            return
         began = time.monotonic()
         n_done = 0
         while self._waiting_inline:

@@ -69,14 +69,14 @@ def of_array(rows: Any) -> Floats | None:
     return as_float32(numbers).reshape(-1, width)
 
 
+@np.errstate(over="ignore")
 def as_float32(numbers: NDArray[np.float64]) -> Floats:
     """Round `[n]` or `[n, k]` to 32 bits.
 
     What does not fit becomes infinite, which the codecs look for; zero has no sign, since integers
     have none.
     """
-    with np.errstate(over="ignore"):
-        rounded: Floats = np.add(numbers, 0.0, dtype=np.float32)
+    rounded: Floats = np.add(numbers, 0.0, dtype=np.float32)
     return rounded
 
 
