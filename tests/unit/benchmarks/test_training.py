@@ -19,6 +19,7 @@ from benchmarks.training_report import Likeness
 from benchmarks.training_runs import Cost, Run, RunError
 from local_test.host_process import members_of_group
 from local_test.outcomes import BackendError
+from tests.waiting import PATIENCE_SECONDS
 
 RUN = Run(
     subject="ours",
@@ -149,7 +150,7 @@ def test_measuring_that_takes_too_long_ends_with_all_processes(
 
 def assert_all_end(group: int) -> None:
     """Killed processes need a moment."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while any(members_of_group(group)):
         assert time.monotonic() < deadline
         time.sleep(0.01)

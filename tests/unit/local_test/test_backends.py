@@ -11,6 +11,7 @@ from local_test.backends import Backend, ProcessBackend
 from local_test.invoke import invoke, ping
 from local_test.ml_tree import MlTree
 from local_test.outcomes import EndedBy, ProgramError, ProgramTimeoutError, ServerStartError
+from tests.waiting import PATIENCE_SECONDS
 
 
 def is_dead(pid: int) -> bool:
@@ -87,7 +88,7 @@ def test_signal_is_delivered_and_its_exit_code_is_the_shells(backend: Backend, m
 
     training.send_signal(signal.SIGKILL)
 
-    assert training.wait(timeout_seconds=20) == 137
+    assert training.wait(timeout_seconds=PATIENCE_SECONDS) == 137
     assert not training.is_running()
     assert training.process_ids() == ()
     training.terminate()
@@ -115,7 +116,7 @@ def test_output_that_never_comes_is_an_error(backend: Backend, ml: MlTree) -> No
 
 def test_program_may_be_started_with_any_arguments(backend: Backend, ml: MlTree) -> None:
     """Wrong arguments reach the program, whose answer is a result."""
-    run = backend.start_program(ml, ("dance",)).finish(timeout_seconds=20)
+    run = backend.start_program(ml, ("dance",)).finish(timeout_seconds=PATIENCE_SECONDS)
 
     assert run.exit_code == 1
     assert "'dance' is neither train nor serve" in run.output
@@ -211,7 +212,7 @@ def test_worker_can_be_found_and_killed(backend: Backend, ml: MlTree) -> None:
 
         os.kill(worker, signal.SIGKILL)
 
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not is_dead(worker):
             assert time.monotonic() < deadline
             time.sleep(0.01)

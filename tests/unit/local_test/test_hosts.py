@@ -9,6 +9,7 @@ from local_test.backends import Backend, ProcessBackend
 from local_test.hosts import RunningHosts, collect, lay_out
 from local_test.ml_tree import MlTree
 from local_test.programs import RunningProgram
+from tests.waiting import PATIENCE_SECONDS
 
 HOSTS = ("algo-1", "algo-2", "algo-3")
 
@@ -108,7 +109,7 @@ def test_exit_code_is_that_of_a_host_that_failed(
         return process_backend.start_training(tree, environment=environment)
 
     with RunningHosts(trees, start) as running:
-        assert running.wait(30) == 3
+        assert running.wait(PATIENCE_SECONDS) == 3
 
 
 def test_lines_carry_the_name_of_their_host(
@@ -133,7 +134,7 @@ def test_hosts_are_stopped_together(
             program.wait_for_output("waiting")
         running.terminate()
 
-        assert running.wait(30) == 0
+        assert running.wait(PATIENCE_SECONDS) == 0
 
 
 def test_hosts_that_started_do_not_outlive_one_that_could_not(

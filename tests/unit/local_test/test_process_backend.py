@@ -15,6 +15,7 @@ from local_test.backends import ProcessBackend
 from local_test.host_process import LOOPBACK, members_of_group, reserve_port
 from local_test.ml_tree import MlTree
 from local_test.outcomes import PortInUseError
+from tests.waiting import PATIENCE_SECONDS
 
 
 def test_program_finds_its_tree_and_its_source(process_backend: ProcessBackend, ml: MlTree) -> None:
@@ -50,7 +51,7 @@ def test_child_that_outlives_the_program_is_killed(
     assert len(server.process_ids()) == 2
 
     server.send_signal(signal.SIGKILL)
-    server.wait(timeout_seconds=20)
+    server.wait(timeout_seconds=PATIENCE_SECONDS)
 
     assert not list(members_of_group(server.process_id))
     server.close()

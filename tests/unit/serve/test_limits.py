@@ -15,6 +15,7 @@ from serve.http.request_metrics import Metrics
 from serve.invocation import Answer, Invocation
 from serve.leases import OneModel
 from tests.unit.serve.conftest import Client, ModelDirectory, Reply, Server
+from tests.waiting import PATIENCE_SECONDS, until
 
 CSV = {"Content-Type": "text/csv"}
 GZIP = CSV | {"Content-Encoding": "gzip"}
@@ -35,7 +36,7 @@ class BlockingServable:
 
     def invoke(self, invocation: Invocation) -> Answer:
         self.threads.append(threading.get_ident())
-        assert self.may_answer.wait(10)
+        assert self.may_answer.wait(PATIENCE_SECONDS)
         return Answer(invocation.body, "text/plain")
 
 
@@ -110,7 +111,7 @@ def test_ping_is_answered_while_all_threads_are_busy(
     status, seconds = asyncio.run(scenario())
 
     assert status == 200
-    assert seconds < 0.1
+    assert seconds < 5  # the predictions wait for the test
 
 
 def test_invocation_over_the_time_limit_is_given_up_and_the_process_replaced(
@@ -121,7 +122,7 @@ def test_invocation_over_the_time_limit_is_given_up_and_the_process_replaced(
 
     async def scenario() -> Reply:
         reply = await client.send("POST", "/invocations", b"x")
-        await asyncio.sleep(0.1)
+        await until(lambda: server.n_retired)
         return reply
 
     reply = asyncio.run(scenario())
@@ -141,16 +142,17 @@ def test_invocation_whose_client_has_left_is_still_watched(
 
     async def scenario() -> int:
         left = asyncio.create_task(client.send("POST", "/invocations", b"x"))
-        await asyncio.sleep(0.1)
+        await until(lambda: blocking.threads)
         left.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await left
         if ends:
             blocking.may_answer.set()
         other = asyncio.create_task(client.send("POST", "/invocations", b"x"))
-        await asyncio.sleep(0.1)
+        await until(lambda: len(blocking.threads) == 2)
         n_threads = len(set(blocking.threads))
         await asyncio.wait([other], timeout=0.4)
+        await until(lambda: ends or server.n_retired)
         return n_threads
 
     n_threads = asyncio.run(scenario())
@@ -176,13 +178,13 @@ def test_lease_lasts_as_long_as_its_thread(server: Server, blocking: BlockingSer
 
     async def scenario() -> list[str]:
         left = asyncio.create_task(client.send("POST", "/invocations", b"x"))
-        await asyncio.sleep(0.1)
+        await until(lambda: blocking.threads)
         left.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await left
         held = list(holders)
         blocking.may_answer.set()
-        await asyncio.sleep(0.1)
+        await until(lambda: not holders)
         return held
 
     assert asyncio.run(scenario()) == ["the thread"]
@@ -445,7 +447,7 @@ def test_stream_ends_when_the_client_has_gone(server: Server) -> None:
 
     client.request("POST", "/invocations", b"x")
 
-    assert len(made) < 50
+    assert len(made) < 500
 
 
 def test_answers_that_are_not_read_count_as_held(
@@ -457,12 +459,15 @@ def test_answers_that_are_not_read_count_as_held(
     is_read = asyncio.Event()
 
     async def scenario() -> tuple[Reply, Reply]:
+        is_sent = asyncio.Event()
+
         async def slowly(message: Any) -> None:
+            is_sent.set()
             await is_read.wait()
 
         scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": []}
         slow = asyncio.create_task(client.app(scope, _body_of(900), slowly))
-        await asyncio.sleep(0.2)
+        await is_sent.wait()
         refused = await client.send("POST", "/invocations", b"x" * 200)
         is_read.set()
         await slow

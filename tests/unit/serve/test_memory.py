@@ -14,6 +14,7 @@ from container.codecs.records import Floats, SparseRows
 from container.errors import MalformedPayloadError, OverloadedError, PredictionError
 from serve.runtime.row_parallelism import BLOCK_ROWS, Helpers
 from tests.unit.serve.conftest import Client, Server, SumModel
+from tests.waiting import PATIENCE_SECONDS
 
 CSV = {"Content-Type": "text/csv"}
 LARGE = 2**17
@@ -28,7 +29,7 @@ def n_left() -> Iterator[Callable[[type[Exception]], int]]:
     before = Counter(map(type, gc.get_objects()))
 
     def count(kind: type[Exception]) -> int:
-        deadline = time.monotonic() + 10  # for every thread to come to its end
+        deadline = time.monotonic() + PATIENCE_SECONDS  # for every thread to come to its end
         while True:
             n_more = Counter(map(type, gc.get_objects()))[kind] - before[kind]
             if n_more <= 0 or time.monotonic() > deadline:
@@ -84,7 +85,7 @@ def test_error_of_a_block_is_forgotten(n_left: Callable[[type[Exception]], int])
             at_once.wait()  # the helpers' blocks are theirs
             raise PredictionError("no")
 
-    at_once = threading.Barrier(3, timeout=10)
+    at_once = threading.Barrier(3, timeout=PATIENCE_SECONDS)
     helpers = Helpers(2)
     features = np.zeros((4 * BLOCK_ROWS, 1), dtype=np.float32)
 

@@ -14,6 +14,7 @@ import pytest
 from serve.invocation import Answer, Invocation
 from serve.user_code.servable import ScriptServable
 from tests.unit.serve.conftest import Client, ModelDirectory, Reply, Server
+from tests.waiting import PATIENCE_SECONDS, until
 
 SCRIPT = """
     import sys
@@ -168,7 +169,7 @@ def test_invocation_that_waits_for_a_long_stream_does_not_end_the_worker(server:
 
     def pieces() -> Iterator[bytes]:
         yield b"a"
-        assert may_end.wait(10)
+        assert may_end.wait(PATIENCE_SECONDS)
         yield b"b"
 
     client = server.client(Streaming(pieces), timeout_seconds=0.3)
@@ -196,14 +197,14 @@ def test_stream_whose_next_piece_never_comes_has_its_worker_replaced(
 
     def pieces() -> Iterator[bytes]:
         yield b"a"
-        may_end.wait(10)
+        may_end.wait(PATIENCE_SECONDS)
 
     client = server.client(Streaming(pieces), timeout_seconds=0.1)
 
     async def scenario() -> None:
         with pytest.raises(TimeoutError):
             await client.send("POST", "/invocations", b"x")
-        await asyncio.sleep(0.1)
+        await until(lambda: server.n_retired)
 
     asyncio.run(scenario())
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.train.conftest import Tree
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 ROOT = Path(__file__).parents[3]
 
@@ -57,7 +58,7 @@ def _child_of(process: subprocess.Popen[str]) -> int:
 def test_exit_code_is_the_jobs_own(tree: Tree, code: int) -> None:
     """C-026, C-027: the parent adds nothing and takes nothing away."""
     with _start(tree, f"return {code}") as process:
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE_SECONDS)
 
     assert process.returncode == code
     assert tree.failure == ""
@@ -77,7 +78,7 @@ def test_death_of_the_child_is_explained(tree: Tree, number: signal.Signals, rea
     (tree.root / "output" / ".failure-reserve").write_bytes(b" " * 4096)
     with _start(tree, "time.sleep(60)") as process:
         os.kill(_child_of(process), number)
-        output = process.communicate(timeout=30)[0]
+        output = process.communicate(timeout=PATIENCE_SECONDS)[0]
 
     assert process.returncode == 1
     assert tree.failure.startswith(reason)
@@ -128,7 +129,7 @@ def test_failure_file_of_the_killed_job_itself_is_kept(tree: Tree) -> None:
             file.write("row 7 is not a row")
         os.kill(os.getpid(), signal.SIGKILL)"""
     with _start(tree, body) as process:
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE_SECONDS)
 
     assert process.returncode == 1
     assert tree.failure == "row 7 is not a row"
@@ -143,7 +144,7 @@ def test_failure_of_an_earlier_run_is_removed(tree: Tree) -> None:
     """C-026: success leaves no failure file behind."""
     _leave_old_failure(tree)
     with _start(tree, "return 0") as process:
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE_SECONDS)
 
     assert not (tree.root / "output" / "failure").exists()
 
@@ -153,7 +154,7 @@ def test_failure_of_an_earlier_run_does_not_hide_how_the_child_died(tree: Tree, 
     """C-027, C-028: also where it dies before it could clear anything itself."""
     _leave_old_failure(tree)
     with _start(tree, body) as process:
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE_SECONDS)
 
     assert tree.failure.startswith(("killed, peak ", "the training process crashed (SIGABRT)"))
 
@@ -180,7 +181,7 @@ def test_failure_file_that_cannot_be_removed_does_not_end_the_job(tree: Tree) ->
     """C-026: it may be anything, on any kind of mount."""
     (tree.root / "output" / "failure").mkdir(parents=True)
     with _start(tree, "return 0") as process:
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE_SECONDS)
 
     assert process.returncode == 0
 
@@ -193,7 +194,7 @@ def test_signals_reach_the_child_as_sigterm(tree: Tree, number: signal.Signals) 
         _child_of(process)
         time.sleep(0.1)
         process.send_signal(number)
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE_SECONDS)
 
     assert process.returncode == 143
 
@@ -203,7 +204,7 @@ def test_sigterm_before_the_child_can_handle_it_stops_the_job(tree: Tree) -> Non
     with _start(tree, "time.sleep(60)") as process:
         _child_of(process)
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE_SECONDS)
 
     assert process.returncode == 143
     assert tree.failure == ""
@@ -214,12 +215,9 @@ def test_child_does_not_outlive_its_parent(tree: Tree) -> None:
     with _start(tree, "time.sleep(60)") as process:
         child = _child_of(process)
         process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE_SECONDS)
 
-    deadline = time.monotonic() + 10
-    while _is_alive(child) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not _is_alive(child)
+    wait_for(lambda: not _is_alive(child))
 
 
 def _is_alive(pid: int) -> bool:
@@ -235,12 +233,12 @@ def test_orphans_are_reaped(tree: Tree) -> None:
     body = """
         shell = ["sh", "-c", "sleep 0.1 >/dev/null & echo $!"]
         orphan = int(subprocess.check_output(shell))
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while os.path.exists(f"/proc/{orphan}") and time.monotonic() < deadline:
             time.sleep(0.01)  # a zombie is there until it is reaped
         return 7 if os.path.exists(f"/proc/{orphan}") else 0"""
     with _start(tree, body) as process:
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE_SECONDS)
 
     assert process.returncode == 0
 
@@ -252,7 +250,7 @@ def test_parent_is_small(tree: Tree) -> None:
         maps = Path(f"/proc/{process.pid}/maps").read_text()
         status = Path(f"/proc/{process.pid}/status").read_text()
         process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE_SECONDS)
 
     assert "numpy" not in maps
     assert "pydantic" not in maps

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.multi_model.api import Api
 from benchmarks.running import ServerError
+from tests.waiting import PATIENCE_SECONDS
 
 REPLIES = [
     b"",
@@ -31,7 +32,7 @@ def url() -> Iterator[str]:
                 connection.sendall(reply)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(10)  # else a failing test would wait for ever
+        listener.settimeout(PATIENCE_SECONDS)  # else a failing test would wait for ever
         thread = threading.Thread(target=serve)
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_SECONDS
+
 ROOT = Path(__file__).parents[4]
 # Two workers end as they are told to; the third has the server end.
 SCRIPT = """
@@ -62,7 +64,7 @@ def ended(*arguments: str) -> tuple[int, int]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     return finished.returncode, int(finished.stdout)

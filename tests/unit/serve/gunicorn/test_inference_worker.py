@@ -15,6 +15,7 @@ from container import allocator
 from serve.gunicorn import inference_worker
 from serve.gunicorn.inference_worker import InferenceWorker
 from serve.gunicorn.placeholder import StandIn
+from tests.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[4]
 
@@ -68,7 +69,7 @@ def test_sigterm_during_a_workers_birth_is_not_lost() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 

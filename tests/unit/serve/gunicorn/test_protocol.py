@@ -10,17 +10,18 @@ import pytest
 
 from serve.gunicorn import protocol as connection_module
 from serve.gunicorn.protocol import Connection
+from tests.waiting import until
 
 
 class SlowlyRead:
     """A transport whose client takes what the test says each time that somebody looks."""
 
     def __init__(self, sizes: list[int]) -> None:
-        self._sizes = iter(sizes)
+        self.sizes = list(sizes)
         self.is_aborted = False
 
     def get_write_buffer_size(self) -> int:
-        return next(self._sizes)
+        return self.sizes.pop(0)
 
     def abort(self) -> None:
         self.is_aborted = True
@@ -57,7 +58,7 @@ def test_client_that_takes_nothing_of_its_answer_is_cut_off(
     transport = SlowlyRead(sizes)
     connection = _paused(loop, transport)
 
-    loop.run_until_complete(asyncio.sleep(0.05 * (len(sizes) - 1) + 0.02))
+    loop.run_until_complete(until(lambda: not transport.sizes))
     connection.resume_writing()
 
     assert transport.is_aborted == is_aborted

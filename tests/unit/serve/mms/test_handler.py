@@ -20,6 +20,7 @@ from container.errors import ModelLoadError
 from serve.mms import handler
 from serve.mms.in_flight import InFlight
 from tests.unit.serve.conftest import ModelDirectory
+from tests.waiting import PATIENCE_SECONDS
 
 Fields = Mapping[str, Any]
 CSV = {"Content-Type": "text/csv"}
@@ -290,7 +291,7 @@ def test_invocation_is_in_flight_while_it_is_answered(
             return begun, may_end
         def transform_fn(model, *arguments):
             model[0].set()
-            model[1].wait(20)
+            model[1].wait(PATIENCE_SECONDS)
             return "done"
     """
     model_directory.write({"code/inference.py": script})
@@ -301,8 +302,8 @@ def test_invocation_is_in_flight_while_it_is_answered(
         assert not in_flight.is_any()
         thread = threading.Thread(target=model.ask, args=(b"1",))
         thread.start()
-        begun.wait(20)
+        begun.wait(PATIENCE_SECONDS)
         assert in_flight.is_any()
         may_end.set()
-        thread.join(20)
+        thread.join(PATIENCE_SECONDS)
         assert not in_flight.is_any()

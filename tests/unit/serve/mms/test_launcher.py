@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from serve.mms.in_flight import InFlight
+from tests.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[4]
 
@@ -85,7 +86,7 @@ class Launch:
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

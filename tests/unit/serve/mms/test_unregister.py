@@ -11,6 +11,8 @@ from typing import ClassVar
 
 import pytest
 
+from tests.waiting import PATIENCE_SECONDS
+
 ROOT = Path(__file__).parents[4]
 
 # A process of its own: it ends. Like a worker it then hangs, opening a pipe that nobody reads.
@@ -57,7 +59,10 @@ def api() -> Iterator[tuple[type[Api], int]]:
 
 def _run_worker(name: str, port: int) -> int:
     return subprocess.run(
-        [sys.executable, "-c", WORKER, name, str(port)], cwd=ROOT, check=False, timeout=20
+        [sys.executable, "-c", WORKER, name, str(port)],
+        cwd=ROOT,
+        check=False,
+        timeout=PATIENCE_SECONDS,
     ).returncode
 
 

@@ -20,6 +20,7 @@ from serve.multi_model.residency.model_cache import Residency
 from serve.multi_model.residency.peers import Peers
 from serve.multi_model.residency.versions import Versions
 from tests.unit.serve.multi_model.conftest import Answering
+from tests.waiting import PATIENCE_SECONDS
 
 
 class Trials:
@@ -72,7 +73,7 @@ class Worker:
                 max_bytes=25,
             )
             await catalogue.start()
-            async with asyncio.timeout(10), catalogue._listening:
+            async with asyncio.timeout(PATIENCE_SECONDS), catalogue._listening:
                 return await asyncio.to_thread(work, catalogue)
 
         return asyncio.run(main())

@@ -12,6 +12,7 @@ from serve.multi_model.model_registry import Model, Registry
 from serve.multi_model.residency.model_cache import Residency
 from serve.multi_model.residency.versions import Versions
 from tests.unit.serve.multi_model.conftest import Answering
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 def scope_of(path: str, headers: list[tuple[bytes, bytes]] | None = None) -> dict[str, Any]:
@@ -96,6 +97,7 @@ def test_model_that_is_not_thread_safe_takes_one_at_a_time(
 
     async def work() -> None:
         order: list[int] = []
+        may_end = asyncio.Event()
 
         async def invoke(index: int) -> None:
             lease = begun(leases, "/models/slow/invoke")
@@ -104,18 +106,19 @@ def test_model_that_is_not_thread_safe_takes_one_at_a_time(
                 assert lease.acquire_nowait(seen) is None
                 await lease.acquire(seen)
                 order.append(index)
-                await asyncio.sleep(0.01)
+                await may_end.wait()
                 order.append(index)
             finally:
                 lease.release()
 
         running = [asyncio.create_task(invoke(index)) for index in range(3)]
-        await asyncio.sleep(0.005)
+        await until(lambda: order == [0])
         with pytest.raises(OverloadedError, match="BYOA_MAX_WAITING"):
             await invoke(3)
         other = begun(leases, "/models/quick/invoke")
         await other.acquire(Observation("id", ""))  # is not held up
         other.release()
+        may_end.set()
         await asyncio.gather(*running)
         assert order == [0, 0, 1, 1, 2, 2]
 
@@ -143,7 +146,7 @@ def test_who_leaves_while_waiting_passes_the_turn_on(
         await asyncio.sleep(0.005)
         leaving.cancel()
         first.release()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await staying
 
     asyncio.run(work())

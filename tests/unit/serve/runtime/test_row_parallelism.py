@@ -12,6 +12,7 @@ from container.codecs.records import Floats, SparseRows
 from container.errors import PredictionError
 from serve.runtime import row_parallelism
 from serve.runtime.row_parallelism import BLOCK_ROWS, Helpers
+from tests.waiting import PATIENCE_SECONDS
 
 N_ROWS = 5 * BLOCK_ROWS + 7
 FEATURES = np.arange(N_ROWS * 3, dtype=np.float32).reshape(N_ROWS, 3)
@@ -41,7 +42,7 @@ class SpyModel:
 
 def test_large_predictions_are_shared_among_threads() -> None:
     """In order, in blocks of about the same size, one of them the caller's own."""
-    at_once = threading.Barrier(3, timeout=10)
+    at_once = threading.Barrier(3, timeout=PATIENCE_SECONDS)
 
     def meet(n_rows: int) -> None:
         at_once.wait()
@@ -97,7 +98,7 @@ def test_error_in_any_block_is_the_predictions() -> None:
     """And the threads live to predict again."""
     helpers = Helpers(2)
     asked_by = threading.current_thread().name
-    at_once = threading.Barrier(3, timeout=10)
+    at_once = threading.Barrier(3, timeout=PATIENCE_SECONDS)
 
     def fail(n_rows: int) -> None:
         at_once.wait()
@@ -121,13 +122,13 @@ def test_blocks_that_no_helper_takes_are_the_callers() -> None:
     def wait(n_rows: int) -> None:
         if threading.current_thread().name == "row-blocks":
             is_busy.set()
-            assert may_go_on.wait(10)
+            assert may_go_on.wait(PATIENCE_SECONDS)
         else:  # not so quick that nothing is left for the helper
-            assert is_busy.wait(10)
+            assert is_busy.wait(PATIENCE_SECONDS)
 
     other = threading.Thread(target=helpers.predict, args=(SpyModel(wait), FEATURES))
     other.start()
-    assert is_busy.wait(10)
+    assert is_busy.wait(PATIENCE_SECONDS)
     model = SpyModel()
 
     predicted = helpers.predict(model, FEATURES)
@@ -147,7 +148,7 @@ def test_thread_holds_no_model_any_more_once_it_has_predicted(
     class SlowFuture(Future[Floats]):
         def set_result(self, result: Floats) -> None:
             super().set_result(result)
-            assert may_go_on.wait(10)
+            assert may_go_on.wait(PATIENCE_SECONDS)
 
     monkeypatch.setattr(row_parallelism, "Future", SlowFuture)
     model = SpyModel()

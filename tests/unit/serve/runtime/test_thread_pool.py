@@ -9,6 +9,7 @@ import pytest
 
 from container.errors import OverloadedError
 from serve.runtime.thread_pool import Capacity
+from tests.waiting import PATIENCE_SECONDS
 
 
 class Thing:
@@ -27,7 +28,7 @@ def test_thread_holds_nothing_any_more_once_it_has_answered(fails: bool) -> None
 
         def tell_slowly(*arguments: object) -> None:
             tell(*arguments)  # type: ignore[arg-type]
-            assert may_go_on.wait(10)
+            assert may_go_on.wait(PATIENCE_SECONDS)
 
         loop.call_soon_threadsafe = tell_slowly  # type: ignore[assignment,method-assign]
         thing, made = Thing(), Thing()

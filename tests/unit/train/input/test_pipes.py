@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from container.errors import ChannelError
+from tests.waiting import PATIENCE_SECONDS
 from train.input import pipes
 from train.input.pipes import open_pipe
 
@@ -80,7 +81,7 @@ def test_pipe_closed_early_lets_its_writer_go(fifo: Path) -> None:
     writer = _in_thread(write)
     with open_pipe(fifo, channel="train") as pipe:
         pipe.read(10)
-    writer.join(timeout=10)
+    writer.join(PATIENCE_SECONDS)
 
     assert len(problems) == 1
 

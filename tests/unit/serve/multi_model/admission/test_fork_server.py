@@ -27,6 +27,7 @@ from serve.multi_model.admission import fork_server as fork_server_module
 from serve.multi_model.admission.admission_client import Admission, Admitted
 from serve.multi_model.admission.fork_server import ForkServer, is_listening, socket_file
 from serve.multi_model.model_registry import Registry
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 
 @pytest.fixture
@@ -206,7 +207,7 @@ time.sleep(60)
 
 
 def has_ended(process_id: int) -> bool:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         try:
             status = Path(f"/proc/{process_id}/stat").read_text()
@@ -293,11 +294,11 @@ def test_fork_server_is_started_again_and_nobody_notices(
     admitted: list[object] = []
     asking = threading.Thread(target=lambda: admitted.append(admission.admit(directory)))
     asking.start()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while fork_server.process_id == first and time.monotonic() < deadline:
         fork_server.keep_running()
         time.sleep(0.01)
-    asking.join(timeout=20)
+    asking.join(PATIENCE_SECONDS)
 
     assert len(admitted) == 1
     assert fork_server.process_id != first
@@ -363,7 +364,7 @@ def test_trials_that_hang_hold_nobody_up(
 
             assert admission.admit(sound).algorithm == "code"
 
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < 60
             assert not any(trial.done() for trial in hanging)
 
 
@@ -372,7 +373,7 @@ def test_trial_does_not_wait_for_one_that_began_later(tmp_path: Path, admission:
     with two_at_once(tmp_path, admission) as (first, second):
         (tmp_path / "first may end").touch()
 
-        assert first.result(timeout=10).algorithm == "code"
+        assert first.result(timeout=PATIENCE_SECONDS).algorithm == "code"
         assert not second.done()
 
 
@@ -397,10 +398,10 @@ def test_code_cannot_report_for_its_trial_or_another(
     with two_at_once(tmp_path, admission, deed) as (first, second):
         (tmp_path / "second may end").touch()
         with pytest.raises(ModelLoadError, match="its trial's report"):
-            second.result(timeout=10)
+            second.result(timeout=PATIENCE_SECONDS)
         (tmp_path / "first may end").touch()
 
-        assert first.result(timeout=10).algorithm == "code"
+        assert first.result(timeout=PATIENCE_SECONDS).algorithm == "code"
 
 
 def test_crash_is_the_verdict_whatever_was_reported(directory: Path, admission: Admission) -> None:
@@ -451,9 +452,7 @@ def two_at_once(
             functions = "def model_fn(d): pass\ndef predict_fn(d, m): pass"
             write_script(model, f"open({str(runs)!r}, 'w')\n{text}\n{waiting}\n{functions}")
             futures.append(pool.submit(admission.admit, model))
-            deadline = time.monotonic() + 10
-            while not runs.exists() and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_for(runs.exists)
         try:
             yield futures
         finally:
@@ -473,11 +472,11 @@ def test_answer_that_is_none_refuses_the_model(
         listener.bind(str(socket_file(tmp_path)))
         listener.listen()
         admitted = pool.submit(Admission(tmp_path, registry).admit, directory)
-        listener.settimeout(10)
+        listener.settimeout(PATIENCE_SECONDS)
         client, _ = listener.accept()
         client.recv(1000)
         client.send(packet)
 
         with pytest.raises(ModelLoadError, match="without a readable verdict"):
-            admitted.result(timeout=10)
+            admitted.result(timeout=PATIENCE_SECONDS)
         client.close()

@@ -14,6 +14,7 @@ from serve.multi_model.residency.cached_model import Resident
 from serve.multi_model.residency.model_cache import Residency
 from serve.multi_model.residency.versions import Versions
 from tests.unit.serve.multi_model.conftest import Answering
+from tests.waiting import PATIENCE_SECONDS
 
 
 class Loader:
@@ -27,7 +28,7 @@ class Loader:
 
     def __call__(self, model: Model) -> Answering:
         self.loaded.append(model.name)
-        assert self.gate.wait(5)
+        assert self.gate.wait(PATIENCE_SECONDS)
         if self.error is not None:
             raise self.error
         return Answering(model.generation)
@@ -70,7 +71,7 @@ def residency(
 
 def run(work: Callable[[], Awaitable[Any]]) -> Any:
     async def limited() -> Any:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await work()
 
     return asyncio.run(limited())

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from serve.multi_model.residency.peers import Peers
+from tests.waiting import PATIENCE_SECONDS
 
 
 def test_all_do_as_they_are_told_before_the_teller_goes_on(tmp_path: Path) -> None:
@@ -26,7 +27,9 @@ def test_all_do_as_they_are_told_before_the_teller_goes_on(tmp_path: Path) -> No
                 heard.append((own, name, generation))
 
             servers.append(await worker.listen(forget))
-        done = await asyncio.to_thread(lambda: workers[0].tell_all('a/"b\n', 7, timeout_seconds=5))
+        done = await asyncio.to_thread(
+            lambda: workers[0].tell_all('a/"b\n', 7, timeout_seconds=PATIENCE_SECONDS)
+        )
         for server in servers:
             server.close()
         return done
@@ -85,7 +88,9 @@ def test_nobody_waits_for_the_dead(tmp_path: Path) -> None:
     assert teller.is_alive(name)
 
     async def kill_while_it_is_asked() -> bool:
-        telling = asyncio.to_thread(lambda: teller.tell_all("m", 1, timeout_seconds=20))
+        telling = asyncio.to_thread(
+            lambda: teller.tell_all("m", 1, timeout_seconds=PATIENCE_SECONDS)
+        )
         task = asyncio.create_task(telling)
         await asyncio.sleep(0.2)
         assert not task.done()
@@ -96,8 +101,8 @@ def test_nobody_waits_for_the_dead(tmp_path: Path) -> None:
     assert asyncio.run(kill_while_it_is_asked())
     process.communicate()
     assert not teller.is_alive(name)
-    assert teller.tell_all("m", 1, timeout_seconds=20)
-    assert time.monotonic() - started < 10
+    assert teller.tell_all("m", 1, timeout_seconds=PATIENCE_SECONDS)
+    assert time.monotonic() - started < PATIENCE_SECONDS / 2
     assert list(tmp_path.glob("*.worker")) == []
 
 
@@ -120,8 +125,8 @@ def test_process_that_the_dead_one_has_forked_does_not_pass_for_it(tmp_path: Pat
         try:
             started = time.monotonic()
             assert not teller.is_alive(name)
-            assert teller.tell_all("m", 1, timeout_seconds=20)
-            assert time.monotonic() - started < 10
+            assert teller.tell_all("m", 1, timeout_seconds=PATIENCE_SECONDS)
+            assert time.monotonic() - started < PATIENCE_SECONDS / 2
         finally:
             os.kill(int(child), signal.SIGKILL)
 

@@ -15,6 +15,7 @@ from container.algorithms.xgboost.training import shards
 from container.algorithms.xgboost.training.collective import check_distributable
 from container.algorithms.xgboost.training.shards import Shard, agree
 from container.errors import ChannelError, HyperparameterError, TrainingError
+from tests.waiting import PATIENCE_SECONDS
 
 CLASSIFIER = {"num_round": "1", "objective": "binary:logistic"}
 
@@ -31,9 +32,9 @@ class Host:
 
     def gather(self, value: Any) -> list[Any]:
         self._table[self.rank] = value
-        self._barrier.wait(10)
+        self._barrier.wait(PATIENCE_SECONDS)
         values = list(self._table)
-        self._barrier.wait(10)
+        self._barrier.wait(PATIENCE_SECONDS)
         return values
 
 
