@@ -4,13 +4,14 @@ Every way in joins here: the ASGI application, the routes of many models, and th
 multi-model-server handler.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter, thread_time
 from typing import Any, NamedTuple, Protocol
 
 from container import codecs, content_types
-from container.algorithms.contract import Algorithm, Model, n_outputs
+from container.algorithms.contract import Algorithm, Capabilities, Model, capabilities_of, n_outputs
 from container.codecs.records import Batch, Columns, Floats, Selected, SparseRows
 from container.errors import (
     MalformedPayloadError,
@@ -82,25 +83,31 @@ class ModelServable:
     pace: Pace = field(default_factory=Pace)
     has_own_formats = False
     n_outputs: int = field(init=False)
+    capabilities: Capabilities = field(init=False)
+    _predict: Callable[[Floats | SparseRows], Floats] = field(init=False)
     # By label_size, "0" or "1": to make one takes longer than to find it.
     _columns: dict[str, Columns] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n_outputs", n_outputs(self.model))
+        declared = capabilities_of(self.algorithm)
+        object.__setattr__(self, "capabilities", declared)
+        in_blocks = partial(row_parallelism.predict, self.model)
+        predict = in_blocks if declared.predicts_row_blocks else self.model.predict
+        object.__setattr__(self, "_predict", predict)
 
     def is_quick(self, n_bytes: int, content_type: str) -> bool:
-        # What is not thread-safe is called in threads only, where its turn is waited for.
-        algorithm = self.algorithm
+        # A model that is not thread-safe is called in threads only, which wait for each other.
         return (
             self.pace.is_quick(n_bytes)
-            and algorithm.is_quick
-            and algorithm.is_thread_safe
+            and self.capabilities.is_quick
+            and self.capabilities.is_thread_safe
             and content_types.parse(content_type).name not in codecs.PACKED_TYPES
         )
 
     @property
     def is_thread_safe(self) -> bool:
-        return self.algorithm.is_thread_safe
+        return self.capabilities.is_thread_safe
 
     def invoke(self, invocation: Invocation) -> Answer:
         """Answer one invocation; an empty body has an empty answer (C-058).
@@ -155,11 +162,6 @@ class ModelServable:
         body = self._encode(values, accept)
         stages = (decoding, predicted - started, perf_counter() - predicted)
         return Answer(body, accept, batch.n_rows, stages)
-
-    def _predict(self, features: Floats | SparseRows) -> Floats:
-        if self.algorithm.is_thread_safe:
-            return row_parallelism.predict(self.model, features)
-        return self.model.predict(features)
 
     def _encode(self, values: Floats, accept: str) -> bytes:
         if self.output_keys:

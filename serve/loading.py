@@ -8,7 +8,7 @@ from typing import Protocol
 
 from container import content_types, manifest
 from container.algorithms import registry
-from container.algorithms.contract import Algorithm, ServingOptions
+from container.algorithms.contract import Algorithm, ServingOptions, capabilities_of
 from container.errors import ModelLoadError, SettingsError
 from container.host_paths import shorten
 from container.manifest import ModelManifest
@@ -47,7 +47,7 @@ class Artifact:
 
     @property
     def is_fork_safe(self) -> bool:
-        return self.algorithm.is_fork_safe
+        return capabilities_of(self.algorithm).is_fork_safe
 
     def load(self) -> ModelServable:
         """Load the model; raises `ModelLoadError`."""

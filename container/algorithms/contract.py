@@ -2,7 +2,7 @@
 
 To add an algorithm, write a class with these members, and register it: a built-in in
 `container/algorithms/registry.py`, one of your own as an entry point of the group
-`byoa.algorithms` in an ordinary wheel. Nothing has to be inherited or imported from here.
+`byoa.algorithms` in an ordinary wheel. Nothing has to be inherited; `Capabilities` may be imported.
 
 A training job calls `hyperparameters` to check what the job asks for, `fit` with the channels, and
 `save` on what `fit` returned. A server calls `verify` in a process that may die, then `load` once
@@ -210,8 +210,30 @@ class ServingOptions:
     ensemble: bool = True  # whether several models in one artifact predict together
 
 
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """How a server may use the models of an algorithm; the defaults are safe for every framework.
+
+    Raises:
+        ValueError: row blocks are predicted in several threads, and the models are not thread-safe.
+    """
+
+    is_fork_safe: bool = False  # a loaded model still works in processes that are forked afterwards
+    is_thread_safe: bool = False  # `predict` of one model may run in several threads at once
+    # One record takes well under a millisecond: it may be predicted on the event loop, while pings
+    # and other requests wait. Only for models that are thread-safe.
+    is_quick: bool = False
+    # `predict` uses one thread and releases the interpreter lock: blocks of the rows of a large
+    # request are predicted side by side. A framework with threads of its own needs no such blocks.
+    predicts_row_blocks: bool = False
+
+    def __post_init__(self) -> None:
+        if self.predicts_row_blocks and not self.is_thread_safe:
+            raise ValueError("predicts_row_blocks needs is_thread_safe")
+
+
 class Algorithm(Protocol):
-    """A pluggable algorithm."""
+    """A pluggable algorithm. `Capable` says what a server may do with its models besides."""
 
     name: str
     required_channels: tuple[str, ...]
@@ -220,9 +242,6 @@ class Algorithm(Protocol):
     request_types: tuple[str, ...]  # content types of invocations; the first when none is sent
     response_types: tuple[str, ...]  # media types of answers; the first when none is asked for
     is_distributed: bool  # whether `fit` makes one model of the records of several hosts
-    is_fork_safe: bool  # whether a loaded model still works in a forked worker
-    is_thread_safe: bool  # whether `predict` may run in several threads at once
-    is_quick: bool  # whether one record takes well under a millisecond: no thread is used then
     output_keys: tuple[str, ...]  # what SAGEMAKER_INFERENCE_OUTPUT may select; often nothing
 
     def hyperparameters(self) -> type[BaseModel]:
@@ -260,6 +279,18 @@ class Algorithm(Protocol):
     def select(self, model: Model, values: Floats, keys: Sequence[str]) -> dict[str, Any]:
         """The columns that `keys`, some of `output_keys`, name: arrays of `n_rows` or
         `[n_rows, k]`, NaN where a key does not apply to the model."""
+
+
+@runtime_checkable
+class Capable(Protocol):
+    """An algorithm that declares capabilities; one that declares none has the safe defaults."""
+
+    capabilities: Capabilities
+
+
+def capabilities_of(algorithm: object) -> Capabilities:
+    """The capabilities that an algorithm declares, or the safe defaults."""
+    return algorithm.capabilities if isinstance(algorithm, Capable) else Capabilities()
 
 
 @runtime_checkable

@@ -18,7 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from container import allocator
-from container.algorithms.contract import Algorithm, Model, ServingOptions, n_outputs
+from container.algorithms.contract import (
+    Algorithm,
+    Model,
+    ServingOptions,
+    capabilities_of,
+    n_outputs,
+)
 from container.codecs.records import Floats, SparseRows
 from container.errors import ContainerError, ModelLoadError
 from container.host_paths import shorten
@@ -48,7 +54,8 @@ def try_model(
     """
     records = algorithm.verify(directory, manifest)
     model = algorithm.load(directory, manifest, options)
-    predict_in_all_ways(model, records, in_blocks=algorithm.is_thread_safe)
+    in_blocks = capabilities_of(algorithm).predicts_row_blocks
+    predict_in_all_ways(model, records, in_blocks=in_blocks)
 
 
 def predict_in_all_ways(model: Model, records: Floats | None, *, in_blocks: bool) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from container import content_types
+from container.algorithms.contract import Capabilities
 from container.codecs.records import Columns, Floats
 from container.errors import ModelLoadError
 from container.manifest import ModelManifest
@@ -49,9 +50,10 @@ class XGBoostAlgorithm:
         content_types.NPY,
     )
     is_distributed = True
-    is_fork_safe = True
-    is_thread_safe = True
-    is_quick = True
+    # The library releases the interpreter lock, and a loaded model predicts with one thread.
+    capabilities = Capabilities(
+        is_fork_safe=True, is_thread_safe=True, is_quick=True, predicts_row_blocks=True
+    )
     output_keys = (
         *("predicted_score", "predicted_label", "labels", "probability", "probabilities"),
         *("raw_score", "raw_scores"),

@@ -383,7 +383,7 @@ def examine(directory: Path, settings: Settings) -> Verdict:
     model = servable.algorithms_model if isinstance(servable, ScriptServable) else None
     if isinstance(servable, ModelServable):
         model, name = servable.model, servable.algorithm.name
-        in_blocks = servable.algorithm.is_thread_safe
+        in_blocks = servable.capabilities.predicts_row_blocks
         model.predict(np.zeros((1, model.n_features), dtype=np.float32))
     n_bytes = memory_budget.footprint().growth_since(before)
     if model is not None:

@@ -29,6 +29,8 @@ import json
 
 import numpy as np
 
+from container.algorithms.contract import Capabilities
+
 
 class Centres:
     def __init__(self, centres):
@@ -45,7 +47,7 @@ class Nearest:
     required_channels = optional_channels = training_types = output_keys = ()
     request_types = ("text/csv",)
     response_types = ("application/json",)
-    is_fork_safe = is_thread_safe = is_quick = True
+    capabilities = Capabilities(is_fork_safe=True, is_thread_safe=True, is_quick=True)
 
     def recognises(self, directory):
         return (directory / "centres.json").is_file()

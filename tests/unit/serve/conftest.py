@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from a2wsgi import WSGIMiddleware
 
+from container.algorithms.contract import Capabilities
 from container.codecs.records import Floats, SparseRows
 from container.settings import Settings
 from serve import loading
@@ -37,6 +38,11 @@ class SumModel:
         return np.nansum(features, axis=1, dtype=np.float32)
 
 
+EVERY_CAPABILITY = Capabilities(
+    is_fork_safe=True, is_thread_safe=True, is_quick=True, predicts_row_blocks=True
+)
+
+
 @dataclass
 class SumAlgorithm:
     """What an algorithm says of itself; training is not part of it."""
@@ -47,9 +53,7 @@ class SumAlgorithm:
     training_types: tuple[str, ...] = ()
     request_types: tuple[str, ...] = ("text/csv", "text/libsvm")
     response_types: tuple[str, ...] = ("text/csv", "application/json")
-    is_fork_safe: bool = True
-    is_thread_safe: bool = True
-    is_quick: bool = True
+    capabilities: Capabilities = EVERY_CAPABILITY
     output_keys: tuple[str, ...] = ("half", "both")
     unused: dict[str, object] = field(default_factory=dict)
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from container import cgroup
+from container.algorithms.contract import Capabilities
 from container.errors import (
     MalformedPayloadError,
     OutOfMemoryError,
@@ -150,7 +151,9 @@ def test_servable_is_quick_only_with_a_quick_and_thread_safe_algorithm(
     servable: ModelServable, is_quick: bool, is_thread_safe: bool
 ) -> None:
     """What is slow would hold up the pings, what is not thread-safe belongs into its one thread."""
-    algorithm = SumAlgorithm(is_quick=is_quick, is_thread_safe=is_thread_safe)
+    algorithm = SumAlgorithm(
+        capabilities=Capabilities(is_quick=is_quick, is_thread_safe=is_thread_safe)
+    )
     servable.pace.note(1, 0.0)
 
     assert servable.is_quick(1, "text/csv")

@@ -1,0 +1,86 @@
+"""Serving does with a model only what its algorithm declares."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from container.algorithms.contract import Capabilities, capabilities_of
+from container.codecs.records import Floats, SparseRows
+from serve.invocation import Invocation, ModelServable
+from serve.runtime import row_parallelism, validation_run
+from serve.runtime.row_parallelism import BLOCK_ROWS, Helpers
+from tests.unit.serve.conftest import SumAlgorithm, SumModel
+
+N_ROWS = 5 * BLOCK_ROWS
+
+
+class UndeclaredAlgorithm:
+    """Has the members of an algorithm that every server needs, and declares no capabilities."""
+
+    name = "undeclared"
+    request_types = response_types = ("text/csv",)
+    output_keys = ()
+
+
+class SpyModel(SumModel):
+    """Notes the number of rows and the thread of each call."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, int]] = []
+
+    def predict(self, features: Floats | SparseRows) -> Floats:
+        self.calls.append((features.shape[0], threading.get_ident()))
+        return super().predict(np.zeros(features.shape, dtype=np.float32))
+
+
+@pytest.fixture(autouse=True)
+def two_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads for row blocks, however many CPUs this machine has."""
+    helpers = Helpers(2)
+    monkeypatch.setattr(row_parallelism, "_helpers", lambda: helpers)
+
+
+def _servable(algorithm: object) -> tuple[ModelServable, SpyModel]:
+    model = SpyModel()
+    servable = ModelServable(algorithm, model, "text/csv")  # type: ignore[arg-type]
+    servable.pace.note(1, 0.0)
+    return servable, model
+
+
+def test_algorithm_that_declares_nothing_has_no_row_blocks_and_no_loop() -> None:
+    """A framework with threads of its own would otherwise get XGBoost's policy."""
+    servable, model = _servable(UndeclaredAlgorithm())
+
+    servable.invoke(Invocation(b"1,2\n" * N_ROWS, "text/csv"))
+
+    assert model.calls == [(N_ROWS, threading.get_ident())]
+    assert not servable.is_quick(1, "text/csv")
+    assert not servable.is_thread_safe
+    assert not capabilities_of(UndeclaredAlgorithm()).is_fork_safe
+
+
+def test_algorithm_that_declares_row_blocks_is_predicted_in_blocks() -> None:
+    """Each of the three threads has a part of the rows."""
+    servable, model = _servable(SumAlgorithm())
+
+    servable.invoke(Invocation(b"1,2\n" * N_ROWS, "text/csv"))
+
+    assert len(model.calls) == 3
+    assert sum(n_rows for n_rows, _ in model.calls) == N_ROWS
+
+
+@pytest.mark.parametrize("in_blocks", [False, True])
+def test_validation_run_predicts_as_the_server_does(in_blocks: bool) -> None:
+    """A model whose algorithm declares no row blocks never sees several threads."""
+    model = SpyModel()
+
+    validation_run.predict_in_all_ways(model, np.ones((1, 2), np.float32), in_blocks=in_blocks)
+
+    assert (len({thread for _, thread in model.calls}) > 1) == in_blocks
+
+
+def test_row_blocks_need_thread_safe_models() -> None:
+    """Blocks are predicted in several threads at once."""
+    with pytest.raises(ValueError, match="is_thread_safe"):
+        Capabilities(predicts_row_blocks=True)
