@@ -85,9 +85,15 @@ class ForkServer:
         if self.process_id:
             logger.warning("fork_server_died", extra={"process_id": self.process_id})
         parent = os.getpid()
-        process_id = os.fork()
-        if process_id == 0:
-            _serve_and_exit(self._listener, self._settings, self._n_at_once, parent)
+        # Until the child has handlers of its own it has those of this process: a SIGTERM of `stop`
+        # that came so early would only be noted in the child, and be lost.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            process_id = os.fork()
+            if process_id == 0:
+                _serve_and_exit(self._listener, self._settings, self._n_at_once, parent)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self.process_id = process_id
 
     def stop(self) -> None:
@@ -144,7 +150,7 @@ def _serve_and_exit(
         signal.set_wakeup_fd(-1)
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a signal that came meanwhile ends it here
         ctypes.CDLL(None).prctl(_BE_CALLED, b"fork-server")
         _Server(listener, settings, n_at_once).run(parent)
     except Exception:

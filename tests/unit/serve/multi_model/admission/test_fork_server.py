@@ -320,6 +320,33 @@ def test_fork_server_leaves_with_its_parent(tmp_path: Path) -> None:
     os.close(writer)
 
 
+def test_sigterm_right_after_the_fork_ends_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not left to the handlers of the parent, which the child has at first (C-062)."""
+    fork = os.fork
+
+    def fork_and_signal() -> int:
+        process_id = fork()
+        if process_id == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return process_id
+
+    monkeypatch.setattr(os, "fork", fork_and_signal)
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        server = ForkServer(tmp_path, Settings(is_multi_model=True), n_at_once=1)
+        server.keep_running()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    has_gone = has_ended(server.process_id)
+    server.stop()
+    os.kill(server.process_id, signal.SIGKILL)
+    os.waitpid(server.process_id, 0)
+
+    assert has_gone
+
+
 def test_directory_of_a_server_that_was_killed_is_known(tmp_path: Path) -> None:
     """C-062: what it left may be removed, what a living one has may not."""
     assert is_listening(tmp_path)  # one that is only just starting
