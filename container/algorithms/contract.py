@@ -293,6 +293,42 @@ def capabilities_of(algorithm: object) -> Capabilities:
     return algorithm.capabilities if isinstance(algorithm, Capable) else Capabilities()
 
 
+class UserModel(Protocol):
+    """A framework's model object that a user's code made, as an algorithm predicts with it."""
+
+    feature_names: tuple[str, ...] | None  # as in `NamedModel`
+
+    @property
+    def n_features(self) -> int:
+        """The number of features of a record."""
+
+    @property
+    def n_outputs(self) -> int:
+        """The number of values that are predicted for a record."""
+
+    def n_rows(self, data: Any) -> int | None:
+        """The number of records of `data` in the framework's own form; None for all other data."""
+
+    def predict(self, data: Any) -> Any:
+        """Predict for data in the framework's own form, or for an array, a data frame or a SciPy
+        matrix `[n_rows, n_features]` with the features in the order of the model.
+
+        Raises:
+            ValueError, TypeError: the framework refused the records.
+        """
+
+
+@runtime_checkable
+class Adopting(Protocol):
+    """An algorithm that predicts with its framework's model objects, too."""
+
+    def adopt(self, model: object) -> UserModel | None:
+        """The model as one to predict with; None unless it is an object of the framework.
+
+        Called for every model that a user's code made: import nothing, look into `sys.modules`.
+        """
+
+
 @runtime_checkable
 class Preloadable(Protocol):
     """An algorithm whose libraries may be loaded before a process is forked, but for its models.

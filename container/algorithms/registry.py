@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import cast
 
-from container.algorithms.contract import Algorithm, Preloadable
+from container.algorithms.contract import Adopting, Algorithm, Preloadable, UserModel
 from container.algorithms.xgboost.formats import misplaced_model
 from container.errors import HyperparameterError, ModelLoadError
 from container.manifest import ModelManifest
@@ -76,6 +76,20 @@ def preload() -> None:
                 algorithm.preload()
         except Exception:  # a wheel that is of no use to any model so far
             logger.exception("preload_failed", extra={"algorithm": entry.name})
+
+
+def adopt(model: object) -> UserModel | None:
+    """The model object that a user's code made, if its framework is one of an algorithm here."""
+    for entry in _all():
+        try:
+            algorithm = _load(entry)
+        except Exception:  # a broken wheel, which this model may have nothing to do with
+            logger.exception("algorithm_not_loaded", extra={"algorithm": entry.name})
+            continue
+        adopted = algorithm.adopt(model) if isinstance(algorithm, Adopting) else None
+        if adopted is not None:
+            return adopted
+    return None
 
 
 def _recognising(directory: Path) -> Algorithm | None:

@@ -99,7 +99,7 @@ class ScriptArtifact:
                 default_predict.check_foreign(model)
             loaded = Loaded(
                 model,
-                default_predict.with_foreign,
+                default_predict.for_foreign(model),
                 content_types.CSV,
                 default_predict.foreign_names(model),
             )

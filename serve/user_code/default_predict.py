@@ -1,16 +1,13 @@
 """What stands in for a user's missing `predict_fn`: the model's own `predict`."""
 
-import json
 import logging
-import sys
-from functools import partial
-from types import ModuleType
+from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from container.algorithms.contract import Model, n_outputs
+from container.algorithms import registry
+from container.algorithms.contract import Model, UserModel, n_outputs
 from container.codecs import column_names
 from container.codecs.records import Batch, Columns, Floats, SparseRows
 from container.errors import MalformedPayloadError, ModelLoadError
@@ -18,8 +15,6 @@ from serve.invocation import check_width, feature_names
 from serve.runtime.answer_memory import room_for
 
 logger = logging.getLogger(__name__)
-
-_outputs: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # of Boosters
 
 
 def with_algorithm(data: Any, model: Model) -> Floats:
@@ -38,29 +33,55 @@ def with_algorithm(data: Any, model: Model) -> Floats:
         return model.predict(features)
 
 
+def for_foreign(model: Any) -> Callable[[Any, Any], Any]:
+    """The default `predict_fn(data, model)` for what a user's `model_fn` returned."""
+    adopted = registry.adopt(model)
+    if adopted is None:
+        return with_foreign
+    return lambda data, _: with_adopted(data, adopted)
+
+
+def with_adopted(data: Any, model: UserModel) -> Any:
+    """Predict with a model of a framework whose algorithm is part of this container.
+
+    Args:
+        data: Whatever `input_fn` made of the body: data in the framework's own form, or a table
+            `[n_rows, n_features]`, or one record `[n_features]`.
+        model: What the algorithm made of the user's model.
+    Raises:
+        MalformedPayloadError: the data are not as wide as the model, or `predict` refused them.
+        OutOfMemoryError: there is no room for an answer of so many values.
+    """
+    n_rows = model.n_rows(data)
+    if n_rows is None:
+        data = _in_order(_as_table(data, model.n_features), model.feature_names)
+        n_rows = np.shape(data)[0]
+    with room_for(n_rows, model.n_outputs):
+        return _predict(model, data, (ValueError, TypeError))
+
+
 def with_foreign(data: Any, model: Any) -> Any:
     """Predict with what a user's `model_fn` returned.
 
     Args:
         data: Whatever `input_fn` made of the body. Where the model tells its number of features
-            (`n_features_in_` as in scikit-learn, an XGBoost Booster) it is `[n_rows, n_features]`
-            or one record `[n_features]`.
+            (`n_features_in_` as in scikit-learn) it is `[n_rows, n_features]` or one record
+            `[n_features]`.
         model: Has `predict(data)`.
     Raises:
         MalformedPayloadError: the data are not as wide as the model, or `predict` refused them. Its
             own text may quote them, and is in the log only, at level debug.
     """
-    # Who made a Booster has imported the package; nobody else needs to.
-    xgboost = sys.modules.get("xgboost")
-    predict, width = model.predict, getattr(model, "n_features_in_", None)
-    if xgboost is not None and isinstance(model, xgboost.Booster):
-        predict, width = partial(_predict_with_booster, xgboost, model), model.num_features()
-    refusals: tuple[type[Exception], ...] = (ValueError,)
-    if isinstance(width, int | np.integer):
-        data = _as_table(data, int(width))
-        refusals = (ValueError, TypeError)  # scikit-learn has the latter for a sparse matrix
+    width = getattr(model, "n_features_in_", None)
+    if not isinstance(width, int | np.integer):
+        return _predict(model, data, (ValueError,))
+    # scikit-learn raises TypeError for a sparse matrix.
+    return _predict(model, _as_table(data, int(width)), (ValueError, TypeError))
+
+
+def _predict(model: Any, data: Any, refusals: tuple[type[Exception], ...]) -> Any:
     try:
-        return predict(data)
+        return model.predict(data)
     except refusals as error:
         if hasattr(error, "status_code"):  # the model's author has chosen a status
             raise
@@ -73,8 +94,6 @@ def with_foreign(data: Any, model: Any) -> Any:
 
 def _as_table(data: Any, width: int) -> Any:
     """One record becomes a table of one row; what is not as wide as the model is refused."""
-    if hasattr(data, "num_col"):  # an XGBoost DMatrix, which `input_fn` has made
-        return data
     try:
         shape = np.shape(data)
     except ValueError as error:
@@ -100,25 +119,12 @@ def _described(data: Any) -> str:
     return type(data).__name__ if shape is None else f"{dtype or 'table'} of the shape {shape}"
 
 
-def _predict_with_booster(xgboost: ModuleType, model: Any, data: Any) -> Any:
-    if not isinstance(data, xgboost.DMatrix):
-        data = xgboost.DMatrix(_in_order(data, _checked(model.feature_names)))
-    if model not in _outputs:
-        parameters = json.loads(model.save_config())["learner"]["learner_model_param"]
-        _outputs[model] = max(1, int(parameters["num_class"]), int(parameters["num_target"]))
-    # One that was stopped early predicts with its best round, as elsewhere in this container.
-    best = model.attr("best_iteration")
-    n_rounds = int(best) + 1 if best is not None else 0
-    with room_for(data.num_row(), _outputs[model]):
-        return model.predict(data, iteration_range=(0, n_rounds), validate_features=False)
-
-
 def foreign_names(model: Any) -> tuple[str, ...] | None:
-    """What a model that a user's `model_fn` returned calls its features: an XGBoost Booster, or one
-    with `feature_names_in_` as in scikit-learn."""
-    xgboost = sys.modules.get("xgboost")
-    if xgboost is not None and isinstance(model, xgboost.Booster):
-        return _checked(model.feature_names)
+    """What a model that a user's `model_fn` returned calls its features: one of the framework of an
+    algorithm, or one with `feature_names_in_` as in scikit-learn."""
+    adopted = registry.adopt(model)
+    if adopted is not None:
+        return adopted.feature_names
     return _checked(getattr(model, "feature_names_in_", None))
 
 

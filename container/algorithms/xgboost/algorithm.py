@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from container.algorithms.contract import ServingOptions, TrainedModel, TrainingInput
     from container.algorithms.xgboost.hyperparameter_table import XGBoostHyperparameters
     from container.algorithms.xgboost.serving.model import XGBoostEnsemble, XGBoostModel
+    from container.algorithms.xgboost.serving.user_booster import UserBooster
 
 
 class XGBoostAlgorithm:
@@ -105,6 +106,12 @@ class XGBoostAlgorithm:
         from container.algorithms.xgboost.serving.model import preload
 
         preload()
+
+    def adopt(self, model: object) -> "UserBooster | None":
+        """See `container.algorithms.contract.Adopting`."""
+        from container.algorithms.xgboost.serving.user_booster import adopt
+
+        return adopt(model)
 
     def select(
         self, model: "XGBoostModel | XGBoostEnsemble", values: Floats, keys: Sequence[str]

@@ -109,7 +109,7 @@ def test_table_of_a_users_input_fn_is_put_in_the_order_of_an_algorithms_model() 
 def test_table_of_a_users_input_fn_is_put_in_the_order_of_a_booster() -> None:
     model = booster()
 
-    found = default_predict.with_foreign(Frame(["income", "age"]), model)
+    found = default_predict.for_foreign(model)(Frame(["income", "age"]), model)
 
     expected = model.predict(xgboost.DMatrix(ROWS, feature_names=NAMES))
     np.testing.assert_array_equal(found, expected)

@@ -1,1 +1,1 @@
-"""Predicting with XGBoost: a loaded `model` over XGBoost's C interface."""
+"""Predicting with XGBoost: a loaded `model` over XGBoost's C interface, or a user's own Booster."""

@@ -1,6 +1,8 @@
 """What stands in for a missing predict_fn."""
 
 import logging
+import sys
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from container import cgroup
+from container.algorithms import registry
 from container.codecs.records import SparseRows
 from container.errors import MalformedPayloadError, ModelLoadError, OutOfMemoryError
 from serve.user_code import default_predict
@@ -101,6 +104,11 @@ def test_foreign_model_without_predict_is_refused(model: Any) -> None:
         default_predict.check_foreign(model)
 
 
+def predicted(data: Any, model: Any) -> Any:
+    """The prediction of the default `predict_fn` for a model of the user's."""
+    return default_predict.for_foreign(model)(data, model)
+
+
 def test_booster_is_given_a_matrix_and_predicts_with_its_best_round() -> None:
     """XGBoost's own class takes no arrays, and by default uses every tree that it has."""
     generator = np.random.default_rng(0)
@@ -119,7 +127,7 @@ def test_booster_is_given_a_matrix_and_predicts_with_its_best_round() -> None:
 
     default_predict.check_foreign(booster)
     for data in (rows[100:], held, sparse.csr_matrix(rows[100:])):
-        np.testing.assert_array_equal(default_predict.with_foreign(data, booster), expected)
+        np.testing.assert_array_equal(predicted(data, booster), expected)
 
 
 def test_booster_that_was_not_stopped_early_uses_all_its_rounds() -> None:
@@ -127,9 +135,9 @@ def test_booster_that_was_not_stopped_early_uses_all_its_rounds() -> None:
     rows = np.arange(20, dtype=np.float32).reshape(10, 2)
     booster = xgboost.train({}, xgboost.DMatrix(rows, rows[:, 0]), 3)
 
-    predicted = default_predict.with_foreign(rows, booster)
+    found = predicted(rows, booster)
 
-    np.testing.assert_array_equal(predicted, booster.predict(xgboost.DMatrix(rows)))
+    np.testing.assert_array_equal(found, booster.predict(xgboost.DMatrix(rows)))
 
 
 def _table(n_columns: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -225,9 +233,47 @@ def test_booster_never_takes_a_missing_column_for_a_missing_value(data: Any) -> 
     booster = xgboost.train({}, xgboost.DMatrix(rows, labels), 2)
 
     with pytest.raises(MalformedPayloadError):
-        default_predict.with_foreign(data, booster)
-    assert default_predict.with_foreign(rows[0], booster).shape == (1,)
-    assert default_predict.with_foreign(sparse.csr_matrix(rows[:1, :4]), booster).shape == (1,)
+        predicted(data, booster)
+    assert predicted(rows[0], booster).shape == (1,)
+    assert predicted(sparse.csr_matrix(rows[:1, :4]), booster).shape == (1,)
+
+
+class Doubling:
+    """As an algorithm adopts a framework's list of weights, whose own form of data is a set."""
+
+    feature_names = None
+    n_features = n_outputs = 2
+
+    def n_rows(self, data: Any) -> int | None:
+        return len(data) if isinstance(data, set) else None
+
+    def predict(self, data: Any) -> Any:
+        return data if isinstance(data, set) else np.asarray(data) * 2
+
+
+class DoublingAlgorithm:
+    @staticmethod
+    def adopt(model: object) -> Doubling | None:
+        return Doubling() if isinstance(model, list) else None
+
+
+def test_models_of_any_algorithms_framework_are_adopted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Data are checked against the width that the algorithm tells; broken wheels are skipped."""
+    monkeypatch.setattr(sys.modules[__name__], "ALGORITHM", DoublingAlgorithm, raising=False)
+    entries = [
+        EntryPoint("broken", "no.such.module:ALGORITHM", registry.GROUP),
+        EntryPoint("doubling", f"{__name__}:ALGORITHM", registry.GROUP),
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda group: entries)
+
+    assert predicted([1, 2], [3]).tolist() == [[2, 4]]
+    assert predicted({1, 2, 3}, [3]) == {1, 2, 3}
+    with pytest.raises(MalformedPayloadError, match="3 features; the model takes 2"):
+        predicted([[1, 2, 3]], [3])
+    assert "algorithm_not_loaded" in caplog.messages
+    assert registry.adopt((3,)) is None
 
 
 class Failing:
@@ -278,5 +324,5 @@ def test_answer_for_which_there_is_no_room_is_refused() -> None:
     matrix = xgboost.DMatrix(np.zeros((30, 2)), label=labels)
     booster = xgboost.train({"objective": "multi:softprob", "num_class": 3}, matrix, 1)
     with pytest.raises(OutOfMemoryError, match="90000 records of 3 predicted values"):
-        default_predict.with_foreign(np.zeros((90_000, 2)), booster)
-    assert default_predict.with_foreign(np.zeros((2, 2)), booster).shape == (2, 3)
+        predicted(np.zeros((90_000, 2)), booster)
+    assert predicted(np.zeros((2, 2)), booster).shape == (2, 3)
