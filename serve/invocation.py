@@ -85,6 +85,7 @@ class ModelServable:
     n_outputs: int = field(init=False)
     capabilities: Capabilities = field(init=False)
     _predict: Callable[[Floats | SparseRows], Floats] = field(init=False)
+    _offered: tuple[str, ...] = field(init=False)
     # By label_size, "0" or "1": to make one takes longer than to find it.
     _columns: dict[str, Columns] = field(default_factory=dict, init=False)
 
@@ -95,6 +96,7 @@ class ModelServable:
         in_blocks = partial(row_parallelism.predict, self.model)
         predict = in_blocks if declared.predicts_row_blocks else self.model.predict
         object.__setattr__(self, "_predict", predict)
+        object.__setattr__(self, "_offered", answer_types(self.algorithm, self.output_keys))
 
     def is_quick(self, n_bytes: int, content_type: str) -> bool:
         # A model that is not thread-safe is called in threads only, which wait for each other.
@@ -131,8 +133,7 @@ class ModelServable:
         media = content_types.parse(invocation.content_type or algorithm.request_types[0])
         if media.name not in algorithm.request_types:
             raise UnsupportedContentTypeError(media.name, algorithm.request_types)
-        offered = answer_types(algorithm, self.output_keys)
-        accept = content_types.negotiate(invocation.accept, offered, self.default_accept)
+        accept = content_types.negotiate(invocation.accept, self._offered, self.default_accept)
         started = perf_counter()
         label_size = media.parameters.get("label_size", "0")
         columns = self._columns.get(label_size)
@@ -155,13 +156,12 @@ class ModelServable:
         started = perf_counter()
         values = self._predict(batch.features)
         predicted = perf_counter()
-        if len(values) != batch.n_rows:
-            raise PredictionError(
-                f"the model gave {len(values)} predictions for {batch.n_rows} records"
-            )
+        n_rows = batch.n_rows
+        if len(values) != n_rows:
+            raise PredictionError(f"the model gave {len(values)} predictions for {n_rows} records")
         body = self._encode(values, accept)
         stages = (decoding, predicted - started, perf_counter() - predicted)
-        return Answer(body, accept, batch.n_rows, stages)
+        return Answer(body, accept, n_rows, stages)
 
     def _encode(self, values: Floats, accept: str) -> bytes:
         if self.output_keys:

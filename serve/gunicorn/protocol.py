@@ -69,9 +69,9 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
             if self._has_ended:
                 self.worker.loop.call_soon(self.transport.close)
 
-    async def _serve_http_request(self, request: Any, sockname: Any, peername: Any) -> Any:
+    def _serve_http_request(self, request: Any, sockname: Any, peername: Any) -> Any:
         """Answer in the task of the connection: our application ends with its answer."""
-        return await self._handle_http_request(request, sockname, peername)
+        return self._handle_http_request(request, sockname, peername)
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.worker.connections[self] = None
