@@ -25,6 +25,7 @@ from local_test.backends import Backend
 from local_test.invoke import Response, send
 from local_test.ml_tree import MlTree
 from local_test.programs import RunningServer
+from tests.waiting import wait_for
 
 JSON = {"Content-Type": "application/json"}
 CSV = {"Content-Type": "text/csv", "Accept": "text/csv"}
@@ -88,6 +89,18 @@ class Fleet:
             headers=headers,
             timeout_seconds=self.timeout_seconds,
         )
+
+    @contextmanager
+    def held(self) -> Iterator[tuple[Path, str]]:
+        """A file for which models may wait until it is gone, on the host and inside."""
+        directory = self.path("held")
+        directory.mkdir(parents=True, exist_ok=True)
+        file = directory / "hold"
+        file.touch()
+        try:
+            yield file, f"{self.url('held')}/hold"
+        finally:
+            file.unlink(missing_ok=True)
 
     def load(self, name: str, place: str | None = None) -> Response:
         body = {"model_name": name, "url": self.url(place or name)}
@@ -187,7 +200,11 @@ def started(backend: Backend, root: Path, **environment: str) -> Iterator[Fleet]
         **environment,
     }
     with backend.start_server(ml, environment=variables) as server:
-        yield Fleet(backend, ml, server)
+        fleet = Fleet(backend, ml, server)
+        # Tests look whether the same processes still run.
+        n_workers = int(variables["SAGEMAKER_MODEL_SERVER_WORKERS"])
+        wait_for(lambda: len(fleet.processes("worker")) == n_workers)
+        yield fleet
 
 
 @pytest.fixture(scope="session")

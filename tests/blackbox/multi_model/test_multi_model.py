@@ -18,6 +18,7 @@ from tests.blackbox.multi_model.conftest import (
     in_parallel,
     retried,
 )
+from tests.waiting import PATIENCE_SECONDS
 
 LONG = "8f14e45fceea167a5a36dedd4bea2543" * 32  # 1,024 characters
 NAMES = [
@@ -82,7 +83,9 @@ def test_parameters_may_stand_in_the_query_as_for_multi_model_server(fleet: Flee
 def test_chunked_body_is_read(fleet: Fleet) -> None:
     """C-079: a body without a length is one, too."""
     fleet.write_constant("m", 1.0)
-    connection = http.client.HTTPConnection("127.0.0.1", fleet.server.port, timeout=10)
+    connection = http.client.HTTPConnection(
+        "127.0.0.1", fleet.server.port, timeout=PATIENCE_SECONDS
+    )
     body = json.dumps({"model_name": "m", "url": fleet.url("m")}).encode()
 
     connection.request("POST", "/models", iter([body[:9], body[9:]]), JSON, encode_chunked=True)
@@ -95,7 +98,7 @@ def test_slow_bodies_hold_up_no_load(fleet: Fleet) -> None:
     """C-045: more clients than threads that send a byte of their request, and no more."""
     fleet.write_constant("m", 1.0)
     address = ("127.0.0.1", fleet.server.port)
-    clients = [socket.create_connection(address, timeout=10) for _ in range(300)]
+    clients = [socket.create_connection(address, timeout=PATIENCE_SECONDS) for _ in range(300)]
     for client in clients:
         client.sendall(b"POST /models HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
     try:

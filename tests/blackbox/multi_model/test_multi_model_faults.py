@@ -19,6 +19,7 @@ import pytest
 from local_test.backends import ProcessBackend
 from local_test.invoke import Response, ping
 from tests.blackbox.multi_model.conftest import Fleet, StartFleet, in_parallel, retried
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 N_CLIENTS = 4
 SECONDS = 6.0
@@ -84,7 +85,7 @@ class Client(threading.Thread):
             self.problems.append(f"{name}: {seen}, not {value}: {answer.text}")
 
     def _insisting(self, method: str, name: str) -> Response:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             with contextlib.suppress(ConnectionError, http.client.HTTPException):
                 fleet = self._fleet
@@ -143,10 +144,12 @@ def kill_one(fleet: Fleet, chance: random.Random) -> None:
             os.kill(chance.choice(processes), signal.SIGKILL)
 
 
-SLOW = """
-    import time
+# Is imported when the file in its place is gone.
+WAITS = """
+    import os, time
 
-    time.sleep(1.5)
+    while os.path.exists({hold!r}):
+        time.sleep(0.01)
 
     def model_fn(model_dir):
         return None
@@ -159,16 +162,16 @@ SLOW = """
 @pytest.mark.parametrize("role", ["model-trial", "fork-server"])
 def test_load_survives_the_death_of_its_trial(start_fleet: StartFleet, role: str) -> None:
     """C-079: the trial is simply repeated."""
-    with start_fleet() as fleet:
-        fleet.write("slow", {"code/inference.py": SLOW})
+    with start_fleet() as fleet, fleet.held() as (file, hold):
+        fleet.write("slow", {"code/inference.py": WAITS.format(hold=hold)})
         answers: list[Response] = []
         loading = threading.Thread(target=lambda: answers.append(fleet.load("slow")))
         loading.start()
-        while not fleet.processes("model-trial"):
-            time.sleep(0.01)
+        wait_for(lambda: fleet.processes("model-trial"))
 
         fleet.kill(role)
-        loading.join(timeout=20)
+        file.unlink()
+        loading.join(PATIENCE_SECONDS)
 
         assert [answer.status for answer in answers] == [200]
         assert fleet.invoke("slow", b"x").text == "x"
@@ -176,8 +179,8 @@ def test_load_survives_the_death_of_its_trial(start_fleet: StartFleet, role: str
 
 def test_load_that_died_with_its_worker_leaves_nothing_behind(start_fleet: StartFleet) -> None:
     """C-082, C-090: the name is free at once, for another worker to load."""
-    with start_fleet() as fleet:
-        fleet.write("slow", {"code/inference.py": SLOW})
+    with start_fleet() as fleet, fleet.held() as (file, hold):
+        fleet.write("slow", {"code/inference.py": WAITS.format(hold=hold)})
         broken: list[BaseException] = []
 
         def load() -> None:
@@ -188,22 +191,29 @@ def test_load_that_died_with_its_worker_leaves_nothing_behind(start_fleet: Start
 
         loading = threading.Thread(target=load)
         loading.start()
-        while not fleet.processes("model-trial"):
-            time.sleep(0.01)
+        wait_for(lambda: fleet.processes("model-trial"))
         fleet.kill("worker")
         loading.join()
+        file.unlink()
 
         assert len(broken) == 1
         assert retried(lambda: fleet.request("GET", "/models")).text == '{"models":[]}'
         assert retried(lambda: fleet.load("slow")).status == 200
-        assert fleet.processes("model-trial") == []
+        wait_for(lambda: not fleet.processes("model-trial"))
 
 
 def test_unload_does_not_wait_for_the_dead(start_fleet: StartFleet) -> None:
     """C-085: a worker that dies in the middle of an invocation does not hold it up."""
-    script = SLOW.replace("time.sleep(1.5)", "pass").replace(
-        "return body", "time.sleep(20); return body"
-    )
+    script = """
+        import time
+
+        def model_fn(model_dir):
+            return None
+
+        def transform_fn(model, body, content_type, accept):
+            print("it has begun", flush=True)
+            time.sleep(600)
+    """
     with start_fleet() as fleet:
         fleet.write("m", {"code/inference.py": script})
         fleet.load("m")
@@ -216,12 +226,12 @@ def test_unload_does_not_wait_for_the_dead(start_fleet: StartFleet) -> None:
         unloading = threading.Thread(target=lambda: retried(lambda: fleet.unload("m")))
         for thread in threads:
             thread.start()
-        time.sleep(0.5)
+        fleet.server.wait_for_output("it has begun", PATIENCE_SECONDS)
         unloading.start()
         time.sleep(0.5)
         assert unloading.is_alive()  # it waits for what runs
         fleet.kill("worker")
-        unloading.join(timeout=10)
+        unloading.join(50)  # for what runs it would wait 70 s
 
         assert not unloading.is_alive()
         assert retried(lambda: fleet.invoke("m", b"x")).status == 404
@@ -299,8 +309,8 @@ def is_dead(directory: Path) -> bool:
 
 def test_sigterm_ends_all_processes(start_fleet: StartFleet) -> None:
     """C-062: the fork server and what it tries go, too, and no file is left."""
-    with start_fleet() as fleet:
-        fleet.write("slow", {"code/inference.py": SLOW})
+    with start_fleet() as fleet, fleet.held() as (_, hold):
+        fleet.write("slow", {"code/inference.py": WAITS.format(hold=hold)})
 
         def load() -> None:
             with contextlib.suppress(ConnectionError, http.client.HTTPException):
@@ -308,8 +318,7 @@ def test_sigterm_ends_all_processes(start_fleet: StartFleet) -> None:
 
         loading = threading.Thread(target=load)
         loading.start()
-        while not fleet.processes("model-trial"):
-            time.sleep(0.01)
+        wait_for(lambda: fleet.processes("model-trial"))
 
         stopped = fleet.server.stop()
 

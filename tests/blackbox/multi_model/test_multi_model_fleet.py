@@ -21,6 +21,7 @@ from tests.blackbox.multi_model.conftest import (
     constant_model,
     error_of,
 )
+from tests.waiting import wait_for
 
 PLUGIN = '''
 """An algorithm of somebody else's: the distance to the nearest centre."""
@@ -273,7 +274,7 @@ def test_hostile_code_is_refused_and_hurts_nobody(fleet: Fleet, deed: str) -> No
     assert fleet.names() == ["good"]
     assert float(fleet.invoke("good").body) == 1.0
     assert fleet.processes("worker") == before
-    assert fleet.processes("model-trial") == []
+    wait_for(lambda: not fleet.processes("model-trial"))
 
 
 def test_mutated_models_hurt_nobody(fleet: Fleet) -> None:

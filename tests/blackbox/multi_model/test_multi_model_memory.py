@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,22 +16,25 @@ from tests.blackbox.multi_model.conftest import (
     in_parallel,
     started,
 )
+from tests.waiting import PATIENCE_SECONDS
 
 ONE_WORKER = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
-# Takes as many MiB as `size` says, and answers with what the body says after so many seconds.
+# Takes as many MiB as `size` says, and answers once there is no file of the body's name.
 HEAVY = """
-    import time
+    import os, time
     from pathlib import Path
 
     def model_fn(model_dir):
         return bytearray(int((Path(model_dir) / "size").read_text()) * 2**20)
 
     def input_fn(body, content_type):
-        return float(body)
+        return body
 
-    def predict_fn(seconds, model):
-        time.sleep(seconds)
-        return seconds
+    def predict_fn(hold, model):
+        print(f"{len(model) >> 20} MiB wait for {hold}", flush=True)
+        while os.path.exists(hold):
+            time.sleep(0.01)
+        return 0
 """
 
 
@@ -105,17 +109,24 @@ def test_full_server_may_refuse_instead(start_fleet: StartFleet) -> None:
 
 def test_model_in_use_is_never_evicted(start_fleet: StartFleet) -> None:
     """C-081: where everything is in use it is 507, and true; a moment later there is room."""
-    with start_fleet(BYOA_MODEL_MEMORY_MB="50", **ONE_WORKER) as fleet:
-        for name in ("a", "b", "c"):
-            write_heavy(fleet, name, 20)
+    with (
+        start_fleet(BYOA_MODEL_MEMORY_MB="50", **ONE_WORKER) as fleet,
+        fleet.held() as (file, hold),
+    ):
+        for name, mebibytes in (("a", 20), ("b", 21), ("c", 20)):
+            write_heavy(fleet, name, mebibytes)
         fleet.load("a")
         fleet.load("b")
-        busy = [threading.Thread(target=fleet.invoke, args=(name, b"3")) for name in ("a", "b")]
+        busy = [
+            threading.Thread(target=fleet.invoke, args=(name, hold.encode())) for name in ("a", "b")
+        ]
         for thread in busy:
             thread.start()
-        time.sleep(0.5)
+        for mebibytes in (20, 21):
+            fleet.server.wait_for_output(f"{mebibytes} MiB wait for {hold}", PATIENCE_SECONDS)
 
         refused = fleet.load("c")
+        file.unlink()
         for thread in busy:
             thread.join()
 
@@ -163,21 +174,23 @@ def test_many_waiting_requests_share_one_load(start_fleet: StartFleet) -> None:
 
 def test_unload_waits_for_what_runs(start_fleet: StartFleet) -> None:
     """C-085: invocations finish, then the memory is free, then the answer comes."""
-    with start_fleet(**ONE_WORKER) as fleet:
+    with (
+        start_fleet(**ONE_WORKER) as fleet,
+        fleet.held() as (file, hold),
+        ThreadPoolExecutor(2) as pool,
+    ):
         write_heavy(fleet, "a", 20)
         fleet.load("a")
-        answers = []
-        busy = threading.Thread(target=lambda: answers.append(fleet.invoke("a", b"1.5")))
-        busy.start()
+        busy = pool.submit(fleet.invoke, "a", hold.encode())
+        fleet.server.wait_for_output(f"20 MiB wait for {hold}", PATIENCE_SECONDS)
+
+        unloading = pool.submit(fleet.unload, "a")
         time.sleep(0.5)
-        started = time.monotonic()
+        assert not unloading.done()
+        file.unlink()
 
-        unloaded = fleet.unload("a")
-
-        assert unloaded.status == 200
-        assert time.monotonic() - started > 0.5
-        busy.join()
-        assert [answer.status for answer in answers] == [200]
+        assert busy.result().status == 200
+        assert unloading.result().status == 200
         assert fleet.metrics()["byoa_resident_models"] == 0
 
 

@@ -1,7 +1,6 @@
 """Multi-model endpoints from outside: metrics and logs."""
 
-import json
-
+from tests.blackbox.log_lines import log_lines
 from tests.blackbox.multi_model.conftest import Fleet, StartFleet
 
 
@@ -41,7 +40,7 @@ def test_metrics_are_log_lines_where_a_namespace_is_set(start_fleet: StartFleet)
         fleet.invoke("m")
         fleet.unload("m")
         fleet.server.wait_for_output('"model_unregistered"')
-        lines = [json.loads(line) for line in fleet.server.output().splitlines()]
+        lines = log_lines(fleet.server)
 
     by_event = {line["event"]: line for line in lines if "_aws" in line}
     assert by_event["model_resident"]["ModelLoadingTime"] > 0
