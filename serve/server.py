@@ -1,8 +1,8 @@
-"""The serving verb: load the model, then run gunicorn in this very process.
+"""The serving verb: open the port, load the model, then run gunicorn in this process.
 
 The process is PID 1 in the container and gets the platform's SIGTERM itself. The model is loaded
-before the workers are forked, so that they share its memory; until then, and until the first worker
-can answer, a process that stands in for them answers 503 (C-046).
+before the workers are forked, so that they share its memory. A placeholder process answers 503
+until the readiness of the first worker (C-046).
 """
 
 import gc
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gunicorn.app.base import BaseApplication
 
     from serve.gunicorn.arbiter import InferenceArbiter
-    from serve.gunicorn.placeholder import StandIn
+    from serve.gunicorn.placeholder import Placeholder
     from serve.http.inference_app import InferenceApplication, Limits
     from serve.http.request_metrics import Metrics
     from serve.invocation import Servable
@@ -31,27 +31,32 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _KEEP_ALIVE_SECONDS = 75
-# How long a worker may give no sign of life, beyond an invocation that lets nothing else run: it
-# gives one every second, later on a busy machine.
+# Added to the time limit of an invocation, which may block a worker's heartbeat of once a second.
 _SILENCE_SECONDS = 10
 # The platform kills 30 s after SIGTERM (C-062).
 _GRACEFUL_SECONDS = 24
-# Those that retire are still there while their successors count.
+# Workers that drain still count while their successors do.
 _PROCESSES_PER_WORKER = 4
-# "Unknown headers are ignored, whatever their number" (C-051) needs an end somewhere.
+# A server ignores any number of unknown headers (C-051), up to this bound.
 _MAX_HEADERS = 1000
 
 
 def main(environ: Mapping[str, str]) -> int:
-    """Serve until SIGTERM and return the exit code."""
+    """Serve until SIGTERM.
+
+    Args:
+        environ: The environment, which holds the settings.
+    Returns:
+        The exit code: 0 after SIGTERM, 1 for a start that failed.
+    """
     try:
         settings = Settings.from_env(environ)
     except SettingsError as error:
         logs.configure(Settings().log_level)
         return _fail(error)
     logs.configure(settings.log_level)
-    # Read by OpenMP and BLAS when they are loaded. A request is one thread's work: two threads on
-    # a small one cost 20 ms instead of 0.1 where the other CPU is busy.
+    # OpenMP and BLAS read these when they are loaded. One thread works on a request: two threads on
+    # a small request take 20 ms instead of 0.1 ms where the other CPU is busy.
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     allocator.return_large_blocks()
@@ -62,7 +67,7 @@ def main(environ: Mapping[str, str]) -> int:
     except OSError as error:
         problem = f"{error.strerror or error}: {error.filename or 'no file'}"
         return _fail(PlatformError(problem), cause=error)
-    except Exception as error:  # noqa: BLE001 - the one boundary: the reason is the last line
+    except Exception as error:  # noqa: BLE001 - the process boundary: the reason is the last log line
         wrapped = AlgorithmError(f"internal error: {type(error).__name__}: {error}")
         return _fail(wrapped, cause=error)
     return 0
@@ -78,18 +83,18 @@ def _run(settings: Settings) -> None:
 
 
 def _run_gunicorn(settings: Settings) -> None:
-    from serve.gunicorn.placeholder import StandIn
+    from serve.gunicorn.placeholder import Placeholder
     from serve.runtime import decoder_pool
 
     decoder_pool.POOL.limit_seconds(settings.timeout_seconds)
     listener = _open_port(settings.port)
-    with StandIn() as stand_in:
-        stand_in.start(listener)
+    with Placeholder() as placeholder:
+        placeholder.start(listener)
         run = _run_many_models if settings.is_multi_model else _run_one_model
-        run(settings, listener, stand_in)
+        run(settings, listener, placeholder)
 
 
-def _run_one_model(settings: Settings, listener: socket.socket, stand_in: "StandIn") -> None:
+def _run_one_model(settings: Settings, listener: socket.socket, placeholder: "Placeholder") -> None:
     from a2wsgi import WSGIMiddleware
 
     from serve import loading
@@ -104,10 +109,10 @@ def _run_one_model(settings: Settings, listener: socket.socket, stand_in: "Stand
 
     artifact = loading.inspect(settings.base_dir / "model", settings)
     validation_run.in_child(artifact.try_out)
-    # What cannot be forked is loaded once in each worker; nor can OpenMP's threads be.
+    # Otherwise each worker loads the model itself. OpenMP's threads do not survive a fork either.
     can_share = artifact.is_fork_safe and os.environ["OMP_NUM_THREADS"] == "1"
     shared = artifact.load() if can_share else None
-    stand_in.is_for_every_gap = shared is None
+    placeholder.fills_later_gaps = shared is None
     n_workers, metrics = _workers(settings)
     others = create_app(settings, n_workers, metrics)
 
@@ -122,10 +127,12 @@ def _run_one_model(settings: Settings, listener: socket.socket, stand_in: "Stand
 
     options = _gunicorn_options(settings, n_workers, metrics, listener)
     options["worker_class"] = InferenceWorker
-    _serve(options, application, lambda server: InferenceArbiter(server, stand_in))
+    _serve(options, application, lambda server: InferenceArbiter(server, placeholder))
 
 
-def _run_many_models(settings: Settings, listener: socket.socket, stand_in: "StandIn") -> None:
+def _run_many_models(
+    settings: Settings, listener: socket.socket, placeholder: "Placeholder"
+) -> None:
     from serve.multi_model.model_server import ModelServer
     from serve.multi_model.processes import ModelArbiter, ModelWorker
 
@@ -137,12 +144,12 @@ def _run_many_models(settings: Settings, listener: socket.socket, stand_in: "Sta
         _serve(
             options,
             partial(models.application, limits),
-            lambda server: ModelArbiter(server, stand_in, models),
+            lambda server: ModelArbiter(server, placeholder, models),
         )
 
 
 def _workers(settings: Settings) -> "tuple[int, Metrics]":
-    """How many there are, and what they count into."""
+    """The number of workers, and the metrics that they share."""
     from serve.http.request_metrics import Metrics
 
     n_workers = settings.workers or cgroup.cpu_count()
@@ -160,9 +167,10 @@ def _open_port(port: int) -> socket.socket:
 
 
 def _load_in_worker(artifact: "Loadable") -> "Servable":
-    """Load the model, or end with the exit code that ends the server: it would not load elsewhere.
+    """Load the model in a worker, or exit with the code that stops the server.
 
-    The traceback is logged, since it may be the user's own code that failed.
+    A model that does not load in one worker loads in none. The traceback is logged, because the
+    error may be one of the user's own code.
     """
     from gunicorn.arbiter import Arbiter
 
@@ -178,11 +186,12 @@ def _serve(
     application: "Callable[[Callable[[], None]], InferenceApplication]",
     arbiter: "Callable[[BaseApplication], InferenceArbiter]",
 ) -> None:
-    """Run gunicorn until it is told to stop.
+    """Run gunicorn until SIGTERM.
 
     Args:
-        application: Called in each worker, with what makes it leave.
-        arbiter: Makes the parent of the workers.
+        options: gunicorn's settings.
+        application: Creates the application of a worker, given the function that retires it.
+        arbiter: Creates the parent of the workers.
     """
     from gunicorn.app.base import BaseApplication
 
@@ -199,14 +208,14 @@ def _serve(
 
     logger.info("server_starting", extra={"workers": options["workers"], "bind": options["bind"]})
     gc.collect()
-    gc.freeze()  # keeps the collector from touching, and so copying, what the workers share
+    gc.freeze()  # keeps the collector from writing to, and so copying, pages that workers share
     Server().run()
 
 
 def _limits(settings: Settings, n_workers: int) -> "Limits":
     from serve.http.inference_app import Limits
 
-    # A quarter of the memory for bodies; decoding takes one to four times as much.
+    # A quarter of the memory is for bodies. Decoding takes one to four times the size of a body.
     share = cgroup.memory_bytes() // 4 // n_workers
     return Limits(
         max_payload_bytes=settings.max_payload_bytes,
@@ -240,12 +249,12 @@ def _gunicorn_options(
 
 def _before_fork(metrics: "Metrics", server: Any, worker: Any) -> None:
     worker.metrics_row = metrics.take_row()
-    worker.stand_in = server.stand_in
+    worker.placeholder = server.placeholder
 
 
 def _after_exit(metrics: "Metrics", server: Any, worker: Any) -> None:
     metrics.give_back(worker.metrics_row)
-    server.worker_died(worker)
+    server.worker_exited(worker)
 
 
 def _fail(error: ContainerError, *, cause: Exception | None = None) -> int:

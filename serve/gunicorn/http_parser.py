@@ -1,15 +1,16 @@
-"""gunicorn's HTTP parser, as strict as a server behind proxies must be.
+"""gunicorn's HTTP/1.1 parser, made stricter against request smuggling.
 
-What differs from the stock one (gunicorn 27.0.1, `gunicorn.asgi.parser`), by RFC 9112:
+Differences from gunicorn 27.0.1 (`gunicorn.asgi.parser`), each with the section of RFC 9112:
 
 - HTTP/1.1 without `Host`, or with one that cannot be a host, is refused (3.2).
-- A transfer coding besides `chunked` is refused: the body would be taken for what is inside (6.1).
-- The line of a chunk's size is bounded, and refused before its end comes: 16 digits are more bytes
-  than anybody sends, and long extensions cost more than the data (7.1.1).
-- A line of the trailer is a field, as a line of the head is (7.1.2).
+- A transfer coding besides `chunked` is refused: the encoded body would be taken for its content
+  (6.1).
+- The line of a chunk's size is bounded, and refused before its end arrives: 16 digits are more
+  bytes than any client sends, and long extensions cost more than the data (7.1.1).
+- A line of the trailer must be a field, as in the head (7.1.2).
 
-And what has come of a chunked body is handed over in one piece: to receive a piece takes longer
-than to parse a chunk, and a client may send a hundred thousand of a byte each.
+Chunks that arrive together are handed over as one piece of the body. Receiving a piece takes longer
+than parsing a chunk, and a client may send a hundred thousand chunks of one byte.
 """
 
 import re
@@ -25,12 +26,12 @@ _MAX_SIZE_LINE = 256
 
 
 class StrictParser(parser.PythonProtocol):  # type: ignore[misc]
-    """Raises the errors of `gunicorn.asgi.parser`, which the protocol answers."""
+    """Parser of one connection, whose errors the protocol answers with 400, 414, 431 or 501."""
 
     __slots__ = ()
 
     def _finalize_headers(self) -> None:
-        """Check the whole head, before the stock parser does and tells the protocol."""
+        """Check the head, then let the stock parser check it and call the protocol."""
         fields = dict(self._headers_list)  # a second Host is refused by the stock parser
         host = fields.get(b"host")
         if host is None:
@@ -77,7 +78,7 @@ class StrictParser(parser.PythonProtocol):  # type: ignore[misc]
         return is_over
 
     def _find_line(self, limit: int, error: Exception) -> int:
-        """The length of the line that the buffer begins with, -1 where its end is not there yet."""
+        """Find the length of the line at the start of the buffer; -1 without its end."""
         length: int = _find_line(self, limit, error)
         if self._state == "chunked":
             line = bytes(self._buffer if length < 0 else self._buffer[:length])
@@ -91,7 +92,7 @@ class StrictParser(parser.PythonProtocol):  # type: ignore[misc]
 
 
 def install() -> None:
-    """Have gunicorn's protocol use the parser; it makes one for each connection."""
+    """Make gunicorn's protocol use this parser for every connection."""
     from gunicorn.asgi import protocol
 
     protocol.PythonProtocol = StrictParser

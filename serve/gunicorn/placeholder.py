@@ -1,8 +1,8 @@
-"""Answers 503 for the server while no worker can answer.
+"""Placeholder process: answers 503 until the readiness of the first worker.
 
-The port is open before a model is loaded, so whoever asks is told to come again, rather than being
-refused or left waiting (C-046, C-048). It is a process of its own, because loading a model may hold
-the interpreter for seconds.
+The port is open before a model is loaded, so that clients are asked to retry instead of having
+their connections refused or left waiting (C-046, C-048). The placeholder is a separate process,
+because loading a model may hold the interpreter lock for seconds.
 """
 
 import asyncio
@@ -16,13 +16,19 @@ from serve.http.error_body import CONTENT_TYPE, error_body, request_id
 
 BACKLOG = 2048
 _MAX_HEAD_BYTES = 2**16
-# How long a client may take to ask, and again to see the answer and hang up.
+# A client's time for sending the head of its request, and again for reading the answer and closing.
 _CLIENT_SECONDS = 2.0
 _DISMISSAL_SECONDS = 5.0
 
 
 def open_port(port: int) -> socket.socket:
-    """Listen on all addresses; raises `OSError`."""
+    """Open a socket that listens on all addresses.
+
+    Args:
+        port: TCP port; 0 for any free one.
+    Raises:
+        OSError: the port is taken, or may not be used.
+    """
     listener = socket.socket()
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -34,15 +40,16 @@ def open_port(port: int) -> socket.socket:
     return listener
 
 
-class StandIn:
-    """One process for as long as it is needed; started by the parent of all workers.
+class Placeholder:
+    """The process that answers before a worker is ready; started by the parent of all workers.
 
-    `is_for_every_gap` says whether it is wanted again when the last worker has died. Where a new
-    one has no model to load it is there sooner, and what waits is better left waiting.
+    `fills_later_gaps` is True if it is started again when the last worker has exited. Set it where
+    each worker loads its own model. A worker that shares its parent's model is ready within
+    milliseconds, and connections rather wait in the backlog.
     """
 
     def __init__(self) -> None:
-        self.is_for_every_gap = False
+        self.fills_later_gaps = False
         self._process_id = 0
         self._ours: socket.socket | None = None
 
@@ -53,11 +60,15 @@ class StandIn:
         if self._ours is not None:
             self.dismiss()
             self._ours.close()
-            with contextlib.suppress(ChildProcessError):  # the arbiter was faster
+            with contextlib.suppress(ChildProcessError):  # the arbiter has reaped it
                 os.waitpid(self._process_id, 0)
 
     def start(self, listener: socket.socket) -> None:
-        """Answer on this socket until dismissed, or until every process that could is gone."""
+        """Answer on this socket until `dismiss` is called, or all processes that could have exited.
+
+        Args:
+            listener: Shared with the workers, which accept connections from it later.
+        """
         if self._ours is not None:
             self._ours.close()
         self._ours, theirs = socket.socketpair()
@@ -68,17 +79,20 @@ class StandIn:
         theirs.close()
 
     def dismiss(self) -> None:
-        """End it, also from a worker, and return once it takes no more connections."""
+        """Stop the process, and return when it accepts no more connections. Idempotent.
+
+        Workers call this when they are ready: each has inherited a copy of the socket pair.
+        """
         if self._ours is None:
             return
         with contextlib.suppress(OSError):
             self._ours.shutdown(socket.SHUT_WR)
             self._ours.settimeout(_DISMISSAL_SECONDS)
-            self._ours.recv(1)  # nothing comes: it ends when the other side is closed
+            self._ours.recv(1)  # receives nothing: returns when the other side is closed
 
 
 def _answer_and_exit(listener: socket.socket, dismissal: socket.socket) -> None:
-    """The child: never returns, and runs nothing of the parent's on its way out."""
+    """Run the child process. Never returns, and runs no exit handlers of the parent."""
     try:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
@@ -121,7 +135,7 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     )
     writer.write(reply.encode() + (b"" if head.startswith(b"HEAD ") else body))
     writer.write_eof()
-    # A connection that is closed with something unread is reset, and the answer is lost.
+    # TCP resets a connection that is closed with unread data, and the client loses the answer.
     async with asyncio.timeout(_CLIENT_SECONDS):
         while await reader.read(_MAX_HEAD_BYTES):
             pass

@@ -1,14 +1,15 @@
-"""gunicorn's HTTP connection, with what a server for one platform needs besides.
+"""gunicorn's HTTP/1.1 connection, with time limits for clients that are slow, silent or gone.
 
-What differs from the stock one (gunicorn 27.0.1) and why:
+Differences from gunicorn 27.0.1, with the reason for each:
 
-- One that sends no request is closed: the stock one waits for the first request for ever.
-- A client that closes its side after a request gets its answer.
-- One that takes nothing of its answer is cut off: the stock one keeps it for ever.
-- A stream ends when its client leaves: the stock one waits for it to read on for ever.
-- Once closed it is gone, if nothing is being answered: the stock one stays for 3 seconds.
-- A request is answered in the task of its connection: ours are over with their answer.
-- What is not HTTP is answered in the form of all errors.
+- A connection without a first request is closed. The stock one waits for ever.
+- A client that closes its sending side after a request gets its answer.
+- A client that reads nothing of its answer is disconnected. The stock connection keeps it for ever.
+- A stream ends when its client disconnects. The stock one waits for the client to read, for ever.
+- A closed connection that answers nothing is freed at once. The stock one stays for 3 seconds.
+- A request is answered in the task of its connection. The stock one starts a task for each, for
+  applications that go on after their answer; this one never does.
+- Invalid HTTP is answered with the error body of all other errors.
 """
 
 import asyncio
@@ -26,13 +27,13 @@ from serve.http.whole_bodies import ASGIApp
 from serve.leases import Scope
 
 _FIRST_REQUEST_SECONDS = 30.0
-# How long a client may take nothing of an answer that waits for it: 64 KiB and more.
+# Limit of the time in which a client reads nothing of an answer of more than 64 KiB.
 _UNREAD_SECONDS = 30.0
 _CLOSING_SECONDS = 1.0
 
 
 def complete_reasons() -> None:
-    """Have gunicorn name every status: its own table of reasons has only some."""
+    """Add the reason phrase of every status to gunicorn's table, which has only some."""
     protocol._REASON_PHRASES.update({status.value: status.phrase for status in HTTPStatus})
 
 
@@ -47,7 +48,7 @@ class ConnectionOwner(Protocol):
 
 
 class Connection(ASGIProtocol):  # type: ignore[misc]
-    """One client connection that knows whether it is idle and is known to its worker."""
+    """One client connection, listed in `worker.connections`; idle while `n_running` is 0."""
 
     def __init__(self, worker: ConnectionOwner) -> None:
         super().__init__(worker)
@@ -70,12 +71,12 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
                 self.worker.loop.call_soon(self.transport.close)
 
     def _serve_http_request(self, request: Any, sockname: Any, peername: Any) -> Any:
-        """Answer in the task of the connection: our application ends with its answer."""
+        """Answer in the task of the connection: the application returns with its answer."""
         return self._handle_http_request(request, sockname, peername)
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.worker.connections[self] = None
-        # From here on gunicorn's own keep-alive timer bounds the wait for the next request.
+        # gunicorn's own keep-alive timer bounds the wait for each further request.
         self._first_request = self.worker.loop.call_later(_FIRST_REQUEST_SECONDS, transport.close)
         super().connection_made(transport)
 
@@ -83,12 +84,12 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         self.worker.connections.pop(self, None)
         if self._first_request is not None:
             self._first_request.cancel()
-        # Who waits to send more to a client that has gone would wait for ever: nothing is read.
+        # An application that waits for the write buffer to drain would wait for ever.
         self.resume_writing()
         task: asyncio.Task[None] | None = self._task  # type: ignore[has-type]
         if not self.n_running and self._request_ready is not None:
-            # Nothing is left to do, which the stock protocol finds out after 3 seconds: until then
-            # a connection is 10 KB.
+            # End the task now. The stock protocol cancels it after 3 seconds, and a connection
+            # takes 10 KB until then.
             self._closed = True
             self._task = None
             self._request_ready.set()
@@ -99,15 +100,16 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
             task.add_done_callback(lambda _: self._break_cycles())
 
     def _break_cycles(self) -> None:
-        """Free a closed connection at once: the garbage collector would find it minutes later.
+        """Break the reference cycles of a closed connection, so that it is freed at once.
 
-        Until then its objects lie between the large bodies of others and fragment the heap.
+        The garbage collector would free it minutes later. Until then its objects lie between the
+        large bodies of other requests and fragment the heap.
         """
         del self.app
         self._callback_parser = None
 
     def pause_writing(self) -> None:
-        """The client is slower than its answer, which is kept for it and holds up a drain."""
+        """Watch the client: the write buffer is full, and delays a drain until it is read."""
         super().pause_writing()
         self._watch_reader(self.transport.get_write_buffer_size())
 
@@ -121,28 +123,32 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         self._unread = self.worker.loop.call_later(_UNREAD_SECONDS, self._check_reader, n_bytes)
 
     def _check_reader(self, n_bytes: int) -> None:
-        n_left = self.transport.get_write_buffer_size()
-        if n_left < n_bytes:
-            self._watch_reader(n_left)
-        else:  # closing would wait for the answer to be read
+        n_unread = self.transport.get_write_buffer_size()
+        if n_unread < n_bytes:
+            self._watch_reader(n_unread)
+        else:  # `close` would wait until the write buffer is empty
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         try:
             super().data_received(data)
-        except ValueError:  # a number of thousands of digits, which the parser converts
+        except ValueError:  # from `int` in the parser, for a number of thousands of digits
             self._send_error_response(400, "")
             self.transport.close()
 
     def eof_received(self) -> bool:
-        """Keep the connection open for the answer, if one is owed: not for half a request."""
+        """Keep the connection open for an answer in progress, but not for half a request.
+
+        Returns:
+            True if the transport stays open for writing.
+        """
         self._has_ended = True
         if self._body_receiver is not None and not self._body_receiver._complete:
             return False
-        is_owed = self.n_running > 0 or self._current_request is not None
-        if is_owed:  # unless that request is just over
+        is_answering = self.n_running > 0 or self._current_request is not None
+        if is_answering:  # or has just answered, and nothing else would close the connection
             self.worker.loop.call_later(_CLOSING_SECONDS, self._close_unless_running)
-        return is_owed
+        return is_answering
 
     def _close_unless_running(self) -> None:
         if not self.n_running:
@@ -151,7 +157,7 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
     def _send_error_response(
         self, status: int, message: str, extra_headers: tuple[tuple[str, str], ...] = ()
     ) -> None:
-        """Answer what the parser refused; its own message may quote the request."""
+        """Answer a request that the parser refused; `message` may quote it and is not sent."""
         reason = self._get_reason_phrase(status)
         body = error_body("invalid_http", f"the request is refused: {reason}", request_id(""))
         head = [
@@ -163,10 +169,11 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         ]
         self._safe_write("\r\n".join([*head, "", ""]).encode("latin-1") + body)
 
-    def leave_to_parent(self) -> None:
-        """Called in a process that a model's code has forked: its client must not wait for that.
+    def close_in_child(self) -> None:
+        """Close the connection's descriptor in a process that a model's code has forked.
 
-        Nothing but the descriptor is closed, since the rest is shared with the parent.
+        The client would otherwise wait for the exit of that process. Only the descriptor is closed:
+        the event loop's state is shared with the parent.
         """
         with contextlib.suppress(OSError):
             os.close(self.transport.get_extra_info("socket").fileno())

@@ -6,7 +6,7 @@ from gunicorn.app.base import BaseApplication
 
 from serve.gunicorn.arbiter import InferenceArbiter
 from serve.gunicorn.inference_worker import InferenceWorker
-from serve.gunicorn.placeholder import StandIn
+from serve.gunicorn.placeholder import Placeholder
 
 if TYPE_CHECKING:
     from serve.multi_model.model_server import ModelApplication, ModelServer
@@ -30,8 +30,10 @@ class ModelWorker(InferenceWorker):
 class ModelArbiter(InferenceArbiter):
     """Keeps the fork server running beside the workers."""
 
-    def __init__(self, app: BaseApplication, stand_in: StandIn, models: "ModelServer") -> None:
-        super().__init__(app, stand_in)
+    def __init__(
+        self, app: BaseApplication, placeholder: Placeholder, models: "ModelServer"
+    ) -> None:
+        super().__init__(app, placeholder)
         self._models = models
 
     def manage_workers(self) -> None:
@@ -39,7 +41,7 @@ class ModelArbiter(InferenceArbiter):
         self._models.fork_server.keep_running()
         super().manage_workers()
 
-    def worker_died(self, worker: ModelWorker) -> None:
+    def worker_exited(self, worker: ModelWorker) -> None:
         """What it had in memory is gone."""
         self._models.metrics.clear(worker.metrics_row)
-        super().worker_died(worker)
+        super().worker_exited(worker)

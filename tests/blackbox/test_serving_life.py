@@ -172,7 +172,7 @@ def test_workers_that_die_before_they_serve_end_the_server(
 
     assert caught.value.exit_code not in (0, None)
     assert caught.value.output.count("Booting worker") == 3
-    assert "died before they were ready" in caught.value.output
+    assert "exited before they were ready" in caught.value.output
 
 
 def test_model_that_cannot_come_back_ends_the_server(backend: Backend, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the arbiter does when workers end, in processes of its own."""
+"""The arbiter's handling of workers that exit, in separate processes."""
 
 import subprocess
 import sys
@@ -10,55 +10,55 @@ import pytest
 from tests.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[4]
-# Two workers end as they are told to; the third has the server end.
+# The first two workers exit as the arguments say; the third stops the server.
 SCRIPT = """
     import mmap, os, signal, sys
     from gunicorn.app.base import BaseApplication
     from serve.gunicorn.arbiter import InferenceArbiter
     from serve.gunicorn.inference_worker import InferenceWorker
-    from serve.gunicorn.placeholder import StandIn
+    from serve.gunicorn.placeholder import Placeholder
 
     exit_code, is_ready = int(sys.argv[1]), sys.argv[2] == "ready"
-    born = mmap.mmap(-1, 1)
+    spawned = mmap.mmap(-1, 1)
 
     class Ending(InferenceWorker):
         async def _serve(self):
-            born[0] += 1
-            if born[0] == 3:
+            spawned[0] += 1
+            if spawned[0] == 3:
                 os.kill(os.getppid(), signal.SIGQUIT)
             elif is_ready:
                 self._ready[0] = 1
-            os._exit(exit_code if born[0] < 3 else 0)
+            os._exit(exit_code if spawned[0] < 3 else 0)
 
     class Application:
         def close(self):
             return None
 
     def introduce(server, worker):
-        worker.stand_in = server.stand_in
+        worker.placeholder = server.placeholder
 
-    def bury(server, worker):
-        server.worker_died(worker)
+    def reaped(server, worker):
+        server.worker_exited(worker)
 
     class Server(BaseApplication):
         def load_config(self):
             for name, value in {
                 "bind": "127.0.0.1:0", "worker_class": Ending, "workers": 1,
-                "control_socket_disable": True, "pre_fork": introduce, "child_exit": bury,
+                "control_socket_disable": True, "pre_fork": introduce, "child_exit": reaped,
             }.items():
                 self.cfg.set(name, value)
         def load(self):
             return lambda retire: Application()
 
     try:
-        InferenceArbiter(Server(), StandIn()).run()
+        InferenceArbiter(Server(), Placeholder()).run()
     finally:
-        print(born[0])
+        print(spawned[0])
 """
 
 
 def ended(*arguments: str) -> tuple[int, int]:
-    """The server's exit code, and how many workers it had."""
+    """Run the server; return its exit code and the number of its workers."""
     finished = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(SCRIPT), *arguments],
         cwd=ROOT,
@@ -72,11 +72,11 @@ def ended(*arguments: str) -> tuple[int, int]:
 
 @pytest.mark.parametrize("exit_code", [1, 3, 4])
 def test_worker_that_could_serve_is_replaced_whatever_it_exits_with(exit_code: int) -> None:
-    """C-089: a model's code that ends its process does not end the container."""
+    """Model code that ends its process does not end the container (C-089)."""
     assert ended(str(exit_code), "ready") == (0, 3)
 
 
 @pytest.mark.parametrize("exit_code", [3, 4])
 def test_worker_that_fails_to_start_ends_the_server(exit_code: int) -> None:
-    """By gunicorn's codes for it, at once."""
+    """A worker that exits with gunicorn's codes for a failed start stops the server at once."""
     assert ended(str(exit_code), "never") == (exit_code, 1)

@@ -1,4 +1,4 @@
-"""What the parser refuses before a body is whole; `tests/corpus/http` has whole requests."""
+"""Parsing of partial requests; `tests/corpus/http` has whole requests."""
 
 from collections.abc import Callable
 
@@ -34,7 +34,7 @@ def _feed(parser: StrictParser, data: bytes, is_in_pieces: bool) -> None:
 )
 @pytest.mark.parametrize("is_in_pieces", [False, True])
 def test_chunked_framing_is_refused_as_soon_as_it_is_wrong(tail: bytes, is_in_pieces: bool) -> None:
-    """RFC 9112, section 7.1: nobody waits for the rest of it."""
+    """Refused without waiting for the rest of the line (RFC 9112, section 7.1)."""
     parser = _parser()
     parser.feed(HEAD)
 
@@ -44,7 +44,7 @@ def test_chunked_framing_is_refused_as_soon_as_it_is_wrong(tail: bytes, is_in_pi
 
 @pytest.mark.parametrize("is_in_pieces", [False, True])
 def test_chunks_with_extensions_and_trailer_are_a_body(is_in_pieces: bool) -> None:
-    """RFC 9112, section 7.1: extensions and trailers are read over, cut anywhere."""
+    """Extensions and trailers are skipped, wherever the data is cut (RFC 9112, section 7.1)."""
     pieces: list[bytes] = []
     parser = _parser(pieces.append)
     message = HEAD + b'0000000000000003 \t; a="b;c"\r\n1,2\r\n000\r\nX-Sum: 3\r\nX-Empty:\r\n\r\n'
@@ -68,13 +68,13 @@ def test_chunks_with_extensions_and_trailer_are_a_body(is_in_pieces: bool) -> No
     ],
 )
 def test_body_is_chunked_and_nothing_else(head: bytes, error: type[Exception]) -> None:
-    """RFC 9112, section 6.1: 501 for a coding that nobody undoes, 400 for ambiguous lengths."""
+    """501 for an unsupported coding, 400 for ambiguous lengths (RFC 9112, section 6.1)."""
     with pytest.raises(error):
         _parser().feed(b"POST /x HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n")
 
 
 def test_chunks_that_come_together_are_one_piece_of_the_body() -> None:
-    """One client with many small chunks would keep the pings of others waiting for seconds."""
+    """Many small chunks of one client do not delay the pings of others for seconds."""
     events: list[bytes | str] = []
     parser = StrictParser(
         on_body=events.append, on_message_complete=lambda: events.append("complete")

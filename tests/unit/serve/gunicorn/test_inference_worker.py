@@ -1,4 +1,4 @@
-"""What the worker does with signals, in processes of its own, and with free memory."""
+"""The worker's handling of signals, in separate processes, and of free memory."""
 
 import asyncio
 import logging
@@ -14,24 +14,24 @@ from gunicorn.config import Config
 from container import allocator
 from serve.gunicorn import inference_worker
 from serve.gunicorn.inference_worker import InferenceWorker
-from serve.gunicorn.placeholder import StandIn
+from serve.gunicorn.placeholder import Placeholder
 from tests.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[4]
 
 
-def test_sigterm_during_a_workers_birth_is_not_lost() -> None:
-    """C-062: the worker that gets it before it has handlers still leaves, and at once."""
+def test_sigterm_while_a_worker_is_spawned_is_not_lost() -> None:
+    """A worker that gets SIGTERM before it has signal handlers exits at once (C-062)."""
     script = textwrap.dedent(
         """
         import os, signal, sys, time
         from gunicorn.app.base import BaseApplication
         from serve.gunicorn.arbiter import InferenceArbiter
         from serve.gunicorn.inference_worker import InferenceWorker
-        from serve.gunicorn.placeholder import StandIn
+        from serve.gunicorn.placeholder import Placeholder
 
         def introduce(server, worker):
-            worker.stand_in = server.stand_in
+            worker.placeholder = server.placeholder
 
         class SlowToStart(InferenceWorker):
             def init_process(self):
@@ -60,7 +60,7 @@ def test_sigterm_during_a_workers_birth_is_not_lost() -> None:
             time.sleep(0.5)
             os.kill(os.getppid(), signal.SIGTERM)
             os._exit(0)
-        InferenceArbiter(Server(), StandIn()).run()
+        InferenceArbiter(Server(), Placeholder()).run()
         """
     )
 
@@ -77,11 +77,11 @@ def test_sigterm_during_a_workers_birth_is_not_lost() -> None:
 
 
 def test_free_memory_is_returned_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that serves keeps nothing of what a busy minute needed."""
+    """A worker returns the peak memory of a busy minute to the system."""
     monkeypatch.setattr(inference_worker, "_HEARTBEAT_SECONDS", 0.01)
     monkeypatch.setattr(inference_worker, "_TRIM_SECONDS", 0.01)
     worker = InferenceWorker(0, os.getppid(), [], None, 30, Config(), logging.getLogger())
-    worker.stand_in = StandIn()
+    worker.placeholder = Placeholder()
     n_trims = 0
 
     def give_back() -> None:

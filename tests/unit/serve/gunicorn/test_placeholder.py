@@ -1,4 +1,4 @@
-"""The process that answers while no worker can."""
+"""The placeholder process, which answers 503 while no worker is ready."""
 
 import os
 import socket
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from local_test.invoke import send
-from serve.gunicorn.placeholder import StandIn, open_port
+from serve.gunicorn.placeholder import Placeholder, open_port
 from tests.waiting import wait_for
 
 
@@ -30,9 +30,9 @@ def _url(listener: socket.socket) -> str:
 def test_every_request_is_told_to_come_again(
     listener: socket.socket, method: str, path: str, body: bytes | None
 ) -> None:
-    """C-046: 503 with the error body, also to a client that is still sending."""
-    with StandIn() as stand_in:
-        stand_in.start(listener)
+    """Answers 503 with the error body, also to a client that is still sending (C-046)."""
+    with Placeholder() as placeholder:
+        placeholder.start(listener)
         response = send(_url(listener), method, path, body)
 
     assert response.status == 503
@@ -41,9 +41,9 @@ def test_every_request_is_told_to_come_again(
 
 
 def test_silent_clients_keep_nobody_waiting(listener: socket.socket) -> None:
-    """C-046, C-048: connections that ask nothing, and one that asks nonsense."""
-    with StandIn() as stand_in:
-        stand_in.start(listener)
+    """Silent connections and one with invalid HTTP delay no other client (C-046, C-048)."""
+    with Placeholder() as placeholder:
+        placeholder.start(listener)
         silent = [socket.create_connection(listener.getsockname()) for _ in range(50)]
         silent[0].sendall(b"x" * 200_000)
         started = time.monotonic()
@@ -57,32 +57,32 @@ def test_silent_clients_keep_nobody_waiting(listener: socket.socket) -> None:
 
 
 def test_dismissed_one_takes_no_connection_and_leaves_nothing(listener: socket.socket) -> None:
-    """What waits in the socket's queue is the worker's; no zombie stays."""
+    """Connections in the backlog are left to the worker; no zombie process stays."""
     before = sorted(os.listdir("/proc/self/fd"))
-    with StandIn() as stand_in:
-        stand_in.start(listener)
+    with Placeholder() as placeholder:
+        placeholder.start(listener)
         assert send(_url(listener), "GET", "/ping").status == 503
-        stand_in.dismiss()
-        stand_in.dismiss()
+        placeholder.dismiss()
+        placeholder.dismiss()
         waiting = socket.create_connection(listener.getsockname())
         accepted, _ = listener.accept()
         accepted.close()
         waiting.close()
 
     with pytest.raises(ChildProcessError):
-        os.waitpid(stand_in._process_id, os.WNOHANG)
+        os.waitpid(placeholder._process_id, os.WNOHANG)
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 def test_client_is_answered_to_the_end_by_one_that_was_dismissed(listener: socket.socket) -> None:
-    """A connection that it took is its own."""
-    with StandIn() as stand_in:
-        stand_in.start(listener)
+    """A connection accepted before the dismissal gets its complete answer."""
+    with Placeholder() as placeholder:
+        placeholder.start(listener)
         client = socket.create_connection(listener.getsockname())
         client.sendall(b"GET /ping HTTP/1.1\r\n")
         # Connections are taken in their order: the first one is its own by this answer.
         assert send(_url(listener), "GET", "/ping").status == 503
-        dismissal = threading.Thread(target=stand_in.dismiss)
+        dismissal = threading.Thread(target=placeholder.dismiss)
         dismissal.start()
         dismissal.join()
         client.sendall(b"\r\n")
@@ -92,14 +92,14 @@ def test_client_is_answered_to_the_end_by_one_that_was_dismissed(listener: socke
     assert answer.startswith(b"HTTP/1.1 503 ")
 
 
-def test_it_ends_with_those_that_it_stands_in_for(listener: socket.socket) -> None:
-    """Also when they are killed and cannot dismiss it."""
+def test_placeholder_exits_with_its_server(listener: socket.socket) -> None:
+    """A server that is killed leaves no placeholder behind."""
     reader, writer = os.pipe()
     parent = os.fork()
     if parent == 0:
-        stand_in = StandIn()
-        stand_in.start(listener)
-        os.write(writer, b"%d" % stand_in._process_id)
+        placeholder = Placeholder()
+        placeholder.start(listener)
+        os.write(writer, b"%d" % placeholder._process_id)
         os.kill(os.getpid(), 9)
     os.waitpid(parent, 0)
     orphan = int(os.read(reader, 16))
@@ -110,18 +110,18 @@ def test_it_ends_with_those_that_it_stands_in_for(listener: socket.socket) -> No
 
 
 def test_second_one_may_follow_the_first(listener: socket.socket) -> None:
-    """When the last worker has died."""
+    """Started again when the last worker has exited."""
     process_ids = []
-    with StandIn() as stand_in:
+    with Placeholder() as placeholder:
         for _ in range(2):
-            stand_in.start(listener)
-            process_ids.append(stand_in._process_id)
+            placeholder.start(listener)
+            process_ids.append(placeholder._process_id)
             assert send(_url(listener), "GET", "/ping").status == 503
-            stand_in.dismiss()
+            placeholder.dismiss()
         os.waitpid(process_ids[0], 0)
 
 
 def test_port_that_is_taken_is_an_os_error(listener: socket.socket) -> None:
-    """PITFALLS 105."""
+    """The error names the reason, and becomes the message of a failed start."""
     with pytest.raises(OSError, match="in use"):
         open_port(listener.getsockname()[1])

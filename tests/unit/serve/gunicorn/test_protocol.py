@@ -1,4 +1,4 @@
-"""A client that does not read its answer."""
+"""Clients that do not read their answers, and connections that are closed."""
 
 import asyncio
 import gc
@@ -14,7 +14,7 @@ from tests.waiting import until
 
 
 class SlowlyRead:
-    """A transport whose client takes what the test says each time that somebody looks."""
+    """A transport whose write buffer has the given sizes, one for each look at it."""
 
     def __init__(self, sizes: list[int]) -> None:
         self.sizes = list(sizes)
@@ -53,7 +53,7 @@ def test_client_that_takes_nothing_of_its_answer_is_cut_off(
     sizes: list[int],
     is_aborted: bool,
 ) -> None:
-    """PITFALLS 78: as long as it takes something, however slowly, it is waited for."""
+    """A client that reads something in each interval, however slowly, stays connected."""
     monkeypatch.setattr(connection_module, "_UNREAD_SECONDS", 0.05)
     transport = SlowlyRead(sizes)
     connection = _paused(loop, transport)
@@ -67,7 +67,7 @@ def test_client_that_takes_nothing_of_its_answer_is_cut_off(
 def test_client_that_has_caught_up_is_not_watched(
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor is one that has gone."""
+    """Neither is a client that has disconnected."""
     monkeypatch.setattr(connection_module, "_UNREAD_SECONDS", 0.01)
     transport = SlowlyRead([100, 50])
     _paused(loop, transport).resume_writing()
@@ -81,7 +81,7 @@ def test_client_that_has_caught_up_is_not_watched(
 def test_closed_connection_is_freed_without_the_garbage_collector(
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reference cycles of closed connections would stay until a full collection."""
+    """A closed connection has no reference cycles, which would stay until a full collection."""
     connection = _paused(loop, SlowlyRead([100]))
     connection._callback_parser = SimpleNamespace(on_body=connection.data_received)  # type: ignore[assignment]
     freed = weakref.ref(connection)
