@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from container.errors import ContainerError, ModelNotFoundError, OutOfMemoryError
 from container.settings import Settings
 from serve.multi_model import model_files
-from serve.multi_model.admission.admission_client import Admission, Admitted
+from serve.multi_model.admission.admission_check import Admission, Admitted
 from serve.multi_model.model_registry import Model, Registry
 from serve.multi_model.residency.model_cache import Residency
 from serve.multi_model.residency.peers import Peers

@@ -28,7 +28,7 @@ from serve.http.inference_app import InferenceApplication, Limits
 from serve.http.request_metrics import Metrics
 from serve.http.whole_bodies import ASGIApp
 from serve.multi_model import api_responses
-from serve.multi_model.admission.admission_client import Admission
+from serve.multi_model.admission.admission_check import Admission
 from serve.multi_model.admission.fork_server import ForkServer, is_listening
 from serve.multi_model.api import create_blueprint
 from serve.multi_model.catalogue import Catalogue

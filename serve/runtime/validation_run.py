@@ -5,6 +5,7 @@ SIGSEGV, others did so on the first prediction. So a model is loaded and predict
 before this process and its workers take it.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -12,8 +13,9 @@ import resource
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -98,49 +100,73 @@ def in_child(work: Callable[[], object], *, timeout_seconds: float = MODEL_TIMEO
 
     Raises:
         ModelLoadError: the work raised it or another error, crashed, or took too long; its detail
-            `is_memory` says whether that was for want of memory.
+            `is_memory` is true where the reason was lack of memory.
     """
     reader, writer = os.pipe()
     process_id = os.fork()
     if process_id == 0:
         os.close(reader)
-        _work_and_exit(work, writer)
+
+        def without_result() -> None:
+            work()
+
+        run_and_exit(without_result, writer)
     os.close(writer)
     try:
-        message = _read_until_closed(reader, time.monotonic() + timeout_seconds)
+        report = _read_until_closed(reader, time.monotonic() + timeout_seconds)
     finally:
         os.close(reader)
-    if message is None:
+    if report is None:
         os.kill(process_id, signal.SIGKILL)
     _, status = os.waitpid(process_id, 0)
-    judge(message, status, timeout_seconds)
+    judge(report, status, timeout_seconds)
 
 
-def _work_and_exit(work: Callable[[], object], writer: int) -> None:
-    """The child: never returns, and runs nothing of the parent's on its way out."""
-    problem = ""
-    is_memory = False
+def run_and_exit(
+    work: Callable[[], Mapping[str, object] | None],
+    writer: int,
+    *,
+    secret: bytes = b"",
+    directory: Path | None = None,
+) -> NoReturn:
+    """Do `work` in this process, a child; write a report, and exit without the parent's clean-up.
+
+    The report is `secret`, then JSON: with exit code 0 the result of the work, with exit code 1
+    `{"problem": …, "is_memory": …}`.
+
+    Args:
+        writer: Descriptor of a pipe; the report fits into its buffer.
+        secret: What tells this report from what the work itself may write.
+        directory: The model directory: paths below it are shown as relative ones.
+    """
+    report = b""
     exit_code = 1
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        work()
+        report = json.dumps(work()).encode()
         exit_code = 0
-    except ContainerError as error:
-        problem = shorten(error.message)
     except MemoryError:
-        problem, is_memory = "it needs more memory than there is", True
-    except Exception as error:
-        logger.exception("trial_failed")
-        problem = shorten(f"{type(error).__name__}: {error}")
+        report = _failure("it needs more memory than there is", directory, is_memory=True)
+    except ContainerError as error:
+        is_memory = isinstance(error.__cause__, MemoryError)
+        report = _failure(error.message, directory, is_memory=is_memory)
+    except BaseException as error:  # also SystemExit: the caller's own way out is not the child's
+        logger.exception("validation_run_failed")
+        report = _failure(ContainerError(f"{type(error).__name__}: {error}").message, directory)
     finally:
-        message = {"problem": problem[:_MAX_PROBLEM_CHARACTERS], "is_memory": is_memory}
-        os.write(writer, json.dumps(message).encode())
+        with contextlib.suppress(OSError):  # the reader has gone, or the work has filled the pipe
+            os.write(writer, secret + report)
         os._exit(exit_code)
 
 
+def _failure(problem: str, directory: Path | None, *, is_memory: bool = False) -> bytes:
+    problem = shorten(problem, directory)[:_MAX_PROBLEM_CHARACTERS]
+    return json.dumps({"problem": problem, "is_memory": is_memory}).encode()
+
+
 def _read_until_closed(reader: int, deadline: float) -> bytes | None:
-    """What the child had to say; None when it was still at it at the deadline."""
+    """Read the report of a child; None where the child still runs at the deadline."""
     received = b""
     while True:
         ready, _, _ = select.select([reader], [], [], max(0.0, deadline - time.monotonic()))
@@ -152,17 +178,17 @@ def _read_until_closed(reader: int, deadline: float) -> bytes | None:
         received += piece
 
 
-def judge(message: bytes | None, status: int, timeout_seconds: float) -> None:
-    """Say what the end of a trial means.
+def judge(report: bytes | None, status: int, timeout_seconds: float) -> None:
+    """Raise what the end of a validation run means for the model.
 
     Args:
-        message: What the child had to say, e.g. `{"problem": ...}`; None where it took too long.
+        report: Of `run_and_exit`, perhaps empty; None where the run took too long.
         status: Of `os.waitpid`.
-        timeout_seconds: The limit that it had.
+        timeout_seconds: The limit of the run.
     Raises:
-        ModelLoadError: unless all was well.
+        ModelLoadError: the child did not exit with 0 in time.
     """
-    if message is None:
+    if report is None:
         raise ModelLoadError(
             f"the model took longer than {timeout_seconds:g} s to load and predict once"
         )
@@ -177,6 +203,6 @@ def judge(message: bytes | None, status: int, timeout_seconds: float) -> None:
         raise ModelLoadError(problem, is_memory=name == "SIGKILL")
     exit_code = os.WEXITSTATUS(status)
     if exit_code != 0:
-        heard = json.loads(message) if message else {}
-        problem = heard.get("problem") or f"trying the model ended with status {exit_code}"
-        raise ModelLoadError(problem, is_memory=heard.get("is_memory", False))
+        failure = json.loads(report) if report else {}
+        problem = failure.get("problem") or f"trying the model ended with status {exit_code}"
+        raise ModelLoadError(problem, is_memory=failure.get("is_memory", False))

@@ -20,7 +20,7 @@ from typing import Any
 from container import cgroup
 from container.errors import ModelLoadError, ModelNotFoundError, OutOfMemoryError
 from serve.invocation import Servable
-from serve.multi_model.admission.fork_server import OWN_CODE
+from serve.multi_model.admission.model_validation import OWN_CODE
 from serve.multi_model.model_metrics import ModelMetrics
 from serve.multi_model.model_registry import Model, Registry
 from serve.multi_model.residency.cached_model import Resident, all_freed

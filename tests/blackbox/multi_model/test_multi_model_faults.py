@@ -137,7 +137,7 @@ def test_nothing_acknowledged_is_lost_when_processes_are_killed(
 
 
 def kill_one(fleet: Fleet, chance: random.Random) -> None:
-    role = chance.choice(["worker", "worker", "fork-server", "model-trial"])
+    role = chance.choice(["worker", "worker", "fork-server", "validation-run"])
     processes = fleet.processes(role)
     if processes:
         with contextlib.suppress(ProcessLookupError):
@@ -159,7 +159,7 @@ WAITS = """
 """
 
 
-@pytest.mark.parametrize("role", ["model-trial", "fork-server"])
+@pytest.mark.parametrize("role", ["validation-run", "fork-server"])
 def test_load_survives_the_death_of_its_trial(start_fleet: StartFleet, role: str) -> None:
     """C-079: the trial is simply repeated."""
     with start_fleet() as fleet, fleet.held() as (file, hold):
@@ -167,7 +167,7 @@ def test_load_survives_the_death_of_its_trial(start_fleet: StartFleet, role: str
         answers: list[Response] = []
         loading = threading.Thread(target=lambda: answers.append(fleet.load("slow")))
         loading.start()
-        wait_for(lambda: fleet.processes("model-trial"))
+        wait_for(lambda: fleet.processes("validation-run"))
 
         fleet.kill(role)
         file.unlink()
@@ -191,7 +191,7 @@ def test_load_that_died_with_its_worker_leaves_nothing_behind(start_fleet: Start
 
         loading = threading.Thread(target=load)
         loading.start()
-        wait_for(lambda: fleet.processes("model-trial"))
+        wait_for(lambda: fleet.processes("validation-run"))
         fleet.kill("worker")
         loading.join()
         file.unlink()
@@ -199,7 +199,7 @@ def test_load_that_died_with_its_worker_leaves_nothing_behind(start_fleet: Start
         assert len(broken) == 1
         assert retried(lambda: fleet.request("GET", "/models")).text == '{"models":[]}'
         assert retried(lambda: fleet.load("slow")).status == 200
-        wait_for(lambda: not fleet.processes("model-trial"))
+        wait_for(lambda: not fleet.processes("validation-run"))
 
 
 def test_unload_does_not_wait_for_the_dead(start_fleet: StartFleet) -> None:
@@ -318,7 +318,7 @@ def test_sigterm_ends_all_processes(start_fleet: StartFleet) -> None:
 
         loading = threading.Thread(target=load)
         loading.start()
-        wait_for(lambda: fleet.processes("model-trial"))
+        wait_for(lambda: fleet.processes("validation-run"))
 
         stopped = fleet.server.stop()
 

@@ -274,7 +274,7 @@ def test_hostile_code_is_refused_and_hurts_nobody(fleet: Fleet, deed: str) -> No
     assert fleet.names() == ["good"]
     assert float(fleet.invoke("good").body) == 1.0
     assert fleet.processes("worker") == before
-    wait_for(lambda: not fleet.processes("model-trial"))
+    wait_for(lambda: not fleet.processes("validation-run"))
 
 
 def test_mutated_models_hurt_nobody(fleet: Fleet) -> None:

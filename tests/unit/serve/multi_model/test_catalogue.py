@@ -11,7 +11,7 @@ from container.errors import ContainerError, ModelLoadError, ModelNotFoundError,
 from container.settings import Settings
 from serve import loading
 from serve.multi_model import model_files
-from serve.multi_model.admission.admission_client import Admitted
+from serve.multi_model.admission.admission_check import Admitted
 from serve.multi_model.catalogue import Catalogue
 from serve.multi_model.model_metrics import ModelMetrics
 from serve.multi_model.model_registry import Model, Registry

@@ -22,7 +22,7 @@ from container.errors import (
     OutOfMemoryError,
 )
 from container.settings import Settings
-from serve.multi_model.admission.admission_client import Admitted
+from serve.multi_model.admission.admission_check import Admitted
 from serve.multi_model.catalogue import Catalogue
 from serve.multi_model.model_metrics import ModelMetrics
 from serve.multi_model.model_registry import Model, Registry

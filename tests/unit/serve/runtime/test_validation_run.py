@@ -53,7 +53,7 @@ def _exit() -> None:
         (_crash, r"crashed the process that tried it \(SIGSEGV\); its file is damaged"),
         (_run_out_of_memory, "more memory than there is"),
         (os.abort, "SIGABRT"),
-        (_exit, "status 1"),
+        (_exit, "SystemExit: 0"),
         (lambda: os.kill(os.getpid(), 9), "killed for the memory"),
         (lambda: os._exit(7), "status 7"),
     ],

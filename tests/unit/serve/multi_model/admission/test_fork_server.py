@@ -1,4 +1,4 @@
-"""The fork server and whoever asks it, with processes that really die."""
+"""The fork server and the admission check that asks it, with processes that really die."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ from container.errors import ModelLoadError, OutOfMemoryError, PlatformError
 from container.settings import Settings
 from serve.multi_model import model_files
 from serve.multi_model.admission import fork_server as fork_server_module
-from serve.multi_model.admission.admission_client import Admission, Admitted
+from serve.multi_model.admission.admission_check import Admission, Admitted
 from serve.multi_model.admission.fork_server import ForkServer, is_listening, socket_file
 from serve.multi_model.model_registry import Registry
 from tests.waiting import PATIENCE_SECONDS, wait_for
@@ -73,7 +73,7 @@ def booster() -> xgboost.Booster:
 
 
 def test_size_is_what_the_model_takes(directory: Path, admission: Admission) -> None:
-    """C-081: measured as the child's own growth, not guessed from the file."""
+    """The size is measured as the growth of the child, not guessed from the file (C-081)."""
     write_script(
         directory,
         "def model_fn(d):\n    return bytearray(50 * 2**20)\ndef predict_fn(data, model): pass",
@@ -88,7 +88,7 @@ def test_size_is_what_the_model_takes(directory: Path, admission: Admission) -> 
 def test_xgboost_model_takes_about_as_much_as_a_booster(
     directory: Path, admission: Admission
 ) -> None:
-    """C-081: reading and checking the file takes more for a moment, which is not counted."""
+    """The memory that reading and checking the file takes for a moment is not counted (C-081)."""
     content = bytes(booster().save_raw("ubj"))
     (directory / "xgboost-model").write_bytes(content)
 
@@ -101,7 +101,7 @@ def test_xgboost_model_takes_about_as_much_as_a_booster(
 def test_verdict_is_remembered_by_digest(
     directory: Path, admission: Admission, fork_server: ForkServer, tmp_path: Path
 ) -> None:
-    """C-082: the same bytes elsewhere are not tried again; the fork server is not even asked."""
+    """The fork server is asked once about the same bytes, wherever they lie (C-082)."""
     (directory / "xgboost-model").write_bytes(pickle.dumps(booster()))
     other = tmp_path / "other"
     (other / "code").mkdir(parents=True)
@@ -129,7 +129,7 @@ def test_verdict_is_remembered_by_digest(
 def test_bad_model_is_refused_with_the_reason(
     directory: Path, admission: Admission, script: str, problem: str
 ) -> None:
-    """C-082: whatever it does to the process that tries it."""
+    """Says why, whatever the model does to the process that validates it (C-082)."""
     write_script(directory, script)
 
     with pytest.raises(ModelLoadError, match=problem):
@@ -150,7 +150,7 @@ def test_bad_model_is_refused_with_the_reason(
 def test_reason_names_no_path_of_the_host(
     directory: Path, admission: Admission, script: str, problem: str
 ) -> None:
-    """C-082: but places in the model directory, and the last part of others."""
+    """Shows paths in the model directory as relative ones, and the last part of others (C-082)."""
     write_script(directory, script)
     (directory / "code" / "helpers.py").write_text("")
 
@@ -172,7 +172,7 @@ def test_reason_names_no_path_of_the_host(
 def test_reason_without_code_names_no_path_of_the_host(
     directory: Path, admission: Admission, make: Callable[[Path], object], problem: str
 ) -> None:
-    """C-082: whichever part of the server refuses the model."""
+    """Whichever part of the server refuses the model (C-082)."""
     (directory / "code").rmdir()
     make(directory)
     (directory / "file").touch()  # a directory without any would have the digest of another one
@@ -186,7 +186,7 @@ def test_reason_without_code_names_no_path_of_the_host(
 def test_model_that_hangs_is_killed_with_all_that_it_started(
     directory: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """C-082: and it is not held against the next try."""
+    """The timeout is not cached as a verdict (C-082)."""
     monkeypatch.setattr(fork_server_module, "MODEL_TIMEOUT_SECONDS", 3.0)
     note = tmp_path / "note"
     write_script(
@@ -219,8 +219,8 @@ def has_ended(process_id: int) -> bool:
     return False
 
 
-def test_trial_that_is_killed_is_repeated(directory: Path, admission: Admission) -> None:
-    """C-079: it was not the model's fault, as far as one can tell."""
+def test_validation_run_that_is_killed_is_repeated(directory: Path, admission: Admission) -> None:
+    """Repeats a run that was killed: the model may not be at fault (C-079)."""
     flag = directory.parent / "flag"
     write_script(
         directory,
@@ -236,20 +236,20 @@ def model_fn(model_dir): pass
     assert admission.admit(directory).algorithm == "code"
 
 
-def test_model_whose_trial_is_always_killed_is_not_loaded(
+def test_model_whose_validation_run_is_always_killed_is_not_loaded(
     directory: Path, admission: Admission
 ) -> None:
-    """C-082: nobody tries for ever."""
+    """Gives up after three attempts (C-082)."""
     write_script(directory, "os.kill(os.getpid(), signal.SIGKILL)")
 
-    with pytest.raises(PlatformError, match="killed again and again"):
+    with pytest.raises(PlatformError, match="killed 3 times"):
         admission.admit(directory)
 
 
 def test_death_by_the_kernel_for_want_of_memory_is_507(
     directory: Path, admission: Admission, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-081: known by the kernel's own count of such deaths."""
+    """Answers 507, by the kernel's own count of processes killed for memory (C-081)."""
     counts = iter([3, 4])
     monkeypatch.setattr(cgroup, "memory_kills", lambda: next(counts))
     write_script(directory, "os.kill(os.getpid(), signal.SIGKILL)")
@@ -261,17 +261,17 @@ def test_death_by_the_kernel_for_want_of_memory_is_507(
 def test_model_that_asks_for_more_than_there_is_is_507(
     directory: Path, admission: Admission
 ) -> None:
-    """C-081: the child meets its own limit before the kernel has to choose a victim."""
+    """The child meets its own limit before the kernel has to choose a victim (C-081)."""
     write_script(directory, "def model_fn(model_dir):\n    return bytearray(2**45)")
 
     with pytest.raises(OutOfMemoryError):
         admission.admit(directory)
 
 
-def test_files_that_change_during_the_trial_are_refused(
+def test_files_that_change_during_the_validation_run_are_refused(
     directory: Path, admission: Admission
 ) -> None:
-    """C-082: half of a file that is still being copied is no model."""
+    """Refuses files that are still being copied (C-082)."""
     write_script(directory, "open(__file__, 'a').write('#')\ndef model_fn(d): pass\nx = 1")
     with pytest.raises(ModelLoadError, match=r"no predict\(data\)|changed while"):
         admission.admit(directory)
@@ -287,7 +287,7 @@ def test_files_that_change_during_the_trial_are_refused(
 def test_fork_server_is_started_again_and_nobody_notices(
     directory: Path, admission: Admission, fork_server: ForkServer
 ) -> None:
-    """C-079: who comes between two of them waits; a trial that died with one is repeated."""
+    """A client that connects between two fork servers waits; its run is repeated (C-079)."""
     (directory / "xgboost-model").write_bytes(bytes(booster().save_raw("ubj")))
     first = fork_server.process_id
     os.kill(first, signal.SIGKILL)
@@ -305,7 +305,7 @@ def test_fork_server_is_started_again_and_nobody_notices(
 
 
 def test_fork_server_leaves_with_its_parent(tmp_path: Path) -> None:
-    """C-062: nothing stays behind when the arbiter is killed."""
+    """No process stays behind when the arbiter is killed (C-062)."""
     reader, writer = os.pipe()
     parent = os.fork()
     if parent == 0:
@@ -323,7 +323,7 @@ def test_fork_server_leaves_with_its_parent(tmp_path: Path) -> None:
 def test_sigterm_right_after_the_fork_ends_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not left to the handlers of the parent, which the child has at first (C-062)."""
+    """It is not lost to the handlers of the parent, which the child has at first (C-062)."""
     fork = os.fork
 
     def fork_and_signal() -> int:
@@ -348,7 +348,7 @@ def test_sigterm_right_after_the_fork_ends_the_server(
 
 
 def test_directory_of_a_server_that_was_killed_is_known(tmp_path: Path) -> None:
-    """C-062: what it left may be removed, what a living one has may not."""
+    """Tells the directory of a server that was killed from that of a living one (C-062)."""
     assert is_listening(tmp_path)  # one that is only just starting
     with running(tmp_path):
         assert is_listening(tmp_path)
@@ -357,7 +357,7 @@ def test_directory_of_a_server_that_was_killed_is_known(tmp_path: Path) -> None:
 
 
 def test_more_models_than_at_once_wait_for_each_other(tmp_path: Path, admission: Admission) -> None:
-    """C-090: all are tried, two at a time."""
+    """Validates all of them, two at a time (C-090)."""
     directories = []
     for index in range(5):
         directory = tmp_path / str(index)
@@ -375,11 +375,11 @@ def test_more_models_than_at_once_wait_for_each_other(tmp_path: Path, admission:
     assert time.monotonic() - started > 0.55
 
 
-def test_trials_that_hang_hold_nobody_up(
+def test_validation_runs_that_hang_hold_up_no_others(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-089: as many of them as are tried at a time."""
-    monkeypatch.setattr(fork_server_module, "_PATIENCE_SECONDS", 0.5)
+    """Starts another run beside as many hanging ones as may run at a time (C-089)."""
+    monkeypatch.setattr(fork_server_module, "_SLOW_SECONDS", 0.5)
     sound = tmp_path / "sound"
     (sound / "code").mkdir(parents=True)
     write_script(sound, "def model_fn(d): pass\ndef predict_fn(d, m): pass")
@@ -392,11 +392,13 @@ def test_trials_that_hang_hold_nobody_up(
             assert admission.admit(sound).algorithm == "code"
 
             assert time.monotonic() - started < 60
-            assert not any(trial.done() for trial in hanging)
+            assert not any(run.done() for run in hanging)
 
 
-def test_trial_does_not_wait_for_one_that_began_later(tmp_path: Path, admission: Admission) -> None:
-    """C-090: a model that is slow to load holds up nobody else's."""
+def test_validation_run_does_not_wait_for_one_that_began_later(
+    tmp_path: Path, admission: Admission
+) -> None:
+    """A model that is slow to load holds up no other one (C-090)."""
     with two_at_once(tmp_path, admission) as (first, second):
         (tmp_path / "first may end").touch()
 
@@ -404,7 +406,7 @@ def test_trial_does_not_wait_for_one_that_began_later(tmp_path: Path, admission:
         assert not second.done()
 
 
-# Writes what it is told into every descriptor of its process but those that pytest has.
+# Writes the given bytes into every descriptor of its process but those that pytest has.
 WRITE_TO_ALL = """
 import contextlib
 for number in set(range(3, 256)) - %r:
@@ -416,15 +418,15 @@ FORGED = json.dumps({"algorithm": "xgboost", "n_bytes": 1, "status": 0, "is_late
 
 @pytest.mark.parametrize("written", [FORGED, b"\xff garbage", b"\0" * 16 + FORGED, b"[]"])
 @pytest.mark.parametrize("end", ["", "os._exit(0)", "os._exit(3)"])
-def test_code_cannot_report_for_its_trial_or_another(
+def test_code_cannot_report_for_its_validation_run_or_another(
     tmp_path: Path, admission: Admission, written: bytes, end: str
 ) -> None:
-    """Neither a verdict nor garbage: that model is refused, and nobody else hears of it. C-082."""
+    """Refuses a model that writes a report or garbage; other clients get none of it (C-082)."""
     others = set(map(int, os.listdir("/proc/self/fd")))
     deed = f"{WRITE_TO_ALL % (others, written)}\n{end}"
     with two_at_once(tmp_path, admission, deed) as (first, second):
         (tmp_path / "second may end").touch()
-        with pytest.raises(ModelLoadError, match="its trial's report"):
+        with pytest.raises(ModelLoadError, match="the report of its validation run"):
             second.result(timeout=PATIENCE_SECONDS)
         (tmp_path / "first may end").touch()
 
@@ -432,11 +434,11 @@ def test_code_cannot_report_for_its_trial_or_another(
 
 
 def test_crash_is_the_verdict_whatever_was_reported(directory: Path, admission: Admission) -> None:
-    """Code that finds the secret of its trial and forges a report, and crashes then."""
+    """Code that finds the secret of its validation run and forges a report, and crashes then."""
     forge = """
 import ctypes, sys
 frame = sys._getframe()
-while frame.f_code.co_name != "_try_and_exit":
+while frame.f_code.co_name != "_validate_and_exit":
     frame = frame.f_back
 os.write(frame.f_locals["report"], frame.f_locals["secret"] + %r)
 ctypes.string_at(0)
@@ -452,7 +454,7 @@ def test_report_with_the_secret_is_checked(directory: Path, admission: Admission
     forge = """
 import sys
 frame = sys._getframe()
-while frame.f_code.co_name != "_try_and_exit":
+while frame.f_code.co_name != "_validate_and_exit":
     frame = frame.f_back
 forged = b'{"algorithm": "code", "n_bytes": "many"}'
 os.write(frame.f_locals["report"], frame.f_locals["secret"] + forged)
@@ -460,7 +462,7 @@ os._exit(0)
 """
     write_script(directory, forge)
 
-    with pytest.raises(ModelLoadError, match="its trial's report"):
+    with pytest.raises(ModelLoadError, match="the report of its validation run"):
         admission.admit(directory)
 
 
@@ -491,7 +493,7 @@ def two_at_once(
 def test_answer_that_is_none_refuses_the_model(
     tmp_path: Path, directory: Path, registry: Registry, packet: bytes
 ) -> None:
-    """Whoever has taken the fork server's place."""
+    """Refuses the model when another process has taken the fork server's place."""
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener,
         ThreadPoolExecutor(1) as pool,
@@ -504,6 +506,6 @@ def test_answer_that_is_none_refuses_the_model(
         client.recv(1000)
         client.send(packet)
 
-        with pytest.raises(ModelLoadError, match="without a readable verdict"):
+        with pytest.raises(ModelLoadError, match="without a readable answer"):
             admitted.result(timeout=PATIENCE_SECONDS)
         client.close()

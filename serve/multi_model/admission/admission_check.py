@@ -1,4 +1,8 @@
-"""Asks the fork server for its verdict on a model, and waits; called in a thread of a worker."""
+"""Admission check: a worker asks the fork server to validate a model, unless its digest is known.
+
+Called in threads of a worker. The verdict on files with the same bytes is reused (deduplicated by
+digest), so loading them again needs no second validation run.
+"""
 
 import logging
 import os
@@ -18,13 +22,14 @@ from serve.runtime.validation_run import MODEL_TIMEOUT_SECONDS
 logger = logging.getLogger(__name__)
 
 _MAX_MESSAGE_BYTES = 2**16
-# The fork server itself stops a trial that takes too long; this is for one that does not answer.
+# The fork server itself ends a validation run that takes too long; this limit is for a fork server
+# that does not answer.
 _ANSWER_SECONDS = MODEL_TIMEOUT_SECONDS + 30.0
 _N_ATTEMPTS = 3
 
 
 class Admitted(NamedTuple):
-    """Files that passed, as `serve.multi_model.model_registry.Model` has them."""
+    """Facts of model files that passed, as in `serve.multi_model.model_registry.Model`."""
 
     digest: str
     signature: str
@@ -33,40 +38,40 @@ class Admitted(NamedTuple):
 
 
 class Admission:
-    """Says whether a model may be loaded into a worker; what it once said, it knows."""
+    """Decides whether a model may be loaded into a worker; caches verdicts by digest."""
 
     def __init__(self, directory: Path, registry: Registry) -> None:
         """Args:
-        directory: Where the fork server's socket is.
+        directory: Holds the fork server's socket.
         registry: Keeps the verdicts.
         """
         self._socket_file = socket_file(directory)
         self._registry = registry
 
     def admit(self, directory: Path) -> Admitted:
-        """Have a model tried, unless files with the same bytes were.
+        """Validate a model, unless files with the same bytes were validated before.
 
         Raises:
-            ModelLoadError: what is wrong with it; also when its files change meanwhile.
-            OutOfMemoryError: trying it took more memory than there is.
-            PlatformError: it could not be tried.
+            ModelLoadError: the model cannot be used, or its files changed meanwhile.
+            OutOfMemoryError: its validation run took more memory than there is.
+            PlatformError: it could not be validated.
         """
         signature = model_files.signature(directory)
         digest = model_files.digest(directory)
         verdict = self._registry.verdict(digest)
         if verdict is None:
-            verdict = self._try(directory)
+            verdict = self._validate(directory)
             if model_files.signature(directory) != signature:
                 raise ModelLoadError("the files of the model changed while it was being loaded")
-            # A user's code may fail for reasons that pass, so its failures are not kept.
+            # A user's code may fail for reasons that pass, so its failures are not cached.
             if verdict.problem is None or not any(directory.rglob("*.py")):
                 self._registry.remember(digest, verdict)
         if verdict.problem is not None:
             raise ModelLoadError(verdict.problem)
         return Admitted(digest, signature, verdict.algorithm, verdict.n_bytes)
 
-    def _try(self, directory: Path) -> Verdict:
-        """A verdict on the model, good or bad; whoever is killed meanwhile is asked again."""
+    def _validate(self, directory: Path) -> Verdict:
+        """Have the fork server validate a model; repeat where it or the child was killed."""
         n_kills = cgroup.memory_kills()
         for _ in range(_N_ATTEMPTS):
             answer = self._ask(directory)
@@ -83,11 +88,13 @@ class Admission:
                 validation_run.judge(None, answer.status, MODEL_TIMEOUT_SECONDS)
             if answer and not was_killed:
                 return Verdict("", 0, _problem(answer))
-            logger.warning("trial_killed", extra={"directory": str(directory)})
-        raise PlatformError("the process that tries models was killed again and again; try later")
+            logger.warning("validation_run_killed", extra={"directory": str(directory)})
+        raise PlatformError(
+            f"the process that validates models was killed {_N_ATTEMPTS} times; try later"
+        )
 
     def _ask(self, directory: Path) -> Answer | None:
-        """The fork server's answer; None where it was killed meanwhile."""
+        """Return the fork server's answer; None where it was killed meanwhile."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
             connection.settimeout(_ANSWER_SECONDS)
             try:
@@ -97,12 +104,12 @@ class Admission:
             except ConnectionError:
                 return None
             except TimeoutError as error:
-                raise PlatformError("the process that tries models does not answer") from error
+                raise PlatformError("the process that validates models does not answer") from error
         try:
             return decoded(Answer, packet) if packet else None
         except ValueError as error:
             raise ModelLoadError(
-                "the trial of the model ended without a readable verdict"
+                "the validation run of the model ended without a readable answer"
             ) from error
 
 
@@ -117,4 +124,4 @@ def _problem(answer: Answer) -> str:
         validation_run.judge(b"", answer.status, MODEL_TIMEOUT_SECONDS)
     except ModelLoadError as error:
         return error.message
-    return "trying the model ended without a verdict"
+    return "the validation run of the model ended without a report"
