@@ -1,10 +1,11 @@
-"""Write docs/contract.md: every rule of the platform, its status, and the tests that show it.
+"""Write docs/contract.md: every rule of the platform, its status, and one test that shows it.
 
-The rules are in docs/contract_rules.toml; which tests show a rule is said nowhere but in their own
-docstrings, by its number. Tests in files called `test_*_deviations.py` show where
-multi-model-server does otherwise.
+The rules are in docs/contract_rules.toml. A test shows a rule by naming its number in the test's
+docstring. Tests in files called `test_*_deviations.py` show how multi-model-server differs.
+`--tests C-044` lists every test of a rule.
 """
 
+import argparse
 import ast
 import re
 import sys
@@ -24,7 +25,8 @@ COMMAND = ".venv/bin/python -m scripts.contract_table"
 
 STRENGTHS = ("MUST", "SHOULD", "CHOICE")
 MAX_TEXT_CHARACTERS = 110
-# Two digits or four are a slip of the pen and reported; one is a heading of PITFALLS ("C-1").
+MAX_ROW_CHARACTERS = 250
+# Two digits or four are a slip of the pen: they match here, and are reported.
 _DEVIATIONS = "_deviations.py::"
 _CITATION = re.compile(r"\bC-\d{2,}\b")
 
@@ -33,22 +35,26 @@ _HEAD = f"""\
 
 # The contract with Amazon SageMaker
 
-Each rule comes from AWS's documentation or from the source of AWS's own containers; the numbers
-and the words are ours. A **MUST** that is broken breaks the platform, or contradicts its
+Each rule comes from AWS's documentation or from the source of AWS's own containers; numbers and
+wording are this project's. A **MUST** that is broken breaks the platform, or contradicts its
 documentation. A **SHOULD** is what AWS's containers do and clients rely on. A **CHOICE** is left
 open by the platform, and made here so that it can be tested.
 
-The tests beside a rule name it in their docstrings. Those in `tests/blackbox` look from outside, at
-plain processes and at containers of the built image.
+One test is named for each rule; tests in `tests/blackbox` run the verbs from outside, as processes
+and as containers. To list all tests of a rule: `{COMMAND} --tests C-044`.
 """
 
+_TABLE_HEAD = """\
+| Rule | | Requirement | Status | Test |
+|---|---|---|---|---|"""
+
 _DEVIATIONS_HEAD = """\
-## Where multi-model-server does otherwise
+## Deviations of multi-model-server
 
 With `BYOA_MULTI_MODEL_ENGINE=mms` many models are served by multi-model-server 1.1.11, which keeps
-the rules above but for these.
+the rules above except these.
 
-| Rule | Strength | What it does | Shown by |
+| Rule | | Behaviour | Test |
 |---|---|---|---|"""
 
 
@@ -202,16 +208,22 @@ def render(contract: Contract, citations: Mapping[str, Sequence[str]]) -> str:
     citations, deviations = _apart(citations)
     parts = [_HEAD, _summary(contract, citations)]
     for section, rules in groupby(contract.rules, key=lambda rule: rule.section):
-        parts += [f"## {section}", "", "| Rule | Strength | What it asks | Status | Shown by |"]
-        parts += ["|---|---|---|---|---|"]
-        parts += [_row(rule, citations.get(rule.id, ())) for rule in rules] + [""]
+        parts += [f"## {section}", "", _TABLE_HEAD]
+        parts += [_row(rule, citations) for rule in rules] + [""]
     if contract.deviations:
         parts += [_DEVIATIONS_HEAD]
         for rule in contract.rules:
             if text := contract.deviations.get(rule.id):
-                parts += [_cells(rule.id, rule.strength, text, _links(deviations[rule.id]))]
+                parts += [_cells(rule.id, rule.strength, text, _link(rule.id, deviations))]
         parts += [""]
+    if found := [row for row in parts if _is_long(row)]:
+        long = "\n".join(found)
+        raise ContractTableError(f"rows longer than {MAX_ROW_CHARACTERS} characters:\n{long}")
     return "\n".join(parts)
+
+
+def _is_long(row: str) -> bool:
+    return row.startswith("| C-") and len(row) > MAX_ROW_CHARACTERS
 
 
 def _summary(contract: Contract, citations: Mapping[str, Sequence[str]]) -> str:
@@ -228,23 +240,53 @@ def _summary(contract: Contract, citations: Mapping[str, Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _row(rule: Rule, tests: Sequence[str]) -> str:
-    status = "".join(rule.status(is_cited=bool(tests)))
-    return _cells(rule.id, rule.strength, rule.text, status, _links(tests))
+def _row(rule: Rule, citations: Mapping[str, Sequence[str]]) -> str:
+    status = "".join(rule.status(is_cited=rule.id in citations))
+    return _cells(rule.id, rule.strength, rule.text, status, _link(rule.id, citations))
 
 
 def _cells(*cells: str) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def _links(tests: Sequence[str]) -> str:
-    return "<br>".join(f"[`{test}`](../{test.partition('::')[0]})" for test in tests)
+def _link(rule_id: str, citations: Mapping[str, Sequence[str]]) -> str:
+    """Link the most telling test of a rule; empty without one.
+
+    A black-box test comes before others, then the test that shows the fewest rules, then
+    one of a higher folder.
+    """
+    n_rules = Counter(test for tests in citations.values() for test in tests)
+
+    def rank(test: str) -> tuple[bool, int, int, str]:
+        return not test.startswith("tests/blackbox/"), n_rules[test], test.count("/"), test
+
+    tests = sorted(citations.get(rule_id, ()), key=rank)
+    if not tests:
+        return ""
+    file, _, name = tests[0].partition("::")
+    return f"[{name}](../{file})"
+
+
+def list_tests(rule_id: str, contract: Contract, citations: Mapping[str, Sequence[str]]) -> int:
+    """Print a rule and the ids of all its tests, as pytest takes them; return the exit code."""
+    rule = next((rule for rule in contract.rules if rule.id == rule_id), None)
+    if rule is None:
+        print(f"{rule_id} is no rule of {RULES_FILE}", file=sys.stderr)
+        return 1
+    print(f"{rule.id} {rule.strength}: {rule.text}")
+    print("\n".join(citations.get(rule_id, ())))
+    return 0
 
 
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
-    """Write the table, or with `--check` compare it, and return the exit code."""
+    """Write the table, compare it (`--check`) or list a rule's tests; return the exit code."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--tests", metavar="RULE")
+    given, others = parser.parse_known_args(arguments)
+    if given.tests:
+        return list_tests(given.tests, read_contract(root / RULES_FILE), read_citations(root))
     return generated_page.main(
-        arguments,
+        others,
         about=__doc__,
         file=TABLE_FILE,
         command=COMMAND,
