@@ -1,11 +1,11 @@
-"""The management of models over HTTP, in Flask.
+"""Management API of a multi-model server: the routes below `/models`, in Flask.
 
     POST   /models          {"model_name": N, "url": P}   load
     GET    /models          ?limit=&next_page_token=      list
     GET    /models/N                                      describe
     DELETE /models/N                                      unload
 
-What clients send is in snake_case, what they get in camelCase.
+Members of requests are in snake_case, members of answers in camelCase.
 
 Source: SageMaker developer guide, "Custom Containers Contract for Multi-Model Endpoints".
 """
@@ -46,7 +46,7 @@ _bodies = RequestBodies(
 
 
 def create_blueprint(catalogue: Catalogue) -> Blueprint:
-    """The routes; they hold no state of their own."""
+    """Return the routes, which hold no state of their own."""
     routes = Blueprint("models", __name__)
     routes.record(_add_converter)
     routes.register_error_handler(ContainerError, _refused)
@@ -77,20 +77,20 @@ def create_blueprint(catalogue: Catalogue) -> Blueprint:
         catalogue.unload(name)
         return _json({"status": f'Model "{name}" unregistered'})
 
-    # What is invoked never comes here; see `serve.multi_model.model_leases`.
+    # Invocations of a valid path are answered by `serve.multi_model.model_leases` before Flask.
     @routes.post("/models/<name:_>/invoke")
     def invoke(_: str) -> Response:
         raise ModelNotFoundError("the path is not /models/NAME/invoke with NAME percent-encoded")
 
     @routes.post("/invocations")
     def invocations() -> Response:
-        raise ModelNotFoundError("name a model: POST /models/NAME/invoke")
+        raise ModelNotFoundError("this server has many models: POST /models/NAME/invoke")
 
     return routes
 
 
 class _AnyName(BaseConverter):
-    """A decoded name, slashes and all: Werkzeug's `path` has none at its beginning."""
+    """Matches any decoded name; Werkzeug's `path` does not match one that begins with a slash."""
 
     part_isolating = False
     regex = ".+"
@@ -110,7 +110,7 @@ def _name_and_url() -> tuple[str, str]:
 
 
 def _parameters() -> dict[str, object]:
-    """Those of the JSON body, or, as multi-model-server takes them, of the query."""
+    """Return the members of the JSON body, or the query's: multi-model-server takes both."""
     encoding = request.headers.get("Content-Encoding", "").lower()
     with _bodies.inflated(request.get_data(), encoding, detects_gzip=True) as body:
         if not body:
@@ -128,12 +128,12 @@ def _parameters() -> dict[str, object]:
 def _limit() -> int:
     text = request.args.get("limit", str(_MAX_PAGE))
     if not re.fullmatch(r"0*[1-9]\d{0,8}", text, re.ASCII):
-        raise InvalidRequestError("limit is not a positive number")
+        raise InvalidRequestError(f"limit is not a whole number from 1; at most {_MAX_PAGE} count")
     return min(int(text), _MAX_PAGE)
 
 
 def _name() -> str:
-    """The model's name, from the path as it was sent: a decoded one cannot be told apart."""
+    """Return the model's name, from the raw path: in a decoded one `%2F` and `/` look the same."""
     name = model_names.in_path(request.environ["asgi.scope"]["raw_path"])
     if name is None:
         raise ModelNotFoundError("the path is not /models/NAME with NAME percent-encoded")
@@ -161,7 +161,7 @@ def _refused(error: ContainerError) -> Response:
 
 
 def _http_error(error: HTTPException) -> Response:
-    """What Flask itself refuses: unknown paths, wrong methods, bodies that are too large."""
+    """Answer an error of Flask: an unknown path, a wrong method, a body that is too large."""
     status = error.code or 500
     body = api_responses.error_body(http_error(error, _PATHS), status, request_id(""))
     headers = allowed_methods(error)
@@ -169,7 +169,7 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _failed(error: Exception) -> Response:
-    """What nobody has foreseen."""
+    """Answer an unexpected exception with 500 and log its traceback."""
     identity = request_id(request.headers.get("X-Amzn-SageMaker-Inference-Id", ""))
     logger.error("request_failed", extra={"request_id": identity}, exc_info=error)
     body = api_responses.error_body(InternalError("the request failed; see the log"), 500, identity)

@@ -1,4 +1,4 @@
-"""What clients of many models get: the words of multi-model-server, and our own error beside them.
+"""Answers of the management API: the members of multi-model-server, and our own `error` beside.
 
 {"code": 404, "type": "ModelNotFoundException", "message": "Model not found: N",
  "error": {"code": "model_not_found", "message": "Model not found: N", "request_id": …}}
@@ -14,7 +14,7 @@ from serve.http.responses import Reply
 from serve.http.statuses import status_of
 from serve.multi_model.model_registry import Model
 
-REGISTERED = "Workers scaled"  # what a synchronous registration with one worker answers there
+REGISTERED = "Workers scaled"  # multi-model-server's answer to a synchronous registration
 _TYPES = {
     400: "BadRequestException",
     404: "ResourceNotFoundException",
@@ -26,18 +26,21 @@ _TYPES = {
 
 
 def refused_invocation(error: ContainerError, request_id: str) -> Reply:
-    """The reply to an invocation that an error ended: a `serve.http.responses.Refusal`."""
+    """Return the reply to an invocation that failed: a `serve.http.responses.Refusal`."""
     reply = responses.refusal(error, request_id)
     return reply._replace(body=error_body(error, reply.status, request_id))
 
 
 def status_of_refused_load(error: ContainerError) -> int:
-    """A model that cannot be used is the fault of whoever sent it; later on it would be ours."""
+    """Return the status of a failed load: 400 for a bad model, which the client chose.
+
+    In an invocation the same error is 500, since the model was accepted before.
+    """
     return 400 if isinstance(error, ModelLoadError) else status_of(error)
 
 
 def error_body(error: ContainerError, status: int, request_id: str) -> bytes:
-    """The body of a refusal."""
+    """Return the body of an error response, in JSON."""
     if isinstance(error, ModelNotFoundError):
         kind = "ModelNotFoundException"
     elif isinstance(error, ModelLoadError):
@@ -49,12 +52,12 @@ def error_body(error: ContainerError, status: int, request_id: str) -> bytes:
 
 
 def listed(model: Model) -> dict[str, str]:
-    """An item of a list."""
+    """Return an item of `GET /models`."""
     return {"modelName": model.name, "modelUrl": model.url}
 
 
 def described(model: Model) -> dict[str, object]:
-    """What `GET /models/NAME` answers."""
+    """Return the answer of `GET /models/NAME`."""
     return {**listed(model), "algorithm": model.algorithm, "memoryBytes": model.n_bytes}
 
 

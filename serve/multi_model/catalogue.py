@@ -1,4 +1,4 @@
-"""Loading and unloading models for all workers; called in threads of a worker."""
+"""Loading and unloading of models for all workers; called in threads of a worker."""
 
 import asyncio
 import logging
@@ -12,59 +12,60 @@ from container.settings import Settings
 from serve.multi_model import model_files
 from serve.multi_model.admission.admission_check import Admission, Admitted
 from serve.multi_model.model_registry import Model, Registry
-from serve.multi_model.residency.model_cache import Residency
+from serve.multi_model.residency.model_cache import ModelCache
 from serve.multi_model.residency.peers import Peers
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Every invocation has its answer by then. A stream, or code that goes on beyond its limit, has the
-# model until it ends, or its process does.
+# Beyond the time limit of an invocation. A stream, or code that runs on after its limit, holds its
+# lease longer, and is not waited for.
 _DRAIN_SLACK_SECONDS = 10.0
 
 
 class Catalogue:
-    """One object in each worker; the registry behind it is shared."""
+    """Catalogue of models, one object in each worker, over the registry that all share."""
 
     def __init__(
         self,
         settings: Settings,
         registry: Registry,
         admission: Admission,
-        residency: Residency,
+        cache: ModelCache,
         peers: Peers,
         *,
         max_bytes: int,
     ) -> None:
         """Args:
-        max_bytes: What the models of one worker may take together.
+        max_bytes: Memory that the models of one worker may take together.
         """
         self._settings = settings
         self._registry = registry
         self._admission = admission
-        self._residency = residency
+        self._cache = cache
         self._peers = peers
         self._max_bytes = max_bytes
         # Where nothing is evicted, every worker must be able to hold every model.
         self._max_total_bytes = max_bytes if settings.on_full == "refuse" else None
-        self._unfit: dict[Path, str] = {}  # directories and their signatures
+        # Directories, with the signatures of their files, that were too large in an empty worker.
+        self._unfit: dict[Path, str] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
-        """Called on the worker's event loop, before it takes a request."""
+        """Listen to the other workers; called on the event loop before the first request."""
         self._loop = asyncio.get_running_loop()
-        self._listening = await self._peers.listen(self._residency.forget)
+        self._listening = await self._peers.listen(self._cache.forget)
 
     def load(self, name: str, url: str) -> Model:
-        """Load a model; when this returns, every worker could invoke it.
+        """Load a model; when this returns, every worker can invoke it.
 
-        Nobody sees the model before: it is added when nothing can fail any more. An unload that
-        another client asked for may follow at once, and changes nothing about this load.
+        No client sees the model before: it is added to the registry as the last step. An unload
+        that another client asked for may follow at once; this load has succeeded all the same.
 
         Raises:
-            InvalidRequestError, ModelNotFoundError: the url is not one of a model directory.
-            ModelAlreadyLoadedError: there is a model of that name.
+            InvalidRequestError, ModelNotFoundError: `url` does not name a model directory.
+            ModelAlreadyLoadedError: a model of that name is registered or being loaded.
             ModelLoadError: the model cannot be used.
             OutOfMemoryError: it does not fit.
         """
@@ -85,10 +86,10 @@ class Catalogue:
     def unload(self, name: str) -> None:
         """Delete a model; when this returns, no worker has it in memory.
 
-        Unless work that takes longer than an invocation may, which is not waited for, still has it.
+        Work that runs longer than an invocation may keeps it in memory, and is not waited for.
 
         Raises:
-            ModelNotFoundError
+            ModelNotFoundError: there is none of that name.
         """
         started = time.perf_counter()
         model = self._registry.remove(name)
@@ -99,14 +100,14 @@ class Catalogue:
         logger.info("model_unregistered", extra=facts)
 
     def describe(self, name: str) -> Model:
-        """The model of that name; raises `ModelNotFoundError`."""
+        """Return the model of that name; raises `ModelNotFoundError`."""
         model = self._registry.find(name)
         if model is None:
             raise _not_found(name)
         return model
 
     def page(self, after: str, limit: int) -> tuple[list[Model], bool]:
-        """The next `limit` models in the order of their names, and whether there are more."""
+        """Return up to `limit` models that follow `after`, and True if there are more."""
         models = self._registry.page(after, limit + 1)
         return models[:limit], len(models) > limit
 
@@ -114,7 +115,7 @@ class Catalogue:
         if model.n_bytes > self._max_bytes:
             raise OutOfMemoryError(
                 f"the model takes {model.n_bytes / 2**20:.1f} MiB; all models of a worker may "
-                f"take {self._max_bytes / 2**20:.1f} (BYOA_MODEL_MEMORY_MB)"
+                f"take {self._max_bytes / 2**20:.1f} MiB (BYOA_MODEL_MEMORY_MB)"
             )
         n_models, n_bytes = self._registry.totals()
         if self._max_total_bytes is not None and n_bytes + model.n_bytes > self._max_total_bytes:
@@ -125,22 +126,22 @@ class Catalogue:
             )
 
     def _add(self, model: Model) -> None:
-        """Load a model into this worker, then let every worker see it."""
-        resident = self._on_loop(self._residency.load_first(model))
+        """Load a model into this worker, then add it to the registry for all workers."""
+        cached = self._on_loop(self._cache.load_first(model))
         is_added = False
         try:
             is_added = self._registry.add(model, max_bytes=self._max_total_bytes)
         finally:
-            self._on_loop(self._residency.end_load(resident, keep=is_added))
+            self._on_loop(self._cache.end_load(cached, keep=is_added))
         if not is_added:  # others were added since the room was checked
             self._check_room(model)
             raise OutOfMemoryError("the models that were loaded meanwhile took the room; try again")
 
     def _admit(self, directory: Path) -> Admitted:
-        """Have a model tried, once more where idle models could make room for the trial.
+        """Validate a model; evict idle models and validate it again where memory was short.
 
-        Where that did not help, it is not done again for the same files: whoever asks for a model
-        that is too large again and again would empty the worker each time.
+        Where that did not help, it is not repeated for the same files: a client that keeps asking
+        for a model that is too large would empty the worker each time.
         """
         try:
             return self._admission.admit(directory)
@@ -148,7 +149,7 @@ class Catalogue:
             signature = model_files.signature(directory)
             if self._settings.on_full != "evict" or self._unfit.get(directory) == signature:
                 raise
-            if not self._on_loop(self._residency.make_room_to_try()):
+            if not self._on_loop(self._cache.make_room_to_validate()):
                 raise
         try:
             return self._admission.admit(directory)
@@ -157,7 +158,7 @@ class Catalogue:
             raise
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do what belongs on the event loop, and wait for it in this thread."""
+        """Run a coroutine on the event loop, and wait for it in this thread."""
         if self._loop is None:
             work.close()
             raise ContainerError("the worker has not started")
@@ -165,7 +166,7 @@ class Catalogue:
 
     def _forget(self, model: Model) -> None:
         limit = self._settings.timeout_seconds + _DRAIN_SLACK_SECONDS
-        if not self._peers.tell_all(model.name, model.generation, timeout_seconds=limit):
+        if not self._peers.forget_in_all(model.name, model.generation, timeout_seconds=limit):
             logger.warning("model_still_in_use", extra={"model_name": model.name})
 
 

@@ -1,4 +1,4 @@
-"""The files of a model: where they may lie, and what tells them from others."""
+"""Files of a model: a path traversal check of its url, and the identity of its files."""
 
 import hashlib
 import os
@@ -12,21 +12,22 @@ from container import cgroup
 from container.errors import InvalidRequestError, ModelLoadError, ModelNotFoundError
 
 MAX_URL_CHARACTERS = 4096
-# Reading so many takes seconds; the largest frameworks that code may bring along have 20,000.
+# To read so many takes seconds; the largest frameworks that a model's code may bring have 20,000.
 _MAX_MEMBERS = 50_000
 _MAX_DEPTH = 100
 
 
 class _File(NamedTuple):
-    name: str  # relative to the artifact
-    facts: os.stat_result
+    name: str  # relative to the model directory
+    stat: os.stat_result
 
 
 def directory_of(url: str, roots: Sequence[Path]) -> Path:
-    """The directory that `url` names, if models may be loaded from there.
+    """Return the model directory that `url` names; the path traversal check of `POST /models`.
 
     Raises:
-        InvalidRequestError: it is no absolute path, or does not lead below a root, also by a link.
+        InvalidRequestError: `url` is not an absolute path, or does not lead below one of `roots`
+            once `..` and links are resolved.
         ModelNotFoundError: there is no such directory.
     """
     if not url.startswith("/") or "\0" in url or len(url) > MAX_URL_CHARACTERS:
@@ -40,8 +41,9 @@ def directory_of(url: str, roots: Sequence[Path]) -> Path:
         is_directory = False
     if not any(Path(os.path.realpath(root)) in path.parents for root in roots):
         raise InvalidRequestError(
-            "url leads out of the directories of models, or to one of them itself: it must lie "
-            "below one of BYOA_MODEL_ROOTS, by default /opt/ml/models and /opt/ml/model"
+            "url is outside the directories of models, or is one of them itself: it must lie below "
+            "one of BYOA_MODEL_ROOTS, by default /opt/ml/models and /opt/ml/model; links are "
+            "followed"
         )
     if not is_directory:
         raise ModelNotFoundError("there is no directory of that url")
@@ -49,31 +51,32 @@ def directory_of(url: str, roots: Sequence[Path]) -> Path:
 
 
 def signature(directory: Path) -> str:
-    """What changes when a file is written, replaced, added or removed; takes microseconds a file.
+    """Return a hash of the files' names, sizes and times; it takes microseconds a file.
+
+    It changes when a file is written, replaced, added or removed.
 
     Raises:
-        ModelLoadError: the directory cannot be read, or holds what is no file.
+        ModelLoadError: the directory cannot be read, or holds something that is not a file.
     """
-    facts = (
-        (file.name, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
-        for file in _files(directory)
-        for facts in (file.facts,)
-    )
-    return hashlib.sha256(repr(list(facts)).encode("utf-8", "surrogateescape")).hexdigest()
+    facts = [
+        (name, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+        for name, facts in _files(directory)
+    ]
+    return hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def digest(directory: Path) -> str:
-    """What is the same for the same files, wherever they lie.
+    """Return a hash of the files' names and contents, the same wherever they lie.
 
     Raises:
         ModelLoadError: a file cannot be read, or there is more to read than the memory granted.
     """
     files = list(_files(directory))
-    n_bytes, max_bytes = sum(file.facts.st_size for file in files), cgroup.memory_bytes()
+    n_bytes, max_bytes = sum(file.stat.st_size for file in files), cgroup.memory_bytes()
     if n_bytes > max_bytes:
         raise ModelLoadError(
-            f"the model's files have {n_bytes / 2**20:.0f} MiB together, more than the container "
-            f"has memory: {max_bytes / 2**20:.0f} MiB"
+            f"the model's files have {n_bytes / 2**20:.0f} MiB together; the container has "
+            f"{max_bytes / 2**20:.0f} MiB of memory"
         )
     whole = hashlib.sha256()
     for file in files:
@@ -87,9 +90,9 @@ def digest(directory: Path) -> str:
 
 
 def _files(directory: Path) -> Iterator[_File]:
-    """Every file below `directory`, in an order that only their names decide.
+    """Yield every file below `directory`, in the order of their names.
 
-    A link is followed to a file inside, not to one outside, and never to a directory.
+    A link is followed to a file inside the directory, not to one outside, and never to a directory.
     """
     try:
         for entry in _members(directory):
@@ -98,14 +101,14 @@ def _files(directory: Path) -> Iterator[_File]:
             if not stat.S_ISREG(facts.st_mode):
                 raise ModelLoadError(f"{name} is neither a file nor a directory")
             if entry.is_symlink() and not _is_inside(entry.path, directory):
-                raise ModelLoadError(f"{name} is a link that leads out of the model directory")
+                raise ModelLoadError(f"{name} is a link to a file outside the model directory")
             yield _File(name, facts)
     except OSError as error:
         raise ModelLoadError(f"the model directory cannot be read: {error.strerror}") from error
 
 
 def _members(top: Path) -> Iterator[os.DirEntry[str]]:
-    """All that is below `top` but directories; raises `ModelLoadError` where that is too much."""
+    """Yield all entries below `top` but directories; raises `ModelLoadError` for too many."""
     n_left = _MAX_MEMBERS
     pending = [(str(top), 0)]
     while pending:
@@ -115,8 +118,8 @@ def _members(top: Path) -> Iterator[os.DirEntry[str]]:
         n_left -= len(found)
         if n_left < 0 or depth > _MAX_DEPTH:
             raise ModelLoadError(
-                f"the model directory holds more than {_MAX_MEMBERS} files and directories, or "
-                f"more than {_MAX_DEPTH} one in the other"
+                f"the model directory holds more than {_MAX_MEMBERS} files and directories, or is "
+                f"more than {_MAX_DEPTH} directories deep"
             )
         for entry in found:
             if entry.is_dir(follow_symlinks=False):
@@ -130,5 +133,5 @@ def _is_inside(path: str, directory: Path) -> bool:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    """In case that a file has meanwhile become a FIFO."""
+    """Open a file without waiting: it may have become a FIFO meanwhile."""
     return os.open(path, flags | os.O_NONBLOCK)

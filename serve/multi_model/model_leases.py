@@ -1,4 +1,4 @@
-"""`POST /models/NAME/invoke`: an invocation's turn with one of many models."""
+"""Leases of many models: `POST /models/NAME/invoke` leases the model from this worker's cache."""
 
 from time import perf_counter
 
@@ -8,22 +8,22 @@ from serve.invocation import Servable
 from serve.leases import Scope
 from serve.multi_model import model_names
 from serve.multi_model.model_metrics import ModelMetrics
-from serve.multi_model.residency.cached_model import Resident
-from serve.multi_model.residency.model_cache import Residency
+from serve.multi_model.residency.cached_model import CachedModel
+from serve.multi_model.residency.model_cache import ModelCache
 
-_TARGET_MODEL = b"x-amzn-sagemaker-target-model"  # what the client called it; for the log only
+_TARGET_MODEL = b"x-amzn-sagemaker-target-model"  # the client's name of the model, for the log
 
 
 class ModelLeases:
-    """See `serve.leases.Models`."""
+    """The models of a worker of a multi-model server: `serve.leases.Models`."""
 
-    is_thread_safe = True  # a model that is not takes one invocation at a time
+    is_thread_safe = True  # a model that is not thread-safe has a lock
 
-    def __init__(self, residency: Residency, metrics: ModelMetrics, *, max_waiting: int) -> None:
+    def __init__(self, cache: ModelCache, metrics: ModelMetrics, *, max_waiting: int) -> None:
         """Args:
-        max_waiting: Invocations that may wait for a model that takes one at a time.
+        max_waiting: Invocations that may wait for the lock of a model that is not thread-safe.
         """
-        self._residency = residency
+        self._cache = cache
         self._metrics = metrics
         self._max_waiting = max_waiting
 
@@ -32,20 +32,20 @@ class ModelLeases:
         name = model_names.in_invoke_path(scope["raw_path"])
         if name is None:
             return None
-        return ModelLease(name, scope, self._residency, self._metrics, self._max_waiting)
+        return ModelLease(name, scope, self._cache, self._metrics, self._max_waiting)
 
 
 class ModelLease:
-    """See `serve.leases.Lease`."""
+    """One invocation's lease of a model: `serve.leases.Lease`."""
 
     __slots__ = (
+        "_cache",
+        "_cached",
         "_has_lock",
         "_max_waiting",
         "_metrics",
         "_n_holders",
         "_name",
-        "_residency",
-        "_resident",
         "_scope",
     )
 
@@ -53,16 +53,16 @@ class ModelLease:
         self,
         name: str,
         scope: Scope,
-        residency: Residency,
+        cache: ModelCache,
         metrics: ModelMetrics,
         max_waiting: int,
     ) -> None:
         self._name = name
         self._scope = scope
-        self._residency = residency
+        self._cache = cache
         self._metrics = metrics
         self._max_waiting = max_waiting
-        self._resident: Resident | None = None
+        self._cached: CachedModel | None = None
         self._has_lock = False
         self._n_holders = 1
 
@@ -72,30 +72,30 @@ class ModelLease:
         for name, value in self._scope["headers"]:
             if name == _TARGET_MODEL:
                 facts["target_model"] = value.decode("latin-1")
-        resident = self._resident = self._residency.lease_now(self._name)
-        if resident is None:
+        cached = self._cached = self._cache.lease_now(self._name)
+        if cached is None:
             return None
         self._note(seen, None)
-        return resident.servable if resident.lock is None else None
+        return cached.servable if cached.lock is None else None
 
     async def acquire(self, seen: Observation) -> Servable:
         """See `serve.leases.Lease`."""
-        resident = self._resident
-        if resident is None:
+        cached = self._cached
+        if cached is None:
             started = perf_counter()
-            resident, was_here = await self._residency.lease(self._name)
-            self._resident = resident
+            cached, was_here = await self._cache.lease(self._name)
+            self._cached = cached
             self._note(seen, None if was_here else perf_counter() - started)
-        if resident.lock is not None:
-            if resident.n_leases > self._max_waiting + 1:
+        if cached.lock is not None:
+            if cached.n_leases > self._max_waiting + 1:
                 raise OverloadedError(
                     "invocations of this model in hand", self._max_waiting + 1, "BYOA_MAX_WAITING"
                 )
-            await resident.lock.acquire()
+            await cached.lock.acquire()
             self._has_lock = True
-        if resident.servable is None:
+        if cached.servable is None:
             raise RuntimeError("a leased model was freed")
-        return resident.servable
+        return cached.servable
 
     def retain(self) -> None:
         """See `serve.leases.Lease`."""
@@ -104,16 +104,18 @@ class ModelLease:
     def release(self) -> None:
         """See `serve.leases.Lease`."""
         self._n_holders -= 1
-        resident = self._resident
-        if resident is None or self._n_holders:
+        cached = self._cached
+        if cached is None or self._n_holders:
             return
-        if self._has_lock and resident.lock is not None:
-            resident.lock.release()
-        self._residency.release(resident)
+        if self._has_lock and cached.lock is not None:
+            cached.lock.release()
+        self._cache.release(cached)
 
     def _note(self, seen: Observation, waited_seconds: float | None) -> None:
-        """Args:
-        waited_seconds: None where the model was resident.
+        """Count a look-up of the model.
+
+        Args:
+            waited_seconds: How long it was loaded; None where it was cached.
         """
         self._metrics.looked_up(waited_seconds)
         hit = Measurement("ModelCacheHit", "Count", int(waited_seconds is None))

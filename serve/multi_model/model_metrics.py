@@ -1,6 +1,6 @@
-"""What operators see of many models, under the names that CloudWatch has for it.
+"""Metrics of many models, under CloudWatch's names.
 
-    ModelCacheHit          invocations, and those whose model was resident
+    ModelCacheHit          invocations, and those whose model was cached
     ModelLoadingWaitTime   how long invocations waited for their model, those that had to
     ModelLoadingTime, ModelUnloadingTime
     LoadedModelCount       models that can be invoked
@@ -29,15 +29,15 @@ logger = logging.getLogger(__name__)
 
 _CELL_BYTES = 8
 _MICROSECONDS = 1_000_000
-# Counts and sums go on for ever, the last two are how things are now.
+# Counts and sums, then two gauges.
 _TIMES = ("ModelLoadingTime", "ModelUnloadingTime", "ModelLoadingWaitTime")
 _CELLS = (
     *("lookups", "hits"),
     *(f"{name} {what}" for name in _TIMES for what in ("count", "sum")),
     *("resident models", "resident bytes"),
 )
-_PLACE = {name: place for place, name in enumerate(_CELLS)}
-_NOW = _PLACE["resident models"]
+_INDEX = {name: index for index, name in enumerate(_CELLS)}
+_RESIDENT = _INDEX["resident models"]
 _HELP = {
     "ModelLoadingTime": "Microseconds that loading a model into a worker took.",
     "ModelUnloadingTime": "Microseconds that freeing a model in a worker took.",
@@ -46,7 +46,7 @@ _HELP = {
 
 
 class Totals(NamedTuple):
-    """What is the same whichever worker is asked."""
+    """Gauges of the whole container, which any worker can measure."""
 
     n_loaded: int
     memory_percent: float
@@ -54,7 +54,7 @@ class Totals(NamedTuple):
 
 
 class ModelMetrics:
-    """Made once, before the workers are forked; each of them counts into a row of its own."""
+    """Counters in shared memory, made before the workers are forked; each has a row of its own."""
 
     def __init__(self, n_rows: int, *, emf_namespace: str | None) -> None:
         self._n_rows = n_rows
@@ -63,17 +63,17 @@ class ModelMetrics:
         self._row = self._row_of(0)
 
     def use_row(self, row: int) -> None:
-        """Count into that row from now on; what its last process had in memory is gone."""
+        """Count into `row` from now on; the models of the row's last process are gone."""
         self._row = self._row_of(row)
         self.resident(0, 0)
 
     def clear(self, row: int) -> None:
-        """Say that the process of that row has ended."""
+        """Reset the gauges of a process that has ended."""
         cells = self._row_of(row)
-        cells[_NOW] = cells[_NOW + 1] = 0
+        cells[_RESIDENT] = cells[_RESIDENT + 1] = 0
 
     def looked_up(self, waited_seconds: float | None) -> None:
-        """Count an invocation, and how long it waited for its model if it was not resident."""
+        """Count an invocation, and how long it waited for its model if it was not cached."""
         self._row[0] += 1
         if waited_seconds is None:
             self._row[1] += 1
@@ -81,7 +81,7 @@ class ModelMetrics:
             self._add("ModelLoadingWaitTime", waited_seconds)
 
     def loaded(self, name: str, seconds: float) -> None:
-        """Count and log that a model is resident."""
+        """Count and log that a model is cached."""
         self._add("ModelLoadingTime", seconds)
         self._log("model_resident", name, "ModelLoadingTime", seconds)
 
@@ -91,12 +91,12 @@ class ModelMetrics:
         self._log("model_unloaded", name, "ModelUnloadingTime", seconds)
 
     def resident(self, n_models: int, n_bytes: int) -> None:
-        """Say what this worker has in memory."""
-        self._row[_NOW] = n_models
-        self._row[_NOW + 1] = n_bytes
+        """Set the gauges of this worker: its models in memory and their bytes."""
+        self._row[_RESIDENT] = n_models
+        self._row[_RESIDENT + 1] = n_bytes
 
     def log_totals(self, totals: Totals) -> None:
-        """Write the line that makes CloudWatch's metrics of the container."""
+        """Log the gauges of the container in the Embedded Metric Format, if that is wanted."""
         if self._emf_namespace is None:
             return
         measurements = [
@@ -107,29 +107,37 @@ class ModelMetrics:
         logs.write(logger, "models", embedded_metrics(self._emf_namespace, measurements))
 
     def collect(self, totals: Totals) -> "Iterator[Metric]":
-        """All of it; see `prometheus_client.registry.Collector`."""
+        """Yield all metrics, summed over the workers: a `prometheus_client.registry.Collector`."""
         from prometheus_client.core import (
             CounterMetricFamily,
             GaugeMetricFamily,
             SummaryMetricFamily,
         )
 
-        sums = [sum(self._cells[place :: len(_CELLS)]) for place in range(len(_CELLS))]
+        sums = [sum(self._cells[index :: len(_CELLS)]) for index in range(len(_CELLS))]
         yield SummaryMetricFamily(
             "ModelCacheHit",
-            "Invocations, and those whose model was resident.",
+            "Invocations, and those whose model was cached.",
             int(sums[0]),
             sums[1],
         )
         for name in _TIMES:
-            place = _PLACE[f"{name} count"]
-            yield SummaryMetricFamily(name, _HELP[name], int(sums[place]), sums[place + 1])
-        loads, unloads = (sums[_PLACE[f"{name} count"]] for name in _TIMES[:2])
+            index = _INDEX[f"{name} count"]
+            yield SummaryMetricFamily(name, _HELP[name], int(sums[index]), sums[index + 1])
+        loads, unloads = (sums[_INDEX[f"{name} count"]] for name in _TIMES[:2])
         yield CounterMetricFamily("byoa_model_loads", "Models loaded into workers.", loads)
         yield CounterMetricFamily("byoa_model_unloads", "Models freed in workers.", unloads)
         for name, text, value in (
-            ("byoa_resident_models", "Models in memory, summed over the workers.", sums[_NOW]),
-            ("byoa_resident_model_bytes", "What they were measured to take.", sums[_NOW + 1]),
+            (
+                "byoa_resident_models",
+                "Models in memory, summed over the workers.",
+                sums[_RESIDENT],
+            ),
+            (
+                "byoa_resident_model_bytes",
+                "Memory of these models, as measured when they were validated.",
+                sums[_RESIDENT + 1],
+            ),
             *_gauges(totals),
         ):
             yield GaugeMetricFamily(name, text, value)
@@ -139,9 +147,9 @@ class ModelMetrics:
         return self._cells[row * len(_CELLS) : (row + 1) * len(_CELLS)]
 
     def _add(self, name: str, seconds: float) -> None:
-        place = _PLACE[f"{name} count"]
-        self._row[place] += 1
-        self._row[place + 1] += seconds * _MICROSECONDS
+        index = _INDEX[f"{name} count"]
+        self._row[index] += 1
+        self._row[index + 1] += seconds * _MICROSECONDS
 
     def _log(self, event: str, model_name: str, metric: str, seconds: float) -> None:
         facts: dict[str, object] = {
@@ -155,7 +163,7 @@ class ModelMetrics:
 
 
 def utilization(directory: Path) -> tuple[float, float]:
-    """How full memory is, and the file system of `directory`, in percent."""
+    """Return how full the memory and the file system of `directory` are, in percent."""
     granted = cgroup.memory_bytes()
     memory_percent = 100 * (1 - cgroup.memory_available_bytes() / granted)
     try:
@@ -167,9 +175,6 @@ def utilization(directory: Path) -> tuple[float, float]:
 
 def _gauges(totals: Totals) -> Iterator[tuple[str, str, float]]:
     yield "LoadedModelCount", "Models that can be invoked.", totals.n_loaded
-    yield (
-        "MemoryUtilization",
-        "Percent of the memory granted that is in use.",
-        (totals.memory_percent),
-    )
+    memory_percent = totals.memory_percent
+    yield "MemoryUtilization", "Percent of the memory granted that is in use.", memory_percent
     yield "DiskUtilization", "Percent of the models' file system in use.", totals.disk_percent

@@ -1,4 +1,4 @@
-"""The names of models: opaque to us, never a path, percent-encoded in one.
+"""Names of models: opaque text, never a path of the file system, percent-encoded in a URL.
 
 POST /models/eu%2Fcustomer%207/invoke   ->   eu/customer 7
 """
@@ -15,11 +15,11 @@ _INVOKE = b"/invoke"
 
 
 def check(name: object) -> str:
-    """The name, if it is one.
+    """Return `name` if it is a valid model name.
 
     Raises:
-        InvalidRequestError: it is not text, is empty, too long, holds control characters, or is a
-            dot or two, which no client can send in a path.
+        InvalidRequestError: it is not text, empty, too long, has control characters, or is `.` or
+            `..`, which HTTP clients remove from paths.
     """
     if not isinstance(name, str) or not name:
         raise InvalidRequestError("Parameter model_name is required.")
@@ -28,16 +28,20 @@ def check(name: object) -> str:
     except UnicodeEncodeError as error:  # a lone surrogate
         raise InvalidRequestError("model_name is not Unicode text") from error
     if n_bytes > MAX_BYTES:
-        raise InvalidRequestError(f"model_name has {n_bytes} bytes; at most {MAX_BYTES} are taken")
+        raise InvalidRequestError(
+            f"model_name has {n_bytes} bytes; at most {MAX_BYTES} are accepted"
+        )
     if name in (".", "..") or any(
         ord(character) < 32 or ord(character) == 127 for character in name
     ):
-        raise InvalidRequestError("model_name is '.', '..' or holds control characters")
+        raise InvalidRequestError(
+            "model_name is '.' or '..', or has control characters; use any other text"
+        )
     return name
 
 
 def in_path(raw_path: bytes) -> str | None:
-    """The model's name in `/models/NAME`; None where the path is another one."""
+    """Return the model's name in `/models/NAME`; None for any other path."""
     if not raw_path.startswith(_PREFIX):
         return None
     encoded = raw_path[len(_PREFIX) :]
@@ -45,7 +49,7 @@ def in_path(raw_path: bytes) -> str | None:
 
 
 def in_invoke_path(raw_path: bytes) -> str | None:
-    """The model's name in `/models/NAME/invoke`; None where the path is another one."""
+    """Return the model's name in `/models/NAME/invoke`; None for any other path."""
     if not raw_path.startswith(_PREFIX) or not raw_path.endswith(_INVOKE):
         return None
     encoded = raw_path[len(_PREFIX) : -len(_INVOKE)]
@@ -53,24 +57,26 @@ def in_invoke_path(raw_path: bytes) -> str | None:
 
 
 def page_token(last: str) -> str:
-    """What a client sends to get the names after `last`."""
+    """Return the token by which a client asks for the names after `last`."""
     return base64.urlsafe_b64encode(last.encode()).rstrip(b"=").decode()
 
 
 def after(token: str) -> str:
-    """The name that a token stands for.
+    """Return the name that a token of `page_token` stands for.
 
     Raises:
-        InvalidRequestError: it is none of ours.
+        InvalidRequestError: the token is not one of `page_token`.
     """
     try:
         return base64.b64decode(token + "=" * (-len(token) % 4), b"-_", validate=True).decode()
     except (binascii.Error, ValueError) as error:
-        raise InvalidRequestError("next_page_token is not one that GET /models gave") from error
+        raise InvalidRequestError(
+            "next_page_token is not a nextPageToken of GET /models; send one unchanged"
+        ) from error
 
 
 def _decoded(encoded: bytes) -> str | None:
-    """None for what no model can be called."""
+    """Decode a name; None where no model can have it."""
     name = unquote_to_bytes(encoded) if b"%" in encoded else encoded
     try:
         return name.decode() or None

@@ -1,13 +1,12 @@
-"""Which models there are: one small SQLite database that all workers share and that outlives them.
+"""Registry of models: a small SQLite database that all workers share and that outlives them.
 
-A model is here from the moment that it can be invoked, which its `POST /models` waits for, until
-its DELETE takes it out. While it is being loaded its name is reserved and nobody sees it, so a load
-that fails has never been there. Whether a worker has it in memory is the worker's own business
+`POST /models` adds a model when it can be invoked; DELETE removes it. While a model is being loaded
+its name is reserved and no client sees it, so a load that fails leaves no trace. Which models a
+worker has in memory is known to that worker only
 (`serve/multi_model/residency/model_cache.py`).
 
-The files lie in memory (tmpfs) where there is some. Nothing is flushed to a disk for the sake of a
-power cut, which ends the container anyway; a process that is killed in the middle of a change
-leaves the database as it was before.
+The files are on tmpfs where there is one. Nothing is flushed to disk, since a power cut ends the
+container anyway; a process that is killed in the middle of a change leaves the database as it was.
 """
 
 import fcntl
@@ -23,7 +22,7 @@ from container.errors import ModelAlreadyLoadedError, PlatformError
 from serve.multi_model.residency.versions import Versions
 
 _BUSY_SECONDS = 10.0
-# Of models that come and go under ever new digests, the oldest are forgotten.
+# A server may see ever new digests: beyond this number the oldest verdicts are deleted.
 _MAX_VERDICTS = 50_000
 _SCHEMA = """
 CREATE TABLE models (
@@ -49,8 +48,9 @@ CREATE TABLE verdicts (
 class Model(NamedTuple):
     """A model that was admitted.
 
-    `generation` is larger than that of any model before it, also of one of the same name.
-    `signature` says, cheaply, that its files are those that were admitted (`digest`).
+    `generation` is larger than that of any earlier model, also of one with the same name.
+    `signature` and `digest` identify the files that were admitted: the first is quick to compare,
+    the second is the same wherever the files lie (`serve/multi_model/model_files.py`).
     """
 
     generation: int
@@ -63,7 +63,7 @@ class Model(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a trial has shown of files with one digest; a `problem` where they were refused."""
+    """Result of a validation run, for all files with one digest; `problem` says why it failed."""
 
     algorithm: str
     n_bytes: int
@@ -71,16 +71,16 @@ class Verdict(NamedTuple):
 
 
 class Registry:
-    """See the module. Made before the workers are forked; usable in every process and thread."""
+    """Registry of models; made before the workers are forked; for all threads."""
 
     def __init__(self, directory: Path, versions: Versions) -> None:
-        """Create the database in `directory`, an empty one of ours."""
+        """Create the database in `directory`, which is empty and the server's own."""
         self._file = directory / "registry.sqlite"
         self._lock_file = directory / "registry.lock"
         self._versions = versions
         self._own = threading.local()
         self._locks: set[int] = set()  # descriptors by which this process has or awaits the lock
-        os.register_at_fork(after_in_child=self._let_go)
+        os.register_at_fork(after_in_child=self._close_locks)
         self._lock_file.touch()
         with _translated():
             connection = self._connect()
@@ -89,31 +89,32 @@ class Registry:
             connection.close()  # a connection must not be carried across a fork
 
     def find(self, name: str) -> Model | None:
-        """The model of that name."""
+        """Return the model of that name, or None."""
         row = self._query("SELECT * FROM models WHERE name = ?", name).fetchone()
         return None if row is None else Model._make(row)
 
     def page(self, after: str, limit: int) -> list[Model]:
-        """The next `limit` models in the order of their names, from after that name on."""
+        """Return up to `limit` models in the order of their names, beginning after `after`."""
         rows = self._query(
             "SELECT * FROM models WHERE name > ? ORDER BY name LIMIT ?", after, limit
         )
         return [Model._make(row) for row in rows]
 
     def totals(self) -> tuple[int, int]:
-        """How many models there are, and their bytes."""
+        """Return the number of models and the sum of their bytes."""
         row = self._query("SELECT count(*), coalesce(sum(n_bytes), 0) FROM models").fetchone()
         return row[0], row[1]
 
     def reserve(self, name: str, owner: str, is_alive: Callable[[str], bool]) -> int:
-        """Reserve a name for the model that `owner` is about to load.
+        """Reserve a name for a model that a worker is about to load.
 
         Args:
-            is_alive: Asked of another owner; what a dead one reserved is taken over.
+            owner: Name of the worker.
+            is_alive: True of a worker that lives; the reservation of a dead one is taken over.
         Returns:
-            The generation of the model, if it is added.
+            The generation that the model has once it is added.
         Raises:
-            ModelAlreadyLoadedError: there is one, or somebody else is loading it.
+            ModelAlreadyLoadedError: a model of that name is registered, or is being loaded.
         """
         with self._writing() as connection:
             if self.find(name) is not None:
@@ -127,19 +128,19 @@ class Registry:
             return cursor.lastrowid or 0
 
     def give_up(self, generation: int) -> None:
-        """Take back a reservation; nothing where it was taken over."""
+        """Cancel a reservation; a no-op where another worker has taken it over."""
         with self._writing() as connection:
             connection.execute("DELETE FROM loads WHERE generation = ?", (generation,))
 
     def add(self, model: Model, *, max_bytes: int | None = None) -> bool:
-        """Turn a reservation into a model, which every worker can invoke from now on.
+        """Replace a reservation by its model, which every worker can invoke from now on.
 
         Args:
-            max_bytes: What all models may have together; None means any number.
+            max_bytes: Limit of the bytes of all models together; None for no limit.
         Returns:
-            Whether there was room for it.
+            False where the model would exceed the limit; the reservation is kept then.
         Raises:
-            ModelAlreadyLoadedError: the reservation was taken over.
+            ModelAlreadyLoadedError: another worker has taken over the reservation.
         """
         with self._writing() as connection, self._versions.change(model.name):
             if max_bytes is not None and self.totals()[1] + model.n_bytes > max_bytes:
@@ -150,7 +151,7 @@ class Registry:
             if not reserved.rowcount:
                 raise ModelAlreadyLoadedError(
                     f"Model {model.name} is already being registered: another worker took over "
-                    "its name while this one did not answer."
+                    "its name while this one did not respond."
                 )
             connection.execute("INSERT INTO models VALUES (?, ?, ?, ?, ?, ?, ?)", model)
             connection.commit()
@@ -160,7 +161,7 @@ class Registry:
         """Delete a model, which no worker invokes from now on.
 
         Returns:
-            What was deleted; None where there was none.
+            The model; None where there is none of that name.
         """
         with self._writing() as connection, self._versions.change(name):
             model = self.find(name)
@@ -171,7 +172,7 @@ class Registry:
             return model
 
     def claim(self, moment: int) -> bool:
-        """Whether the caller is the first to claim `moment`, a number that grows."""
+        """Claim `moment`, a number that grows; False where another caller has claimed it."""
         with self._writing() as connection:
             is_first: bool = self._query("PRAGMA user_version").fetchone()[0] < moment
             if is_first:
@@ -179,14 +180,15 @@ class Registry:
             return is_first
 
     def verdict(self, digest: str) -> Verdict | None:
-        """What is known of files with that digest."""
+        """Return the verdict on files with that digest, or None."""
         row = self._query(
             "SELECT algorithm, n_bytes, problem FROM verdicts WHERE digest = ?", digest
         ).fetchone()
         return None if row is None else Verdict._make(row)
 
     def remember(self, digest: str, verdict: Verdict) -> None:
-        """Keep a verdict; its problem may name files whose names are no Unicode text."""
+        """Store a verdict."""
+        # It may name files whose names are not Unicode text.
         problem = verdict.problem and verdict.problem.encode("utf-8", "backslashreplace").decode()
         row = (digest, verdict.algorithm, verdict.n_bytes, problem)
         with self._writing() as connection:
@@ -196,7 +198,7 @@ class Registry:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One writer at a time in all processes; the lock of one that is killed is free at once."""
+        """Hold the writers' lock, which the kernel releases when the process is killed."""
         descriptor = os.open(self._lock_file, os.O_RDWR)
         self._locks.add(descriptor)
         try:
@@ -204,12 +206,14 @@ class Registry:
             with _translated(), self._connection() as connection:
                 yield connection
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough if a child has it, too
+            # A child that was forked meanwhile has the same open file: closing it here would leave
+            # the lock held.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
             self._locks.remove(descriptor)
             os.close(descriptor)
 
-    def _let_go(self) -> None:
-        """In a process that a model's code has forked: not to keep the lock when this one dies."""
+    def _close_locks(self) -> None:
+        """Close the lock in a forked process, which would keep it after this one is killed."""
         while self._locks:
             os.close(self._locks.pop())
 
@@ -218,7 +222,7 @@ class Registry:
             return self._connection().execute(statement, values)
 
     def _connection(self) -> sqlite3.Connection:
-        """This thread's own."""
+        """Return the connection of this thread."""
         connection: sqlite3.Connection | None = getattr(self._own, "connection", None)
         if connection is None:
             connection = self._own.connection = self._connect()

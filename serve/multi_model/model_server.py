@@ -1,9 +1,9 @@
-"""The server of many models: what it has before its workers, and what each worker has.
+"""Multi-model server: the parts that all workers share, and the application of each worker.
 
-arbiter ── fork server ── a child for each trial
-   ├────── worker: ASGI application, residency, a catalogue for the routes in Flask
+arbiter ── fork server ── a child for each validation run
+   ├────── worker: ASGI application, model cache, a catalogue for the routes in Flask
    └────── worker
-in memory that all share: versions, metrics; in a directory: registry, sockets
+in shared memory: versions, metrics; in a directory: registry, sockets
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from serve.multi_model.model_leases import ModelLeases
 from serve.multi_model.model_metrics import ModelMetrics, Totals, utilization
 from serve.multi_model.model_registry import Registry
 from serve.multi_model.residency import memory_budget, model_loader
-from serve.multi_model.residency.model_cache import Residency
+from serve.multi_model.residency.model_cache import ModelCache
 from serve.multi_model.residency.peers import Peers
 from serve.multi_model.residency.versions import Versions
 
@@ -46,24 +46,24 @@ if TYPE_CHECKING:
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made there
 _PREFIX = "byoa-models-"
 _MIN_FREE_BYTES = 16 * 2**20
-# Whoever loads or unloads may hold a thread for minutes; the others have some of their own.
+# A load or an unload may hold a thread for minutes; the other routes have threads of their own.
 _N_LOADING_THREADS = 32
 _REPORT_SECONDS = 60
 
 
 class ModelServer:
-    """Made once, by the process that is the parent of all workers; adds to `GET /metrics`."""
+    """Shared parts of all workers, made by their parent; a collector of `GET /metrics`."""
 
     def __init__(self, settings: Settings, n_workers: int, metrics: Metrics) -> None:
-        memory_budget.share_one_heap()
-        algorithms.preload()  # once for all workers and all trials
+        memory_budget.share_one_arena()
+        algorithms.preload()  # once for all workers and all validation runs
         self._settings = settings
         self._n_workers = n_workers
         self._metrics = metrics
         self._owner = os.getpid()
-        place = _place()
-        _remove_left_overs(place)
-        self._directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+        parent = _parent_directory()
+        _remove_leftovers(parent)
+        self._directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
         self._max_bytes = memory_budget.model_bytes(settings, n_workers)
         self._versions = Versions()
         self._registry = Registry(self._directory, self._versions)
@@ -74,14 +74,14 @@ class ModelServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if os.getpid() == self._owner:  # a worker comes by here, too, when it ends
+        if os.getpid() == self._owner:  # a worker that ends unwinds this block, too
             self.fork_server.stop()
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def application(self, limits: Limits, retire: Callable[[], None]) -> "ModelApplication":
-        """What a worker runs; called in each of them."""
+        """Make the ASGI application of a worker; called in each of them."""
         settings = self._settings
-        residency = Residency(
+        cache = ModelCache(
             self._registry,
             self._versions,
             lambda model: model_loader.load(model, settings),
@@ -94,7 +94,7 @@ class ModelServer:
             settings,
             self._registry,
             Admission(self._directory, self._registry),
-            residency,
+            cache,
             Peers(self._directory),
             max_bytes=self._max_bytes,
         )
@@ -103,7 +103,7 @@ class ModelServer:
         app.url_map.merge_slashes = False  # a name may hold them
         app.register_blueprint(create_blueprint(catalogue))
         return ModelApplication(
-            ModelLeases(residency, self.metrics, max_waiting=settings.max_waiting),
+            ModelLeases(cache, self.metrics, max_waiting=settings.max_waiting),
             _Routes(app),
             limits=limits,
             observer=Observer(self._metrics, emf_namespace=settings.emf_namespace),
@@ -127,7 +127,7 @@ class ModelServer:
             self._reporting = asyncio.create_task(self._report())
 
     async def _report(self) -> None:
-        """Log the state of the whole container once a minute, whichever worker comes first."""
+        """Log the gauges of the whole container once a minute, from one of the workers."""
         while True:
             await asyncio.sleep(_REPORT_SECONDS)
             if self._registry.claim(round(time.time() / _REPORT_SECONDS)):
@@ -139,7 +139,7 @@ class ModelServer:
 
 
 class ModelApplication(InferenceApplication):
-    """An application that has something to do before the first request."""
+    """An application with a coroutine to await before the first request."""
 
     def __init__(
         self,
@@ -154,11 +154,11 @@ class ModelApplication(InferenceApplication):
 
 
 class _Routes:
-    """Flask behind the ASGI rim, with threads for what takes long apart from all others."""
+    """The Flask application as ASGI, with separate thread pools for reads and for changes."""
 
     def __init__(self, app: Any) -> None:
         def terminated(environ: Any, start_response: Any) -> Any:
-            environ["wsgi.input_terminated"] = True  # chunked bodies have an end, too
+            environ["wsgi.input_terminated"] = True  # also a chunked body ends, without a length
             return app(environ, start_response)
 
         self._quick = cast(ASGIApp, WSGIMiddleware(terminated))
@@ -169,8 +169,8 @@ class _Routes:
         await (self._quick if is_quick else self._slow)(scope, receive, send)
 
 
-def _place() -> Path:
-    """A place for small files: in memory where there is some."""
+def _parent_directory() -> Path:
+    """Return where small files are kept: in shared memory where there is room."""
     with contextlib.suppress(OSError):
         if os.access(_SHARED_MEMORY, os.W_OK) and (
             shutil.disk_usage(_SHARED_MEMORY).free >= _MIN_FREE_BYTES
@@ -179,8 +179,8 @@ def _place() -> Path:
     return Path(tempfile.gettempdir())
 
 
-def _remove_left_overs(place: Path) -> None:
-    """Remove what servers left there that were killed: nobody listens in their directories."""
-    for directory in place.glob(f"{_PREFIX}*"):
+def _remove_leftovers(parent: Path) -> None:
+    """Remove directories of servers that were killed: nobody listens in them."""
+    for directory in parent.glob(f"{_PREFIX}*"):
         if not is_listening(directory):
             shutil.rmtree(directory, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The arbiter and the worker of a server of many models: what they do besides."""
+"""gunicorn's arbiter and worker for a multi-model server."""
 
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class ModelWorker(InferenceWorker):
-    """Listens to its peers before it takes requests."""
+    """A worker that listens to its peers before it takes requests."""
 
     asgi: "ModelApplication"
 
     def load_wsgi(self) -> None:
-        """Make the application, which counts where the arbiter said."""
+        """Make the application, and give it the row of metrics that the arbiter chose."""
         super().load_wsgi()
         self.asgi.use_row(self.metrics_row)
 
@@ -28,7 +28,7 @@ class ModelWorker(InferenceWorker):
 
 
 class ModelArbiter(InferenceArbiter):
-    """Keeps the fork server running beside the workers."""
+    """An arbiter that keeps the fork server running beside the workers."""
 
     def __init__(
         self, app: BaseApplication, placeholder: Placeholder, models: "ModelServer"
@@ -37,11 +37,11 @@ class ModelArbiter(InferenceArbiter):
         self._models = models
 
     def manage_workers(self) -> None:
-        """Called whenever a child has ended, and once a second."""
+        """Restart the fork server and workers as needed; called after SIGCHLD and once a second."""
         self._models.fork_server.keep_running()
         super().manage_workers()
 
     def worker_exited(self, worker: ModelWorker) -> None:
-        """What it had in memory is gone."""
+        """Reset the gauges of a worker that has ended: its models are gone."""
         self._models.metrics.clear(worker.metrics_row)
         super().worker_exited(worker)

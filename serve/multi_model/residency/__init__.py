@@ -1,1 +1,1 @@
-"""The models that a worker has in memory, least recently used out first."""
+"""Models in the memory of a worker: a cache that evicts the least recently used model first."""

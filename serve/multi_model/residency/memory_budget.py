@@ -1,6 +1,6 @@
-"""How much memory models may have, how much one takes, and how it is given back.
+"""Memory budget: the limit of all models, the footprint of one, and the release of freed memory.
 
-glibc keeps what a freed model leaves: of a model of 20 MB nothing came back to the system before
+glibc's allocator keeps freed memory: of a model of 20 MB nothing was returned to the system before
 `malloc_trim`, and all of it after.
 """
 
@@ -18,8 +18,8 @@ from container.settings import Settings
 
 _SHARE_OF_MODELS = 0.8
 _STATUS_FILE = Path("/proc/self/status")
-# What is freed in smaller amounts is given back when it has come to so much: `malloc_trim` looks
-# through the whole heap, 8 ms of 100 MB.
+# Freed memory is returned to the system in amounts of at least so much: `malloc_trim` walks the
+# whole heap, 8 ms for 100 MB.
 _TRIM_BYTES = 4 * 2**20
 _ARENA_MAX = -8  # M_ARENA_MAX of mallopt(3)
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -39,7 +39,7 @@ class _MallocInfo(ctypes.Structure):
 
 @cache
 def _libc() -> ctypes.CDLL | None:
-    """glibc, or None with another C library."""
+    """Return glibc, or None with another C library."""
     library = ctypes.CDLL(None)
     if not hasattr(library, "mallinfo2"):
         return None
@@ -48,19 +48,21 @@ def _libc() -> ctypes.CDLL | None:
 
 
 class Footprint(NamedTuple):
-    """The memory of this process's own."""
+    """Private memory of this process."""
 
     resident_bytes: int  # anonymous pages
-    allocated_bytes: int  # of the C library's heap
+    allocated_bytes: int  # by the C library's allocator
 
     def growth_since(self, before: "Footprint") -> int:
-        """By how many bytes it is larger; at least a page."""
+        """Return the growth in bytes, at least a page."""
+        # Pages alone miss a model that fits into memory the allocator already has; the allocator
+        # alone misses memory that a library maps by itself.
         growth = (now - then for now, then in zip(self, before, strict=True))
         return max(PAGE_BYTES, *growth)
 
 
 def footprint() -> Footprint:
-    """What this process has now, without what it could give back."""
+    """Measure this process, after garbage is collected and freed memory is returned."""
     gc.collect()
     give_back()
     library = _libc()
@@ -72,8 +74,8 @@ def footprint() -> Footprint:
 
 
 def limit_to_what_is_free() -> None:
-    """Let this process take no more than what is free now, or than it was allowed before."""
-    # What is limited is private memory that can be written to, whether used or not.
+    """Limit this process to the memory that is free now, within the limit that it had before."""
+    # RLIMIT_DATA counts private writable memory, whether used or not.
     limit = _status("VmData:") + cgroup.memory_available_bytes()
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard != resource.RLIM_INFINITY:  # `docker run --ulimit data=…`
@@ -81,24 +83,24 @@ def limit_to_what_is_free() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
-def share_one_heap() -> None:
-    """Have all threads allocate from one heap: of others `malloc_trim` leaves the end as it is.
+def share_one_arena() -> None:
+    """Let all threads allocate from one arena: `malloc_trim` does not shrink the others.
 
-    Called before there are threads, and inherited by forked processes.
+    Called before there are threads; forked processes inherit it.
     """
     library = _libc()
     if library is not None:
         library.mallopt(_ARENA_MAX, 1)
 
 
-class Returns:
-    """Gives memory back when there is enough of it to be worth the effort."""
+class Trimmer:
+    """Returns freed memory to the system when it is enough to be worth the walk."""
 
     def __init__(self) -> None:
         self._n_bytes = 0
 
     def freed(self, n_bytes: int) -> None:
-        """Say that a model has been freed; may be called from any thread."""
+        """Count a model of `n_bytes` that has been freed; called in the thread that frees."""
         self._n_bytes += n_bytes
         if self._n_bytes >= _TRIM_BYTES:
             self._n_bytes = 0
@@ -106,9 +108,10 @@ class Returns:
 
 
 def model_bytes(settings: Settings, n_workers: int) -> int:
-    """What the models of one worker may take: its share of the setting, or of what is granted.
+    """Return the bytes that the models of one worker may take.
 
-    Called before the workers are forked: each is taken to need what this process has.
+    It is an equal share of BYOA_MODEL_MEMORY_MB, or of the memory granted less that of the server.
+    Called before the workers are forked: each is estimated to need as much as this process.
     """
     total = settings.model_memory_bytes
     if total is None:
@@ -119,5 +122,5 @@ def model_bytes(settings: Settings, n_workers: int) -> int:
 
 
 def _status(name: str) -> int:
-    words = _STATUS_FILE.read_text().split()
-    return int(words[words.index(name) + 1]) * 1024
+    fields = _STATUS_FILE.read_text().split()
+    return int(fields[fields.index(name) + 1]) * 1024

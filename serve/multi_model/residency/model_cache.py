@@ -1,11 +1,12 @@
-"""The models that one worker has in memory: those it used last, as many as fit.
+"""Model cache of a worker: least recently used (LRU), with leases and single-flight loading.
 
-    not here -> loading -> resident -> dropped (evicted, deleted or replaced) -> freed
+    absent -> loading -> loaded -> dropped (evicted, deleted or replaced) -> freed
 
-A model is leased while invocations use it: then it is never evicted, and when it is deleted it
-drains first. However many invocations wait for a model, it is loaded once.
+A model is leased while invocations use it: then it is not evicted, and when it is deleted its
+leases end first. A model is loaded once for all invocations that wait for it (single-flight).
 
-Everything here happens on the event loop, but for loading and freeing themselves, without locks.
+All state belongs to the event loop and needs no locks; only `load` and the release of a model's
+memory run in threads.
 """
 
 import asyncio
@@ -23,18 +24,18 @@ from serve.invocation import Servable
 from serve.multi_model.admission.model_validation import OWN_CODE
 from serve.multi_model.model_metrics import ModelMetrics
 from serve.multi_model.model_registry import Model, Registry
-from serve.multi_model.residency.cached_model import Resident, all_freed
-from serve.multi_model.residency.memory_budget import Returns
+from serve.multi_model.residency.cached_model import CachedModel, all_freed
+from serve.multi_model.residency.memory_budget import Trimmer
 from serve.multi_model.residency.versions import NEVER, Versions, is_settled
 from serve.runtime.thread_pool import Capacity
 from serve.runtime.validation_run import MODEL_TIMEOUT_SECONDS
 
 _N_LOADING_THREADS = 4
-_MAX_WAITING = 1_000_000  # invocations wait, and are bounded themselves
+_MAX_WAITING = 1_000_000  # no bound of its own: the invocations that wait are bounded
 
 
-class Residency:
-    """One worker's models."""
+class ModelCache:
+    """The models in the memory of one worker."""
 
     def __init__(
         self,
@@ -48,11 +49,11 @@ class Residency:
         retire: Callable[[], None],
     ) -> None:
         """Args:
-        load: Called in a thread; raises `ContainerError`, or whatever a user's code raises.
-        max_bytes: What the models may take together.
+        load: Called in a thread; raises `ContainerError`, or any exception of a user's code.
+        max_bytes: Memory that the models may take together.
         pinned: Patterns of names that are never evicted.
-        metrics: Told of loads, unloads and what is resident.
-        retire: Called when a load does not end, which only the end of its process ends.
+        metrics: Counts loads, unloads and the models in memory.
+        retire: Called when a load does not end in time: its thread ends with the process only.
         """
         self._registry = registry
         self._cells = versions.cells
@@ -61,88 +62,86 @@ class Residency:
         self._pinned = tuple(pinned)
         self._metrics = metrics
         self._retire = retire
-        self._residents: OrderedDict[str, Resident] = OrderedDict()  # the least recent first
-        self._leaving: set[Resident] = set()  # dropped, and not freed yet
+        self._models: OrderedDict[str, CachedModel] = OrderedDict()  # least recently used first
+        self._dropped: set[CachedModel] = set()  # and not freed yet
         self._n_bytes = 0  # also of those that are being loaded
         self._n_loaded = self._n_loaded_bytes = 0
         self._loading = Capacity(n_threads=_N_LOADING_THREADS, n_waiting=_MAX_WAITING)
         self._freeing = Capacity(n_threads=1, n_waiting=_MAX_WAITING)
         self._code_lock = asyncio.Lock()
-        self._returns = Returns()
+        self._trimmer = Trimmer()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def lease_now(self, name: str) -> Resident | None:
-        """Lease a model that is here and current; None where it takes `lease`."""
-        resident = self._residents.get(name)
-        if (
-            resident is None
-            or resident.version != self._cells[resident.place]
-            or resident.servable is None
-        ):
+    def lease_now(self, name: str) -> CachedModel | None:
+        """Lease a model that is loaded and current; None where only `lease` can."""
+        cached = self._models.get(name)
+        if cached is None or cached.version != self._cells[cached.index] or cached.servable is None:
             return None
-        self._residents.move_to_end(name)
-        resident.n_leases += 1
-        return resident
+        self._models.move_to_end(name)
+        cached.n_leases += 1
+        return cached
 
-    async def lease(self, name: str) -> tuple[Resident, bool]:
-        """Lease a model, which is loaded first where it is not here. Give it back by `release`.
+    async def lease(self, name: str) -> tuple[CachedModel, bool]:
+        """Lease a model, loading it first where needed; ends with `release`.
 
         Returns:
-            The model, and whether it was here.
+            The model, and True if it was loaded already.
         Raises:
-            ModelNotFoundError: the registry does not have it.
-            OutOfMemoryError: there is no room, and everything here is in use or pinned.
-            ContainerError: it cannot be loaded (any more).
+            ModelNotFoundError: the registry has none of that name.
+            OutOfMemoryError: there is no room, and all models are in use or pinned.
+            ContainerError: the model cannot be loaded (any more).
         """
-        resident = self._current(name)
-        return resident, await self._lease(resident)
+        cached = self._current(name)
+        return cached, await self._lease(cached)
 
-    async def load_first(self, model: Model) -> Resident:
+    async def load_first(self, model: Model) -> CachedModel:
         """Load and lease a model that is not in the registry yet; ends with `end_load`.
 
-        Until it is in the registry nobody else can lease it.
+        Until it is in the registry no invocation can lease it.
 
         Raises:
             OutOfMemoryError, ContainerError: see `lease`.
         """
-        older = self._residents.get(model.name)
+        older = self._models.get(model.name)
         if older is not None:
             self._drop(older)  # unloaded a moment ago
-        resident = self._start_loading(model, Versions.place(model.name))
-        await self._lease(resident)
-        return resident
+        cached = self._start_loading(model, Versions.index(model.name))
+        await self._lease(cached)
+        return cached
 
-    async def end_load(self, resident: Resident, *, keep: bool) -> None:
-        """Give back the lease of `load_first`.
+    async def end_load(self, cached: CachedModel, *, keep: bool) -> None:
+        """Release the lease of `load_first`.
 
         Args:
-            keep: Whether the registry has the model now; otherwise it is dropped.
+            keep: True if the model was added to the registry; otherwise it is dropped.
         """
         if not keep:
-            self._drop(resident)
-        self.release(resident)
+            self._drop(cached)
+        self.release(cached)
 
-    def release(self, resident: Resident) -> None:
-        """Give a lease back."""
-        resident.n_leases -= 1
-        self._free_if_done(resident)
+    def release(self, cached: CachedModel) -> None:
+        """End a lease."""
+        cached.n_leases -= 1
+        self._free_if_done(cached)
 
     async def forget(self, name: str, generation: int) -> None:
-        """Drop a model up to that generation; returns when its memory has been given back."""
-        resident = self._residents.get(name)
-        if resident is not None and resident.model.generation <= generation:
-            self._drop(resident)
+        """Drop a model up to `generation`; returns when its memory is free. Idempotent."""
+        cached = self._models.get(name)
+        if cached is not None and cached.model.generation <= generation:
+            self._drop(cached)
         await all_freed(
             each
-            for each in self._leaving
+            for each in self._dropped
             if each.model.name == name and each.model.generation <= generation
         )
 
-    async def make_room_to_try(self) -> bool:
-        """Evict until as much is free as any model here may take; a trial has only what is free.
+    async def make_room_to_validate(self) -> bool:
+        """Evict until the largest model allowed would fit into the free memory of the container.
+
+        A validation run has only that memory.
 
         Returns:
-            Whether anything could be evicted; its memory has been given back then.
+            False where no model could be evicted; otherwise their memory is free.
         """
         victims, _ = self._victims(self._max_bytes - cgroup.memory_available_bytes())
         for victim in victims:
@@ -150,62 +149,62 @@ class Residency:
         await all_freed(victims)
         return bool(victims)
 
-    async def _lease(self, resident: Resident) -> bool:
-        """Lease a model and wait until it is loaded; returns whether it was."""
-        resident.n_leases += 1
-        if resident.loading is None:
+    async def _lease(self, cached: CachedModel) -> bool:
+        """Lease a model and wait until it is loaded; returns True if it was loaded already."""
+        cached.n_leases += 1
+        if cached.loading is None:
             return True
         try:
-            await asyncio.shield(resident.loading)  # goes on, whoever leaves
+            await asyncio.shield(cached.loading)  # goes on for others when this invocation ends
         except BaseException:
-            self.release(resident)
+            self.release(cached)
             raise
         return False
 
-    def _current(self, name: str) -> Resident:
-        """What the registry says there is under that name, loaded or about to be."""
-        place = Versions.place(name)
-        version = self._cells[place]  # before the registry is asked: what changes after it is seen
+    def _current(self, name: str) -> CachedModel:
+        """Return the model that the registry has under that name, loaded or being loaded."""
+        index = Versions.index(name)
+        version = self._cells[index]  # read before the registry: a later change is noticed then
         model = self._registry.find(name)
         if model is None:
             raise ModelNotFoundError(f"Model not found: {name}")
-        resident = self._residents.get(name)
-        if resident is not None and resident.model.generation != model.generation:
-            self._drop(resident)
-            resident = None
-        if resident is None:
-            resident = self._start_loading(model, place)
-        resident.version = version if is_settled(version) else NEVER
-        self._residents.move_to_end(name)
-        return resident
+        cached = self._models.get(name)
+        if cached is not None and cached.model.generation != model.generation:
+            self._drop(cached)
+            cached = None
+        if cached is None:
+            cached = self._start_loading(model, index)
+        cached.version = version if is_settled(version) else NEVER
+        self._models.move_to_end(name)
+        return cached
 
-    def _start_loading(self, model: Model, place: int) -> Resident:
+    def _start_loading(self, model: Model, index: int) -> CachedModel:
         self._make_room(model)
-        resident = Resident(model, place, is_pinned=_is_pinned(model.name, self._pinned))
-        self._residents[model.name] = resident
+        cached = CachedModel(model, index, is_pinned=_is_pinned(model.name, self._pinned))
+        self._models[model.name] = cached
         self._n_bytes += model.n_bytes
-        resident.loading = self._start(self._load(resident))
-        return resident
+        cached.loading = self._start(self._load(cached))
+        return cached
 
-    async def _load(self, resident: Resident) -> None:
+    async def _load(self, cached: CachedModel) -> None:
         started = time.perf_counter()
         try:
-            servable = await self._loaded(resident.model)
+            servable = await self._loaded(cached.model)
         except Exception:
-            resident.loading = None
-            self._drop(resident)
+            cached.loading = None
+            self._drop(cached)
             raise
-        resident.loading = None
-        resident.servable = servable
+        cached.loading = None
+        cached.servable = servable
         if not servable.is_thread_safe:
-            resident.lock = asyncio.Lock()
-        self._metrics.loaded(resident.model.name, time.perf_counter() - started)
-        self._count(resident, 1)
-        self._free_if_done(resident)
+            cached.lock = asyncio.Lock()
+        self._metrics.loaded(cached.model.name, time.perf_counter() - started)
+        self._count(cached, 1)
+        self._free_if_done(cached)
 
     async def _loaded(self, model: Model) -> Servable:
-        # Those with code one at a time (`serve/user_code/isolation.py`): where they wait for each
-        # other, they take no thread and none of their own time.
+        # Models with code are loaded one at a time (`serve/user_code/isolation.py`). While they
+        # wait for each other they hold no thread, and their time limit has not begun.
         async with self._code_lock if model.algorithm == OWN_CODE else contextlib.nullcontext():
             return await self._loaded_in_time(model)
 
@@ -214,7 +213,7 @@ class Residency:
             async with asyncio.timeout(MODEL_TIMEOUT_SECONDS) as limit:
                 return await self._loading.run(lambda: self._load_servable(model))
         except TimeoutError as error:
-            if not limit.expired():  # the model's own
+            if not limit.expired():  # a TimeoutError of the model's own
                 raise
             self._retire()
             raise ModelLoadError(
@@ -229,77 +228,81 @@ class Residency:
         for victim in victims:
             self._drop(victim)
 
-    def _victims(self, wanted: int) -> tuple[list[Resident], int]:
-        """The least recent ones that take so many bytes, and how many bytes that is too few."""
+    def _victims(self, wanted: int) -> tuple[list[CachedModel], int]:
+        """Choose models to evict, least recently used first, until `wanted` bytes are found.
+
+        Returns:
+            The models, and the bytes that are still missing (0 or less: none).
+        """
         victims = []
-        for resident in self._residents.values():
+        for cached in self._models.values():
             if wanted <= 0:
                 break
-            if not resident.n_leases and resident.loading is None and not resident.is_pinned:
-                victims.append(resident)
-                wanted -= resident.model.n_bytes
+            if not cached.n_leases and cached.loading is None and not cached.is_pinned:
+                victims.append(cached)
+                wanted -= cached.model.n_bytes
         return victims, wanted
 
     def _why_full(self, model: Model) -> str:
         if model.n_bytes > self._max_bytes:
             return (
                 f"the model takes {_mebibytes(model.n_bytes)} MiB; all models of a worker may take "
-                f"{_mebibytes(self._max_bytes)} (BYOA_MODEL_MEMORY_MB)"
+                f"{_mebibytes(self._max_bytes)} MiB (BYOA_MODEL_MEMORY_MB)"
             )
         return (
             f"the model takes {_mebibytes(model.n_bytes)} MiB, and {_mebibytes(self._n_bytes)} of "
             f"{_mebibytes(self._max_bytes)} MiB (BYOA_MODEL_MEMORY_MB) hold "
-            f"{len(self._residents)} models, those that could make room in use or pinned"
+            f"{len(self._models)} models, of which those that could be evicted are in use or pinned"
         )
 
-    def _drop(self, resident: Resident) -> None:
-        """Take a model out of everybody's reach; it goes when nobody uses it any more."""
-        if not resident.is_dropped:
-            resident.is_dropped = True
-            del self._residents[resident.model.name]
-            self._leaving.add(resident)
-        self._free_if_done(resident)
+    def _drop(self, cached: CachedModel) -> None:
+        """Remove a model from the cache; it is freed when its last lease ends."""
+        if not cached.is_dropped:
+            cached.is_dropped = True
+            del self._models[cached.model.name]
+            self._dropped.add(cached)
+        self._free_if_done(cached)
 
-    def _free_if_done(self, resident: Resident) -> None:
-        if resident.is_dropped and not resident.n_leases and resident.loading is None:
-            # Others may have the room from here on, a moment before it is there.
-            self._n_bytes -= resident.model.n_bytes
-            if resident.servable is not None:
-                self._count(resident, -1)
-            self._start(self._free(resident))
+    def _free_if_done(self, cached: CachedModel) -> None:
+        if cached.is_dropped and not cached.n_leases and cached.loading is None:
+            # Other models may take the room from here on, a moment before the memory is free.
+            self._n_bytes -= cached.model.n_bytes
+            if cached.servable is not None:
+                self._count(cached, -1)
+            self._start(self._free(cached))
 
-    async def _free(self, resident: Resident) -> None:
+    async def _free(self, cached: CachedModel) -> None:
         started = time.perf_counter()
-        if resident.servable is not None:
-            await self._freeing.run(lambda: self._discard(resident), has_begun=True)
-            self._metrics.unloaded(resident.model.name, time.perf_counter() - started)
-        self._leaving.remove(resident)
-        if resident.freed is not None:
-            resident.freed.set()
+        if cached.servable is not None:
+            await self._freeing.run(lambda: self._discard(cached), has_begun=True)
+            self._metrics.unloaded(cached.model.name, time.perf_counter() - started)
+        self._dropped.remove(cached)
+        if cached.freed is not None:
+            cached.freed.set()
 
-    def _discard(self, resident: Resident) -> None:
-        """In a thread: freeing a large model takes its time."""
-        resident.servable = None
-        if resident.model.algorithm == OWN_CODE:
+    def _discard(self, cached: CachedModel) -> None:
+        """Free a model's memory; in a thread, since a large model takes long."""
+        cached.servable = None
+        if cached.model.algorithm == OWN_CODE:
             gc.collect()  # modules and functions refer to each other
-        self._returns.freed(resident.model.n_bytes)
+        self._trimmer.freed(cached.model.n_bytes)
 
-    def _count(self, resident: Resident, change: int) -> None:
-        """Tell the metrics of a model that is in memory now, or that nobody uses any more."""
+    def _count(self, cached: CachedModel, change: int) -> None:
+        """Update the gauges: `change` is 1 for a model that was loaded, -1 for one being freed."""
         self._n_loaded += change
-        self._n_loaded_bytes += change * resident.model.n_bytes
+        self._n_loaded_bytes += change * cached.model.n_bytes
         self._metrics.resident(self._n_loaded, self._n_loaded_bytes)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)  # the loop itself holds tasks only weakly
+        self._tasks.add(task)  # the loop itself has weak references only
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # told to those who wait for it, if any
+            task.exception()  # retrieved, so that asyncio does not log it: waiters have it, if any
 
 
 def _is_pinned(name: str, patterns: Sequence[str]) -> bool:

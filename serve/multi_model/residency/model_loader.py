@@ -15,8 +15,8 @@ def load(model: Model, settings: Settings) -> Servable:
     """Load a model from the files that were admitted.
 
     Raises:
-        ModelLoadError: they are gone, or are others now; or what loading raises.
-        OutOfMemoryError: this worker has no room for what a trial had room for.
+        ModelLoadError: the files are gone or have changed, or the model cannot be loaded.
+        OutOfMemoryError: this worker has less free memory than the validation run had.
     """
     try:
         directory = model_files.directory_of(model.url, settings.model_roots)
@@ -26,7 +26,7 @@ def load(model: Model, settings: Settings) -> Servable:
     try:
         servable = loading.inspect(directory, settings, model_name=model.name).load()
     except (MemoryError, ModelLoadError) as error:
-        # What a user's code raises is the cause of the error.
+        # The exception of a user's code is the cause of the error.
         if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
             raise OutOfMemoryError(
                 f"loading model {model.name} takes more memory than there is: "
@@ -34,15 +34,15 @@ def load(model: Model, settings: Settings) -> Servable:
                 "are free"
             ) from error
         raise
-    _check(model, directory, seen)  # they may have changed while they were read
+    _check(model, directory, seen)  # the files may have changed while they were read
     return servable
 
 
 def _check(model: Model, directory: Path, known: str) -> str:
-    """The signature of the files; raises `ModelLoadError` if they are not those admitted.
+    """Return the signature of the files; raises `ModelLoadError` if they have changed.
 
     Args:
-        known: A signature that they had when they were.
+        known: A signature of the admitted files; where the present one differs, digests decide.
     """
     signature = model_files.signature(directory)
     if signature != known and model_files.digest(directory) != model.digest:

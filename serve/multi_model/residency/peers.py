@@ -1,7 +1,7 @@
-"""What the workers tell each other: that a model is to be forgotten, and that it is.
+"""Messages between workers: a worker asks all others to drop a model, and waits until they have.
 
-Each worker listens on a socket of its own in a directory that all share. The socket of one that has
-died refuses connections at once, so nobody waits for the dead.
+Each worker listens on a Unix socket of its own in a shared directory. The socket of a worker that
+has ended refuses connections at once, so it is not waited for.
 """
 
 import asyncio
@@ -18,18 +18,22 @@ _SUFFIX = ".worker"
 _DONE = b"done"
 
 Forget = Callable[[str, int], Awaitable[None]]
-"""Called with the name of a model and the last of its generations that is to be forgotten."""
+"""Drops a model: called with its name and the last generation to drop."""
 
 
 class Peers:
-    """The workers of this server; one object in each of them."""
+    """The workers of this server, as one of them sees them."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.own_name = f"{os.getpid()}-{secrets.token_hex(4)}"
 
     async def listen(self, forget: Forget) -> asyncio.Server:
-        """Do what the others say, until the server that is returned is closed."""
+        """Answer the other workers until the returned server is closed.
+
+        Args:
+            forget: Idempotent: a worker may ask again.
+        """
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
@@ -37,31 +41,31 @@ class Peers:
                 await forget(name, generation)
                 writer.write(_DONE)
             except ValueError:
-                pass  # the one who asked died in the middle of a word
+                pass  # the worker that asked was killed in the middle of its message
             finally:
                 writer.close()
 
         listener = self._listener()
 
-        def let_go() -> None:
-            """In what a model's code has forked, which must not pass for this process."""
+        def close_listener() -> None:
+            """Close the socket in a process that a model's code has forked: it is not a worker."""
             with contextlib.suppress(OSError):
                 os.close(listener.detach())  # `close` would wait for uvloop to let go
 
-        os.register_at_fork(after_in_child=let_go)
+        os.register_at_fork(after_in_child=close_listener)
         return await asyncio.start_unix_server(answer, sock=listener)
 
     def is_alive(self, name: str) -> bool:
-        """Whether the worker of that name lives."""
+        """True if the worker of that name listens."""
         with contextlib.suppress(OSError), _connected(self._path(name)):
             return True
         return False
 
-    def tell_all(self, name: str, generation: int, *, timeout_seconds: float) -> bool:
-        """Have every worker, this one too, forget a model; called in a thread.
+    def forget_in_all(self, name: str, generation: int, *, timeout_seconds: float) -> bool:
+        """Let every worker, this one too, drop a model; called in a thread.
 
         Returns:
-            Whether all that live have done so in time.
+            False if a worker that lives has not done so in time.
         """
         message = json.dumps([name, generation]).encode() + b"\n"
         deadline = time.monotonic() + timeout_seconds
@@ -74,13 +78,16 @@ class Peers:
                 continue
             except OSError:
                 continue
-            with contextlib.suppress(OSError):  # it dies just now
+            with contextlib.suppress(OSError):  # the worker ends right now
                 connection.sendall(message)
             asked.append(connection)
         return all([_is_done(connection, deadline) for connection in asked])
 
     def _listener(self) -> socket.socket:
-        """A socket that others find once it listens: earlier, it would look like a dead one's."""
+        """Make the socket of this worker, under its final name only once it listens.
+
+        Earlier it would refuse connections, as that of a worker that has ended does.
+        """
         listener = socket.socket(socket.AF_UNIX)
         unseen = self._directory / self.own_name
         listener.bind(str(unseen))
@@ -103,7 +110,7 @@ def _connected(path: Path) -> socket.socket:
 
 
 def _is_done(connection: socket.socket, deadline: float) -> bool:
-    """Whether it answers in time, or dies, which is as good."""
+    """True if the worker answers in time, or ends, which frees its models as well."""
     with connection:
         connection.settimeout(max(0.001, deadline - time.monotonic()))
         try:

@@ -1,11 +1,11 @@
-"""A version for every model name, in memory that all processes share.
+"""Sequence lock (seqlock) over the registry: a version for every model name, in shared memory.
 
-A worker that has a model in hand asks here, for less than a microsecond, whether the registry has
-changed under it: deleted, or loaded anew with other files. Names are hashed to places; two that
-meet in one place only cost each other a look into the registry.
+A worker that has a model in its cache compares versions, in less than a microsecond, to see whether
+the registry has changed: the model was deleted, or loaded again with other files. A name is hashed
+to one of the cells; names that share a cell cost each other a look-up in the registry at most.
 
-A version is odd while its change is under way. Whoever changes a name is killed half-way at worst,
-and then it stays odd: nobody trusts an odd version, so everybody asks the registry itself.
+A version is odd while a change is under way. A writer that is killed half-way leaves it odd: an odd
+version is never trusted, so that every worker asks the registry itself.
 """
 
 import mmap
@@ -13,37 +13,40 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_N_PLACES = 2**16
+_N_CELLS = 2**16
 _CELL_BYTES = 8
 NEVER = -1
 """A version that no name ever has."""
 
 
 class Versions:
-    """Made once, before the workers are forked."""
+    """Versions of all names, made before the workers are forked."""
 
     def __init__(self) -> None:
-        self.cells = memoryview(mmap.mmap(-1, _N_PLACES * _CELL_BYTES)).cast("Q")
+        # Reading or writing one aligned 64-bit cell is a single instruction: no reader sees half.
+        self.cells = memoryview(mmap.mmap(-1, _N_CELLS * _CELL_BYTES)).cast("Q")
 
     @staticmethod
-    def place(name: str) -> int:
-        """Where the version of `name` is in `cells`."""
-        return zlib.crc32(name.encode()) % _N_PLACES
+    def index(name: str) -> int:
+        """Return the index of the version of `name` in `cells`."""
+        return zlib.crc32(name.encode()) % _N_CELLS
 
     @contextmanager
     def change(self, name: str) -> Iterator[None]:
-        """Make everybody look again, from the beginning of the block on.
+        """Change the registry's entry of `name` in the block; every worker looks it up again.
 
-        The caller lets one process at a time do so.
+        The caller holds the registry's lock: one process at a time writes.
         """
-        place = self.place(name)
-        self.cells[place] |= 1
+        index = self.index(name)
+        # Odd from before the change until after it: a reader that takes the version first and the
+        # entry afterwards never keeps an old entry under a new version.
+        self.cells[index] |= 1
         try:
             yield
         finally:
-            self.cells[place] += 1
+            self.cells[index] += 1
 
 
 def is_settled(version: int) -> bool:
-    """Whether what the registry says now may be remembered under this version."""
+    """True if no change is under way: an entry that is read now may be kept for this version."""
     return version % 2 == 0

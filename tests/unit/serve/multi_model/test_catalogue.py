@@ -16,14 +16,14 @@ from serve.multi_model.catalogue import Catalogue
 from serve.multi_model.model_metrics import ModelMetrics
 from serve.multi_model.model_registry import Model, Registry
 from serve.multi_model.residency import model_loader
-from serve.multi_model.residency.model_cache import Residency
+from serve.multi_model.residency.model_cache import ModelCache
 from serve.multi_model.residency.peers import Peers
 from serve.multi_model.residency.versions import Versions
 from tests.unit.serve.multi_model.conftest import Answering
 from tests.waiting import PATIENCE_SECONDS
 
 
-class Trials:
+class FakeAdmission:
     """Admits everything as so many bytes, or raises."""
 
     n_bytes = 10
@@ -43,7 +43,7 @@ class Worker:
     """A catalogue with all that is behind it, on a loop of its own."""
 
     def __init__(self, directory: Path, registry: Registry, versions: Versions) -> None:
-        self.trials = Trials()
+        self.admission = FakeAdmission()
         self.load_error: Exception | None = None
         self.directory = directory
         (directory / "models" / "m").mkdir(parents=True)
@@ -55,7 +55,7 @@ class Worker:
         """Do `work` in a thread, as Flask does."""
 
         async def main() -> Any:
-            residency = Residency(
+            cache = ModelCache(
                 self.registry,
                 self._versions,
                 self._load,
@@ -67,8 +67,8 @@ class Worker:
             catalogue = Catalogue(
                 Settings(base_dir=self.directory, **settings),
                 self.registry,
-                self.trials,  # type: ignore[arg-type]
-                residency,
+                self.admission,  # type: ignore[arg-type]
+                cache,
                 Peers(self.directory),
                 max_bytes=25,
             )
@@ -115,10 +115,10 @@ def test_load_that_fails_leaves_the_name_free(worker: Worker, error: Exception) 
     """C-082: in the trial, or in the worker after it."""
 
     def work(catalogue: Catalogue) -> None:
-        worker.trials.error = error
+        worker.admission.error = error
         with pytest.raises(type(error)):
             catalogue.load("m", worker.url)
-        worker.trials.error, worker.load_error = None, error
+        worker.admission.error, worker.load_error = None, error
         with pytest.raises(type(error)):
             catalogue.load("m", worker.url)
         worker.load_error = None
@@ -131,7 +131,7 @@ def test_load_that_fails_leaves_the_name_free(worker: Worker, error: Exception) 
 
 def test_model_larger_than_a_workers_share_is_refused(worker: Worker) -> None:
     """C-081: whether models are evicted or not."""
-    worker.trials.n_bytes = 26 * 2**20
+    worker.admission.n_bytes = 26 * 2**20
 
     def work(catalogue: Catalogue) -> None:
         with pytest.raises(OutOfMemoryError, match=r"takes 26\.0 MiB"):
@@ -166,19 +166,19 @@ def test_trial_that_finds_no_room_is_repeated_where_idle_models_can_make_some(
     monkeypatch.setattr(cgroup, "memory_available_bytes", lambda: 0)
 
     def work(catalogue: Catalogue) -> None:
-        worker.trials.n_without_memory = 1
+        worker.admission.n_without_memory = 1
         with pytest.raises(OutOfMemoryError):  # nothing is here yet
             catalogue.load("a", worker.url)
         catalogue.load("a", worker.url)
-        worker.trials.n_without_memory = 1
+        worker.admission.n_without_memory = 1
         catalogue.load("b", worker.url)
-        worker.trials.n_without_memory = 2
+        worker.admission.n_without_memory = 2
         with pytest.raises(OutOfMemoryError):
             catalogue.load("c", worker.url)
-        assert worker.trials.n_without_memory == 0
+        assert worker.admission.n_without_memory == 0
 
     worker.run(work)
-    worker.trials.n_without_memory = 1
+    worker.admission.n_without_memory = 1
     with pytest.raises(OutOfMemoryError):
         worker.run(lambda catalogue: catalogue.load("c", worker.url), on_full="refuse")
 
@@ -191,17 +191,19 @@ def test_room_is_made_only_once_for_files_that_do_not_fit(
 
     def work(catalogue: Catalogue) -> None:
         catalogue.load("a", worker.url)
-        worker.trials.n_without_memory = 2
+        worker.admission.n_without_memory = 2
         with pytest.raises(OutOfMemoryError):
             catalogue.load("b", worker.url)
         catalogue.load("c", worker.url)
-        worker.trials.n_without_memory = 2
+        worker.admission.n_without_memory = 2
         with pytest.raises(OutOfMemoryError):
             catalogue.load("b", worker.url)
-        assert worker.trials.n_without_memory == 1  # it was tried once, and nothing else was done
+        assert (
+            worker.admission.n_without_memory == 1
+        )  # it was tried once, and nothing else was done
 
         (Path(worker.url) / "other").touch()
-        worker.trials.n_without_memory = 1
+        worker.admission.n_without_memory = 1
         catalogue.load("b", worker.url)
 
     worker.run(work)

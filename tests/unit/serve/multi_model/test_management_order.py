@@ -26,7 +26,7 @@ from serve.multi_model.admission.admission_check import Admitted
 from serve.multi_model.catalogue import Catalogue
 from serve.multi_model.model_metrics import ModelMetrics
 from serve.multi_model.model_registry import Model, Registry
-from serve.multi_model.residency.model_cache import Residency
+from serve.multi_model.residency.model_cache import ModelCache
 from serve.multi_model.residency.peers import Peers
 from serve.multi_model.residency.versions import Versions
 from tests.ledger import Call, Ledger
@@ -52,7 +52,7 @@ class Gate:
         self._open.set()
 
 
-class Trials:
+class FakeAdmission:
     """Admits every model of 10 bytes."""
 
     def __init__(self) -> None:
@@ -71,12 +71,12 @@ class Worker:
     """
 
     def __init__(self, directory: Path, registry: Registry, versions: Versions) -> None:
-        self.trials = Trials()
+        self.admission = FakeAdmission()
         self.loads: list[Gate] = []  # each stops one load
         self.load_error: Exception | None = None
         self._loop = asyncio.new_event_loop()
         settings = Settings(base_dir=directory)
-        self.residency = Residency(
+        self.cache = ModelCache(
             registry,
             versions,
             self._load,
@@ -88,8 +88,8 @@ class Worker:
         self.catalogue = Catalogue(
             settings,
             registry,
-            self.trials,  # type: ignore[arg-type]
-            self.residency,
+            self.admission,  # type: ignore[arg-type]
+            self.cache,
             Peers(directory),
             max_bytes=100,
         )
@@ -98,21 +98,21 @@ class Worker:
         """Lease a model, do what the caller wants to do meanwhile, and say which one it was."""
 
         async def leased() -> str:
-            resident = self.residency.lease_now(name)
-            if resident is None:
-                resident, _ = await self.residency.lease(name)
+            cached = self.cache.lease_now(name)
+            if cached is None:
+                cached, _ = await self.cache.lease(name)
             try:
                 await asyncio.to_thread(while_leased)
-                assert isinstance(resident.servable, Answering)
-                return Path(resident.model.url).name
+                assert isinstance(cached.servable, Answering)
+                return Path(cached.model.url).name
             finally:
-                self.residency.release(resident)
+                self.cache.release(cached)
 
         return asyncio.run_coroutine_threadsafe(leased(), self._loop).result(_SECONDS)
 
     def count(self) -> int:
         """How many models the worker has in memory, or is loading or freeing."""
-        return len(self.residency._residents) + len(self.residency._leaving)
+        return len(self.cache._models) + len(self.cache._dropped)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -176,14 +176,14 @@ def _is_unknown(workers: list[Worker]) -> None:
         assert worker.catalogue.page("", 9) == ([], False)
 
 
-@pytest.mark.parametrize("stage", ["trial", "load"])
+@pytest.mark.parametrize("stage", ["validation", "load"])
 def test_model_is_unknown_until_its_load_can_succeed(
     workers: list[Worker], background: Start, url: Url, stage: str
 ) -> None:
     """C-108, C-090: and its name is taken meanwhile, in every worker."""
     gate = Gate()
-    if stage == "trial":
-        workers[0].trials.gate = gate
+    if stage == "validation":
+        workers[0].admission.gate = gate
     else:
         workers[0].loads = [gate]
     load = background(workers[0].catalogue.load, "m", url("old"))

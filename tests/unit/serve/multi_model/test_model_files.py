@@ -47,7 +47,7 @@ def test_url_outside_the_roots_is_refused_whether_it_exists_or_not(
     """C-082: nobody learns from the answer what lies elsewhere."""
     (directory / "out").symlink_to(tmp_path)
     for url in ("/etc", "/nowhere", str(directory / "out"), f"{directory}/../../../.."):
-        with pytest.raises(InvalidRequestError, match="leads out"):
+        with pytest.raises(InvalidRequestError, match="outside the directories"):
             model_files.directory_of(url, [tmp_path / "models"])
 
 
@@ -57,7 +57,7 @@ def test_root_itself_is_no_directory_of_a_model(directory: Path, tmp_path: Path)
     (tmp_path / "alias").symlink_to(models)
 
     for url in (models, models / "m" / "..", tmp_path / "alias"):
-        with pytest.raises(InvalidRequestError, match="or to one of them itself"):
+        with pytest.raises(InvalidRequestError, match="or is one of them itself"):
             model_files.directory_of(str(url), [models])
     assert model_files.directory_of(str(models / "m"), [models / "m", models]) == models / "m"
 
@@ -119,7 +119,7 @@ def test_link_may_lead_to_a_file_inside_only(directory: Path, tmp_path: Path) ->
     model_files.signature(directory)
     (directory / "secret").symlink_to("/etc/passwd")
 
-    with pytest.raises(ModelLoadError, match="secret is a link that leads out"):
+    with pytest.raises(ModelLoadError, match="secret is a link to a file outside"):
         model_files.signature(directory)
 
 
@@ -145,7 +145,7 @@ def test_directories_too_deep_for_recursion_are_refused(directory: Path) -> None
         deep.mkdir()
 
     for look in (model_files.signature, model_files.digest):
-        with pytest.raises(ModelLoadError, match="more than 100 one in the other"):
+        with pytest.raises(ModelLoadError, match="more than 100 directories deep"):
             look(directory)
     deep.rmdir()
     model_files.digest(directory)
@@ -155,7 +155,7 @@ def test_more_bytes_than_there_is_memory_are_not_read(directory: Path) -> None:
     """C-082: a sparse file of any size takes no room, and all the time to read."""
     os.truncate(directory / "xgboost-model", cgroup.memory_bytes())
 
-    with pytest.raises(ModelLoadError, match="MiB together, more than the container has memory"):
+    with pytest.raises(ModelLoadError, match="MiB together; the container has"):
         model_files.digest(directory)
 
 

@@ -9,7 +9,7 @@ from serve.http.access_log import Observation
 from serve.multi_model.model_leases import ModelLease, ModelLeases
 from serve.multi_model.model_metrics import ModelMetrics
 from serve.multi_model.model_registry import Model, Registry
-from serve.multi_model.residency.model_cache import Residency
+from serve.multi_model.residency.model_cache import ModelCache
 from serve.multi_model.residency.versions import Versions
 from tests.unit.serve.multi_model.conftest import Answering
 from tests.waiting import PATIENCE_SECONDS, until
@@ -27,10 +27,10 @@ def leases(registry: Registry, versions: Versions) -> ModelLeases:
     def load(model: Model) -> Answering:
         return Answering(model.generation, is_thread_safe=not model.name.startswith("slow"))
 
-    residency = Residency(
+    cache = ModelCache(
         registry, versions, load, max_bytes=1000, pinned=(), metrics=metrics, retire=lambda: None
     )
-    return ModelLeases(residency, metrics, max_waiting=2)
+    return ModelLeases(cache, metrics, max_waiting=2)
 
 
 def begun(leases: ModelLeases, path: str) -> ModelLease:

@@ -91,7 +91,7 @@ def test_every_change_of_a_name_changes_its_version(
     registry: Registry, versions: Versions, add: Callable[..., Model]
 ) -> None:
     """Workers that have the model in hand notice."""
-    place = versions.place("a")
+    place = versions.index("a")
     seen = [versions.cells[place]]
 
     add("a")
@@ -146,9 +146,9 @@ def test_writer_that_is_killed_half_way_leaves_the_registry_as_it_was(
     os.waitpid(process_id, 0)
 
     assert registry.find("a") == model
-    assert not is_settled(versions.cells[versions.place("a")])
+    assert not is_settled(versions.cells[versions.index("a")])
     registry.remove("a")
-    assert is_settled(versions.cells[versions.place("a")])
+    assert is_settled(versions.cells[versions.index("a")])
 
 
 def _is_free(directory: Path) -> bool:

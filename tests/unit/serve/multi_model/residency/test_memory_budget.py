@@ -9,7 +9,7 @@ import pytest
 from container import cgroup
 from container.settings import Settings
 from serve.multi_model.residency import memory_budget
-from serve.multi_model.residency.memory_budget import Footprint, Returns
+from serve.multi_model.residency.memory_budget import Footprint, Trimmer
 
 MEBIBYTE = 2**20
 
@@ -65,12 +65,12 @@ def test_memory_is_given_back_when_enough_has_come_together(
     """C-085: looking through the heap for every small model would cost more than it brings."""
     given_back = []
     monkeypatch.setattr(memory_budget, "give_back", lambda: given_back.append(True))
-    returns = Returns()
+    trimmer = Trimmer()
 
     for _ in range(7):
-        returns.freed(MEBIBYTE)
+        trimmer.freed(MEBIBYTE)
     assert len(given_back) == 1
-    returns.freed(100 * MEBIBYTE)
+    trimmer.freed(100 * MEBIBYTE)
     assert len(given_back) == 2
 
 

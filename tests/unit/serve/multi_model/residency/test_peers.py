@@ -28,7 +28,7 @@ def test_all_do_as_they_are_told_before_the_teller_goes_on(tmp_path: Path) -> No
 
             servers.append(await worker.listen(forget))
         done = await asyncio.to_thread(
-            lambda: workers[0].tell_all('a/"b\n', 7, timeout_seconds=PATIENCE_SECONDS)
+            lambda: workers[0].forget_in_all('a/"b\n', 7, timeout_seconds=PATIENCE_SECONDS)
         )
         for server in servers:
             server.close()
@@ -49,7 +49,9 @@ def test_slow_one_is_waited_for_until_the_time_is_up(tmp_path: Path) -> None:
             await asyncio.sleep(30)
 
         async with await worker.listen(forget):
-            return await asyncio.to_thread(lambda: worker.tell_all("m", 1, timeout_seconds=0.1))
+            return await asyncio.to_thread(
+                lambda: worker.forget_in_all("m", 1, timeout_seconds=0.1)
+            )
 
     assert not asyncio.run(work())
 
@@ -89,7 +91,7 @@ def test_nobody_waits_for_the_dead(tmp_path: Path) -> None:
 
     async def kill_while_it_is_asked() -> bool:
         telling = asyncio.to_thread(
-            lambda: teller.tell_all("m", 1, timeout_seconds=PATIENCE_SECONDS)
+            lambda: teller.forget_in_all("m", 1, timeout_seconds=PATIENCE_SECONDS)
         )
         task = asyncio.create_task(telling)
         await asyncio.sleep(0.2)
@@ -101,7 +103,7 @@ def test_nobody_waits_for_the_dead(tmp_path: Path) -> None:
     assert asyncio.run(kill_while_it_is_asked())
     process.communicate()
     assert not teller.is_alive(name)
-    assert teller.tell_all("m", 1, timeout_seconds=PATIENCE_SECONDS)
+    assert teller.forget_in_all("m", 1, timeout_seconds=PATIENCE_SECONDS)
     assert time.monotonic() - started < PATIENCE_SECONDS / 2
     assert list(tmp_path.glob("*.worker")) == []
 
@@ -125,7 +127,7 @@ def test_process_that_the_dead_one_has_forked_does_not_pass_for_it(tmp_path: Pat
         try:
             started = time.monotonic()
             assert not teller.is_alive(name)
-            assert teller.tell_all("m", 1, timeout_seconds=PATIENCE_SECONDS)
+            assert teller.forget_in_all("m", 1, timeout_seconds=PATIENCE_SECONDS)
             assert time.monotonic() - started < PATIENCE_SECONDS / 2
         finally:
             os.kill(int(child), signal.SIGKILL)

@@ -5,7 +5,7 @@ from serve.multi_model.residency.versions import Versions, is_settled
 
 def test_version_is_odd_while_it_changes_and_new_afterwards(versions: Versions) -> None:
     """Whoever looks during a change cannot take what he sees for settled."""
-    place = versions.place("m")
+    place = versions.index("m")
     before = versions.cells[place]
 
     with versions.change("m"):
@@ -21,7 +21,7 @@ def test_version_stays_odd_when_its_writer_dies_until_the_next_change(versions: 
     """A change that was begun and never ended is noticed for ever; the next one mends it."""
     change = versions.change("m")
     change.__enter__()
-    place = versions.place("m")
+    place = versions.index("m")
     assert not is_settled(versions.cells[place])
 
     with versions.change("m"):
@@ -32,9 +32,9 @@ def test_version_stays_odd_when_its_writer_dies_until_the_next_change(versions: 
 
 def test_change_that_fails_settles_under_a_new_version(versions: Versions) -> None:
     """Nobody keeps trusting what was seen before it."""
-    before = versions.cells[versions.place("m")]
+    before = versions.cells[versions.index("m")]
 
     with pytest.raises(KeyError), versions.change("m"):
         raise KeyError
 
-    assert versions.cells[versions.place("m")] == before + 2
+    assert versions.cells[versions.index("m")] == before + 2
