@@ -1,27 +1,24 @@
-"""Everything that is neither a ping nor an invocation, in Flask.
+"""Flask application for all paths but pings and invocations.
 
     GET /execution-parameters   how batch transform should cut its input (C-069)
     GET /metrics                Prometheus text
 
-Unknown paths and wrong methods get the same error body as on the hot path.
+`serve/http/flask_errors.py` answers unknown paths and wrong methods.
 """
 
-import re
 from typing import TYPE_CHECKING
 
-from flask import Flask, Response, current_app, jsonify, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from flask import Flask, Response, jsonify
 
-from container.errors import ContainerError
 from container.settings import Settings
+from serve.http import flask_errors
 from serve.http import request_metrics as prometheus
-from serve.http.error_body import CONTENT_TYPE, error_body, request_id
 from serve.http.request_metrics import Metrics
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
-# The platform refuses more than this much at once: transforms times their payload (C-070).
+# The platform's limit of concurrent transforms times their payload (C-070).
 _MAX_TRANSFORM_MEBIBYTES = 100
 _DEFAULT_TRANSFORM_MEBIBYTES = 6
 _PATHS = "GET /ping, POST /invocations, GET /execution-parameters or GET /metrics"
@@ -30,14 +27,16 @@ _PATHS = "GET /ping, POST /invocations, GET /execution-parameters or GET /metric
 def create_app(
     settings: Settings, n_workers: int, metrics: Metrics, *collectors: "Collector"
 ) -> Flask:
-    """The application; it holds no state of its own.
+    """Create the application, which holds no state of its own.
 
     Args:
+        settings: Of the server.
+        n_workers: The number of its workers.
+        metrics: Answered by `GET /metrics`.
         collectors: More metrics for `GET /metrics`.
     """
     app = Flask("serve", static_folder=None)
-    app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(Exception, _unexpected_error)
+    flask_errors.register(app, _PATHS)
 
     @app.get("/execution-parameters")
     def execution_parameters() -> Response:
@@ -51,7 +50,7 @@ def create_app(
 
 
 def transform_parameters(settings: Settings, n_workers: int) -> dict[str, int | str]:
-    """What `GET /execution-parameters` answers: a transform for each worker, in the default size.
+    """The answer to `GET /execution-parameters`: one transform a worker, of the default size.
 
     Source: AWS SageMaker developer guide, "How Containers Serve Requests" for batch transform.
     """
@@ -64,41 +63,3 @@ def transform_parameters(settings: Settings, n_workers: int) -> dict[str, int | 
         "BatchStrategy": "MULTI_RECORD",
         "MaxPayloadInMB": mebibytes,
     }
-
-
-def http_error(error: HTTPException, paths: str) -> ContainerError:
-    """What Flask itself refuses, as an error of ours.
-
-    Args:
-        paths: The requests that this server answers, for the message of a 404.
-    """
-    if error.code == 404:
-        message = f"there is no {request.method} {request.path}; use {paths}"
-    else:
-        message = error.description or error.name
-    refused = ContainerError(message)
-    refused.code = re.sub(r"\W+", "_", error.name.lower())
-    return refused
-
-
-def allowed_methods(error: HTTPException) -> dict[str, str]:
-    """The header that says which methods a path has."""
-    methods = error.valid_methods if isinstance(error, MethodNotAllowed) else None
-    return {"Allow": ", ".join(sorted(methods))} if methods else {}
-
-
-def _http_error(error: HTTPException) -> Response:
-    refused = http_error(error, _PATHS)
-    response = _reply(error.code or 500, refused.code, refused.message)
-    response.headers.update(allowed_methods(error))
-    return response
-
-
-def _unexpected_error(error: Exception) -> Response:
-    current_app.logger.error("request_failed", exc_info=error)
-    return _reply(500, "internal_error", "the request failed; see the log")
-
-
-def _reply(status: int, code: str, message: str) -> Response:
-    identity = request_id(request.headers.get("X-Amzn-SageMaker-Inference-Id", ""))
-    return Response(error_body(code, message, identity), status, content_type=CONTENT_TYPE)

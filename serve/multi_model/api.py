@@ -22,8 +22,8 @@ from werkzeug.routing import BaseConverter
 
 from container.errors import ContainerError, InvalidRequestError, ModelNotFoundError
 from serve.http import whole_bodies
-from serve.http.admin_app import allowed_methods, http_error
 from serve.http.error_body import CONTENT_TYPE, request_id
+from serve.http.flask_errors import allowed_methods, http_error
 from serve.http.request_body import RequestBodies
 from serve.http.responses import InternalError
 from serve.multi_model import api_responses, model_names

@@ -120,7 +120,7 @@ def test_frameworks_are_imported_by_their_own_handler_only(module: str, path: Pa
 @pytest.mark.parametrize(
     ("library", "places"),
     [
-        ("flask", ("serve.http.admin_app", "serve.multi_model.api")),
+        ("flask", ("serve.http.admin_app", "serve.http.flask_errors", "serve.multi_model.api")),
         ("gunicorn", ("serve.server", "serve.gunicorn.", "serve.multi_model.")),
         ("mms", ()),  # it is another program, which starts `serve.mms.handler`
         ("pydantic", ("container.hyperparameters", "container.manifest", "container.algorithms.")),
