@@ -1,7 +1,7 @@
-"""One invocation, without HTTP: negotiate, decode, predict, encode.
+"""One invocation, without HTTP: decode, predict, encode.
 
-Every way in joins here: the ASGI application, the routes of many models, and the
-multi-model-server handler.
+All ways to invoke a model meet here: the ASGI application of one model or many, and the handler of
+multi-model-server.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from container import codecs, content_types
 from container.algorithms.contract import Algorithm, Capabilities, Model, capabilities_of, n_outputs
+from container.codecs import request_columns
 from container.codecs.records import Batch, Columns, Floats, Selected, SparseRows
 from container.errors import (
     MalformedPayloadError,
@@ -19,21 +20,24 @@ from container.errors import (
     UnsupportedContentTypeError,
 )
 from serve.runtime import answer_memory, decoder_pool, row_parallelism
-from serve.runtime.latency import Pace
+from serve.runtime.latency import LatencyHeuristic
+
+# Content types as clients write them; more than this number are not remembered.
+_MAX_FORMATS = 64
 
 
 class Invocation(NamedTuple):
-    """What a client sent. A header that is absent or empty is an empty string."""
+    """A client's request. A header that is absent or empty is an empty string."""
 
     body: bytes
     content_type: str = ""
     accept: str = ""
-    headers: Mapping[bytes, bytes] = {}  # as ASGI has them: only user code looks at them
+    headers: Mapping[bytes, bytes] = {}  # as in ASGI; only user code reads them
     request_id: str = ""
 
 
 class Answer(NamedTuple):
-    """What it gets.
+    """The answer to an invocation.
 
     A body that is a generator is streamed, piece by piece, and closed in the thread that runs it.
     Without a content type there is no body. `stages` are the seconds that decoding, predicting and
@@ -52,71 +56,81 @@ EMPTY = Answer(b"", status=204)
 
 
 class Servable(Protocol):
-    """Something that can be invoked."""
+    """A loaded model that answers invocations."""
 
-    def is_quick(self, n_bytes: int, content_type: str) -> bool:
-        """Whether a body of this size may be answered on the event loop, rather than in a thread:
-        what pings and all other requests would wait for meanwhile."""
+    def may_run_inline(self, invocation: Invocation) -> bool:
+        """True if the invocation is quick enough for the event loop, where all others wait for it.
+
+        Raises:
+            ContainerError: the invocation would be refused.
+        """
 
     @property
     def is_thread_safe(self) -> bool:
-        """Whether several threads may invoke at once."""
+        """True if several threads may invoke at once."""
 
     @property
     def has_own_formats(self) -> bool:
-        """Whether a body may be in other formats than those of `container.codecs`."""
+        """True if a body may be in other formats than those of `container.codecs`."""
 
     def invoke(self, invocation: Invocation) -> Answer:
-        """Answer one invocation; raises `ContainerError`, or whatever user code raises."""
+        """Answer one invocation; raises `ContainerError`, or any exception of user code."""
 
 
-@dataclass(frozen=True, slots=True)
+class RequestFormat(NamedTuple):
+    """A content type as one model reads it: parsed and checked once, for all requests with it."""
+
+    name: str
+    columns: Columns
+    decode: Callable[[bytes, Columns], Batch]
+    is_packed: bool  # a small body may hold very many records
+
+
+@dataclass(slots=True, eq=False)
 class ModelServable:
-    """A model of an algorithm, spoken to in the algorithm's formats."""
+    """A model of an algorithm, invoked in the algorithm's formats."""
 
     algorithm: Algorithm
     model: Model
-    default_accept: str  # one of `answer_types`
-    output_keys: tuple[str, ...] = ()  # what is answered instead of the score
-    is_batch: bool = False  # whether answers are joined byte by byte
+    default_accept: str  # one of the algorithm's response types
+    output_keys: tuple[str, ...] = ()  # the outputs to answer with instead of the score
+    is_batch: bool = False  # answers are joined byte by byte
     libsvm_base: int | None = 0  # see `container.codecs.records.Columns`
-    pace: Pace = field(default_factory=Pace)
+    latency: LatencyHeuristic = field(default_factory=LatencyHeuristic)
     has_own_formats = False
-    n_outputs: int = field(init=False)
+    # Decided once for the model:
     capabilities: Capabilities = field(init=False)
+    is_thread_safe: bool = field(init=False)
+    _n_outputs: int = field(init=False)
+    _answer_types: tuple[str, ...] = field(init=False)
     _predict: Callable[[Floats | SparseRows], Floats] = field(init=False)
-    _offered: tuple[str, ...] = field(init=False)
-    # By label_size, "0" or "1": to make one takes longer than to find it.
-    _columns: dict[str, Columns] = field(default_factory=dict, init=False)
+    # Decided once for a content type, by the header's value:
+    _formats: dict[str, RequestFormat] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "n_outputs", n_outputs(self.model))
-        declared = capabilities_of(self.algorithm)
-        object.__setattr__(self, "capabilities", declared)
-        in_blocks = partial(row_parallelism.predict, self.model)
-        predict = in_blocks if declared.predicts_row_blocks else self.model.predict
-        object.__setattr__(self, "_predict", predict)
-        object.__setattr__(self, "_offered", answer_types(self.algorithm, self.output_keys))
+        self.capabilities = capabilities_of(self.algorithm)
+        self.is_thread_safe = self.capabilities.is_thread_safe
+        self._n_outputs = n_outputs(self.model)
+        self._answer_types = answer_types(self.algorithm, self.output_keys)
+        self._predict = self.model.predict
+        if self.capabilities.predicts_row_blocks:
+            self._predict = partial(row_parallelism.predict, self.model)
 
-    def is_quick(self, n_bytes: int, content_type: str) -> bool:
-        # A model that is not thread-safe is called in threads only, which wait for each other.
+    def may_run_inline(self, invocation: Invocation) -> bool:
+        # A model that is not thread-safe is invoked in one thread only, never on the event loop.
         return (
-            self.pace.is_quick(n_bytes)
+            self.latency.is_quick(len(invocation.body))
+            and self.is_thread_safe
             and self.capabilities.is_quick
-            and self.capabilities.is_thread_safe
-            and content_types.parse(content_type).name not in codecs.PACKED_TYPES
+            and not self._format(invocation.content_type).is_packed
         )
-
-    @property
-    def is_thread_safe(self) -> bool:
-        return self.capabilities.is_thread_safe
 
     def invoke(self, invocation: Invocation) -> Answer:
         """Answer one invocation; an empty body has an empty answer (C-058).
 
         Raises:
-            UnsupportedContentTypeError, UnsupportedAcceptError: judged before any work is done.
-            MalformedPayloadError: the body is not what it says, or not as wide as the model.
+            UnsupportedContentTypeError, UnsupportedAcceptError: before any work is done.
+            MalformedPayloadError: the body is not of its content type, or not as wide as the model.
             PredictionError: the model failed.
             OutOfMemoryError: there is no room for an answer of so many values.
         """
@@ -124,39 +138,58 @@ class ModelServable:
         try:
             return self._invoke(invocation)
         finally:
-            self.pace.note(len(invocation.body), thread_time() - began)
+            self.latency.record(len(invocation.body), thread_time() - began)
 
     def _invoke(self, invocation: Invocation) -> Answer:
         if not invocation.body:
             return EMPTY
-        algorithm = self.algorithm
-        media = content_types.parse(invocation.content_type or algorithm.request_types[0])
-        if media.name not in algorithm.request_types:
-            raise UnsupportedContentTypeError(media.name, algorithm.request_types)
-        accept = content_types.negotiate(invocation.accept, self._offered, self.default_accept)
+        request_format = self._format(invocation.content_type)
+        accept = content_types.negotiate(invocation.accept, self._answer_types, self.default_accept)
         started = perf_counter()
-        label_size = media.parameters.get("label_size", "0")
-        columns = self._columns.get(label_size)
-        if columns is None:
-            names = feature_names(self.model)
-            columns = columns_of(media.parameters, self.model.n_features, self.libsvm_base, names)
-            self._columns[label_size] = columns
         try:
-            batch = decoder_pool.decode(media.name, invocation.body, columns)
-            check_width(batch, self.model.n_features)
+            batch = request_format.decode(invocation.body, request_format.columns)
         except MalformedPayloadError as error:
-            raise read_as(error, invocation, media.name) from None
+            raise read_as(error, invocation, request_format.name) from None
         decoding = perf_counter() - started
-        if batch.n_rows * self.n_outputs <= answer_memory.SMALL:
-            return self._answer(batch, accept, decoding)
-        with answer_memory.room_for(batch.n_rows, self.n_outputs):
-            return self._answer(batch, accept, decoding)
-
-    def _answer(self, batch: Batch, accept: str, decoding: float) -> Answer:
-        started = perf_counter()
-        values = self._predict(batch.features)
-        predicted = perf_counter()
         n_rows = batch.n_rows
+        if n_rows * self._n_outputs <= answer_memory.SMALL:
+            return self._answer(batch.features, n_rows, accept, decoding)
+        with answer_memory.room_for(n_rows, self._n_outputs):
+            return self._answer(batch.features, n_rows, accept, decoding)
+
+    def _format(self, content_type: str) -> RequestFormat:
+        """The format of a content type.
+
+        Args:
+            content_type: The header; empty for the algorithm's default.
+        Raises:
+            UnsupportedContentTypeError: the algorithm does not read it.
+            MalformedPayloadError: a parameter of it is wrong.
+        """
+        known = self._formats.get(content_type)
+        if known is not None:
+            return known
+        accepted = self.algorithm.request_types
+        media = content_types.parse(content_type or accepted[0])
+        if media.name not in accepted:
+            raise UnsupportedContentTypeError(media.name, accepted)
+        columns = request_columns.of_content_type(
+            media.parameters, self.model.n_features, self.libsvm_base, feature_names(self.model)
+        )
+        is_packed = media.name in codecs.PACKED_TYPES
+        decode = decoder_pool.decoder(media.name)
+        request_format = RequestFormat(media.name, columns, decode, is_packed)
+        if len(self._formats) >= _MAX_FORMATS:  # clients choose the header's value
+            self._formats.clear()
+        self._formats[content_type] = request_format
+        return request_format
+
+    def _answer(
+        self, features: Floats | SparseRows, n_rows: int, accept: str, decoding: float
+    ) -> Answer:
+        started = perf_counter()
+        values = self._predict(features)
+        predicted = perf_counter()
         if len(values) != n_rows:
             raise PredictionError(f"the model gave {len(values)} predictions for {n_rows} records")
         body = self._encode(values, accept)
@@ -170,16 +203,16 @@ class ModelServable:
         else:
             body = codecs.encode(values, accept)
         if self.is_batch and accept == content_types.JSON:
-            body += b"\n"  # every other text format ends with one anyway (C-073)
+            body += b"\n"  # all other text formats end with one (C-073)
         return body
 
 
 def answer_types(algorithm: Algorithm, output_keys: Sequence[str]) -> tuple[str, ...]:
-    """What an algorithm's answers can be written as; not every format has room for named outputs.
+    """The media types of an algorithm's answers; not every format can hold named outputs.
 
     Args:
-        algorithm: Whose answers they are.
-        output_keys: What is answered instead of the score, if anything.
+        algorithm: The algorithm of the model.
+        output_keys: The outputs to answer with instead of the score; often none.
     """
     if not output_keys:
         return algorithm.response_types
@@ -187,38 +220,14 @@ def answer_types(algorithm: Algorithm, output_keys: Sequence[str]) -> tuple[str,
 
 
 def feature_names(model: Any) -> tuple[str, ...] | None:
-    """What a model calls its features, if it is a `NamedModel` whose features have names."""
+    """The names of a model's features, if it is a `NamedModel` whose features have names."""
     return getattr(model, "feature_names", None)
-
-
-def columns_of(
-    parameters: Mapping[str, str],
-    n_features: int | None = None,
-    libsvm_base: int | None = 0,
-    names: tuple[str, ...] | None = None,
-) -> Columns:
-    """What the parameters of a content type say of its columns.
-
-    Args:
-        parameters: Of the request's content type.
-        n_features: How many features the model takes, where that is known.
-        libsvm_base: What libsvm columns count from, for this model.
-        names: What the model calls its features, where it does.
-    """
-    label_size = parameters.get("label_size", "0")
-    if label_size not in ("0", "1"):
-        raise MalformedPayloadError(
-            "the content type's label_size must be 0 (no label column, the default) or 1"
-        )
-    return Columns(
-        int(label_size), n_features=n_features, libsvm_base=libsvm_base, feature_names=names
-    )
 
 
 def read_as(
     error: MalformedPayloadError, invocation: Invocation, content_type: str
 ) -> MalformedPayloadError:
-    """The error of a body that was refused, which says so where its type was assumed."""
+    """Add to a decoding error that the content type was assumed, if the request had none."""
     if invocation.content_type:
         return error
     return MalformedPayloadError(
@@ -228,13 +237,3 @@ def read_as(
         record=error.record,
         column=error.column,
     )
-
-
-def check_width(batch: Batch, n_features: int) -> None:
-    """A missing column is an error, never a missing value."""
-    is_sparse = isinstance(batch.features, SparseRows)
-    if batch.n_features > n_features or (batch.n_features < n_features and not is_sparse):
-        hint = "; leave out a label or an index" if batch.n_features == n_features + 1 else ""
-        raise MalformedPayloadError(
-            f"the records have {batch.n_features} features; the model takes {n_features}{hint}"
-        )

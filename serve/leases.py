@@ -1,12 +1,10 @@
 """Leases of models: an invocation leases the only model of a server, or one of many by its path."""
 
-from collections.abc import MutableMapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from serve.http.access_log import Observation
+from serve.http.asgi import Scope
 from serve.invocation import Servable
-
-Scope = MutableMapping[str, Any]
 
 
 class Lease(Protocol):

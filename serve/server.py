@@ -102,8 +102,8 @@ def _run_one_model(settings: Settings, listener: socket.socket, placeholder: "Pl
     from serve.gunicorn.inference_worker import InferenceWorker
     from serve.http.access_log import Observer
     from serve.http.admin_app import create_app
+    from serve.http.asgi import ASGIApp
     from serve.http.inference_app import InferenceApplication
-    from serve.http.whole_bodies import ASGIApp
     from serve.leases import OneModel
     from serve.runtime import validation_run
 

@@ -21,10 +21,8 @@ from typing import Any, Protocol
 from gunicorn.asgi import protocol
 from gunicorn.asgi.protocol import ASGIProtocol
 
+from serve.http.asgi import ASGIApp, Receive, Scope, Send
 from serve.http.error_body import CONTENT_TYPE, error_body, request_id
-from serve.http.responses import Receive, Send
-from serve.http.whole_bodies import ASGIApp
-from serve.leases import Scope
 
 _FIRST_REQUEST_SECONDS = 30.0
 # Limit of the time in which a client reads nothing of an answer of more than 64 KiB.

@@ -9,20 +9,21 @@ Flask application (`serve/http/admin_app.py`).
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from container.errors import ContainerError, InvocationTimeoutError, OutOfMemoryError
 from serve.http import paths, responses
 from serve.http.access_log import Observation, Observer
+from serve.http.asgi import ASGIApp, Receive, Scope, Send
 from serve.http.error_body import request_id
 from serve.http.request_body import ClientDisconnectedError, RequestBodies, is_gzip
-from serve.http.responses import Pieces, Receive, Refusal, Reply, Send
-from serve.http.whole_bodies import ASGIApp, WholeBodies
+from serve.http.responses import Pieces, Refusal, Reply
+from serve.http.whole_bodies import WholeBodies
 from serve.invocation import Answer, Invocation, Servable
-from serve.leases import Lease, Models, Scope
-from serve.runtime.thread_pool import Capacity
+from serve.leases import Lease, Models
+from serve.runtime.thread_pool import ThreadPool
 
 # Requests that were on their way when SIGTERM came are still answered for this long.
 _LATE_ARRIVAL_SECONDS = 1.0
@@ -73,10 +74,10 @@ class InferenceApplication:
             max_held_bytes=limits.max_held_bytes,
             timeout_seconds=limits.timeout_seconds,
         )
-        self._capacity = Capacity(
+        self._threads = ThreadPool(
             n_threads=limits.n_threads if models.is_thread_safe else 1,
             n_waiting=limits.n_waiting,
-            overdue=retire,
+            on_overdue=retire,
         )
         self._n_active = 0
         self._draining_since: float | None = None
@@ -189,55 +190,60 @@ class InferenceApplication:
     async def _answer(
         self, lease: Lease, seen: Observation, body: bytes, headers: dict[bytes, bytes]
     ) -> Answer:
+        accept = _text(headers, b"accept")
+        invocation = Invocation(body, seen.content_type, accept, headers, seen.request_id)
+        is_plain = b"content-encoding" not in headers and not is_gzip(body)
         servable = lease.acquire_nowait(seen)
         if (
             servable is not None
-            and _is_quick(servable, seen, body, headers)
-            and self._capacity.has_time()
+            and is_plain
+            and servable.may_run_inline(invocation)
+            and self._threads.has_time()
         ):
-            return servable.invoke(_invocation(body, headers, seen))
+            return servable.invoke(invocation)
         async with self._time_limit():
             if servable is None:
                 servable = await lease.acquire(seen)
-            if _is_quick(servable, seen, body, headers):
-                answer = await self._inline(seen, servable, body, headers)
+            if is_plain and servable.may_run_inline(invocation):
+                answer = await self._inline(seen, servable, invocation)
                 if answer is not None:
                     return answer
-            return await self._in_thread(lease, seen, servable, body, headers)
+            return await self._in_thread(lease, seen, servable, invocation)
 
     async def _inline(
-        self, seen: Observation, servable: Servable, body: bytes, headers: dict[bytes, bytes]
+        self, seen: Observation, servable: Servable, invocation: Invocation
     ) -> Answer | None:
-        """Answer on the event loop; None where those before it were slower than expected."""
+        """Answer on the event loop, in a later iteration if this one has taken its time.
+
+        Returns:
+            None if the model has been slower meanwhile than the heuristic expected.
+        """
         queued = time.perf_counter()
 
         def work() -> Answer | None:
-            if not _is_quick(servable, seen, body, headers):
+            if not servable.may_run_inline(invocation):
                 return None
             seen.queue_seconds = time.perf_counter() - queued
-            return servable.invoke(_invocation(body, headers, seen))
+            return servable.invoke(invocation)
 
-        return await self._capacity.run_inline(work)
+        return await self._threads.run_inline(work)
 
     async def _in_thread(
-        self,
-        lease: Lease,
-        seen: Observation,
-        servable: Servable,
-        body: bytes,
-        headers: dict[bytes, bytes],
+        self, lease: Lease, seen: Observation, servable: Servable, invocation: Invocation
     ) -> Answer:
         queued = time.perf_counter()
 
         def work() -> Answer:
             seen.queue_seconds = time.perf_counter() - queued
-            encoding = _text(headers, b"content-encoding").lower()
+            encoding = _text(invocation.headers, b"content-encoding").lower()
             detects_gzip = not servable.has_own_formats
-            with self._bodies.inflated(body, encoding, detects_gzip=detects_gzip) as inflated:
-                return servable.invoke(_invocation(inflated, headers, seen))
+            with self._bodies.inflated(
+                invocation.body, encoding, detects_gzip=detects_gzip
+            ) as inflated:
+                return servable.invoke(invocation._replace(body=inflated))
 
         lease.retain()
-        return await self._capacity.run(work, seconds=self._timeout_seconds, after=lease.release)
+        return await self._threads.run(work, seconds=self._timeout_seconds, after=lease.release)
 
     @asynccontextmanager
     async def _time_limit(self) -> AsyncIterator[None]:
@@ -264,7 +270,7 @@ class InferenceApplication:
 
         def in_thread(pump: Callable[[], None]) -> Awaitable[None]:
             lease.retain()
-            return self._capacity.run(pump, has_begun=True, seconds=seconds, after=lease.release)
+            return self._threads.run(pump, has_begun=True, seconds=seconds, after=lease.release)
 
         try:
             async with asyncio.timeout(seconds):
@@ -282,18 +288,5 @@ def _headers(scope: Scope) -> dict[bytes, bytes]:
     return headers
 
 
-def _is_quick(
-    servable: Servable, seen: Observation, body: bytes, headers: dict[bytes, bytes]
-) -> bool:
-    if b"content-encoding" in headers or is_gzip(body):
-        return False
-    return servable.is_quick(seen.n_bytes, seen.content_type)
-
-
-def _invocation(body: bytes, headers: dict[bytes, bytes], seen: Observation) -> Invocation:
-    accept = _text(headers, b"accept")
-    return Invocation(body, seen.content_type, accept, headers, seen.request_id)
-
-
-def _text(headers: dict[bytes, bytes], name: bytes) -> str:
+def _text(headers: Mapping[bytes, bytes], name: bytes) -> str:
     return headers.get(name, b"").decode("latin-1")

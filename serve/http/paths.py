@@ -3,7 +3,7 @@
 import re
 from urllib.parse import unquote_to_bytes
 
-from serve.leases import Scope
+from serve.http.asgi import Scope
 
 # RFC 9112, section 3.2.2: every server takes the absolute form. A scheme has no case.
 _BEGINNING = re.compile(rb"(?:https?://[^/]*)?/*", re.IGNORECASE)

@@ -5,8 +5,7 @@ import contextlib
 import io
 import threading
 import zlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from container.errors import (
     MalformedPayloadError,
@@ -15,9 +14,7 @@ from container.errors import (
     SlowRequestError,
     UnsupportedContentEncodingError,
 )
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
+from serve.http.asgi import Message, Receive
 
 _SIZE_SETTING = "SAGEMAKER_MAX_PAYLOAD_IN_MB"
 _TIME_SETTING = "SAGEMAKER_MODEL_SERVER_TIMEOUT"

@@ -2,17 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Generator, MutableMapping
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, NamedTuple
 
 from container.errors import ContainerError, OverloadedError
+from serve.http.asgi import Message, Receive, Send
 from serve.http.error_body import CONTENT_TYPE, error_body, request_id
 from serve.http.statuses import status_of
 from serve.invocation import Answer
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Headers = tuple[tuple[bytes, bytes], ...]
 Pieces = Generator[bytes, None, None]
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]

@@ -1,14 +1,10 @@
 """Bodies for the applications that answer in threads: received before a thread is taken."""
 
-from collections.abc import Awaitable, Callable
-
 from container.errors import ContainerError
+from serve.http.asgi import ASGIApp, Message, Receive, Scope, Send
 from serve.http.error_body import request_id
 from serve.http.request_body import ClientDisconnectedError, RequestBodies
-from serve.http.responses import Message, Receive, Refusal, Send, closing, send_whole
-from serve.leases import Scope
-
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+from serve.http.responses import Refusal, closing, send_whole
 
 # More than any request has that is not an invocation.
 MAX_BYTES = 2**20

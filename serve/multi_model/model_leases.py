@@ -4,8 +4,8 @@ from time import perf_counter
 
 from container.errors import OverloadedError
 from serve.http.access_log import Measurement, Observation
+from serve.http.asgi import Scope
 from serve.invocation import Servable
-from serve.leases import Scope
 from serve.multi_model import model_names
 from serve.multi_model.model_metrics import ModelMetrics
 from serve.multi_model.residency.cached_model import CachedModel

@@ -24,9 +24,9 @@ from container.settings import Settings
 from serve.http import whole_bodies
 from serve.http.access_log import Observer
 from serve.http.admin_app import create_app
+from serve.http.asgi import ASGIApp
 from serve.http.inference_app import InferenceApplication, Limits
 from serve.http.request_metrics import Metrics
-from serve.http.whole_bodies import ASGIApp
 from serve.multi_model import api_responses
 from serve.multi_model.admission.admission_check import Admission
 from serve.multi_model.admission.fork_server import ForkServer, is_listening

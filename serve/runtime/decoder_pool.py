@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -215,10 +216,13 @@ class _Decoder:
             write_header(self._connection, pickle.dumps(tuple(request)))
             self._connection.sendall(body)
         reply = json.loads(read_header(self._connection, max_bytes=_MAX_REPLY_BYTES))
-        return reply, self._receive(reply["shapes"]) if "shapes" in reply else None
+        batch = self._receive(reply["shapes"], columns) if "shapes" in reply else None
+        return reply, batch
 
-    def _receive(self, shapes: dict[str, list[int]]) -> Batch:
-        n_rows, _ = shapes["features"]
+    def _receive(self, shapes: dict[str, list[int]], columns: Columns) -> Batch:
+        n_rows, width = shapes["features"]
+        if columns.n_features not in (None, width):
+            raise ValueError(f"records of {width} features, not {columns.n_features}")
         arrays: dict[str, Floats] = {}
         for name, shape in shapes.items():
             is_right = name in ARRAYS and shape[0] == n_rows and math.prod(shape) <= MAX_CELLS
@@ -269,15 +273,17 @@ def _environment() -> dict[str, str]:
 POOL = DecoderPool()
 
 
-def decode(content_type: str, body: bytes, columns: Columns) -> Batch:
-    """Decode a request body: in another process where the format's parser may crash.
+def decoder(content_type: str) -> codecs.Decoder:
+    """The decoder of a content type: a process of the pool where the format's parser may crash.
 
+    Args:
+        content_type: A name without parameters.
     Raises:
         UnsupportedContentTypeError: no codec reads the type.
-        ContainerError: see `DecoderPool.decode`.
     """
-    codec: Any = codecs.decoder(content_type)
-    if content_type in ISOLATED_TYPES:
-        return POOL.decode(content_type, body, columns)
-    batch: Batch = codec(body, columns)
-    return batch
+    codec = codecs.decoder(content_type)
+    return partial(_decode_isolated, content_type) if content_type in ISOLATED_TYPES else codec
+
+
+def _decode_isolated(content_type: str, body: bytes, columns: Columns) -> Batch:
+    return POOL.decode(content_type, body, columns)

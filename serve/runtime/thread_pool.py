@@ -28,21 +28,21 @@ def _nothing() -> None:
     """What there is to do where nothing is asked for."""
 
 
-class Capacity:
+class ThreadPool:
     """What one worker can have in hand; used from its event loop only."""
 
     def __init__(
-        self, *, n_threads: int, n_waiting: int, overdue: Callable[[], None] = _nothing
+        self, *, n_threads: int, n_waiting: int, on_overdue: Callable[[], None] = _nothing
     ) -> None:
         """Nothing is started before there is work, so that a process may still fork.
 
         Args:
-            overdue: Called when work that nobody waits for any more goes on beyond its time. A
+            on_overdue: Called when work that nobody waits for any more goes on beyond its time. A
                 thread cannot be stopped; the process that it lives in can.
         """
         self._n_threads = n_threads
         self._limit = n_threads + n_waiting
-        self._overdue = overdue
+        self._on_overdue = on_overdue
         self._n_in_hand = 0
         self._n_started = 0
         self._jobs: SimpleQueue[_Job] = SimpleQueue()
@@ -159,7 +159,9 @@ class Capacity:
         """Nobody waits for the job any more: it is done, or its client gone, or its time up."""
         job.give_up()
         if job.is_at_work and seconds is not None:
-            loop.call_at(job.began + seconds, lambda: self._overdue() if job.is_at_work else None)
+            loop.call_at(
+                job.began + seconds, lambda: self._on_overdue() if job.is_at_work else None
+            )
 
     def _serve(self) -> None:
         while True:

@@ -20,11 +20,11 @@ import numpy as np
 import orjson
 
 from container import content_types
+from container.codecs import request_columns
 from container.codecs.json import json_text
 from container.codecs.records import SparseRows
 from container.content_types import MediaType
 from container.errors import MalformedPayloadError
-from serve.invocation import columns_of
 from serve.runtime import decoder_pool
 
 # The first one is the toolkit's default.
@@ -98,8 +98,10 @@ def _with_codec(
     libsvm_base: int | None = 0,
     feature_names: tuple[str, ...] | None = None,
 ) -> Any:
-    columns = columns_of(media.parameters, libsvm_base=libsvm_base, names=feature_names)
-    features = decoder_pool.decode(media.name, body, columns).features
+    columns = request_columns.of_content_type(
+        media.parameters, libsvm_base=libsvm_base, feature_names=feature_names
+    )
+    features = decoder_pool.decoder(media.name)(body, columns).features
     if not isinstance(features, SparseRows):
         return features
     from scipy.sparse import csr_matrix

@@ -9,9 +9,9 @@ import numpy as np
 from container.algorithms import registry
 from container.algorithms.contract import Model, UserModel, n_outputs
 from container.codecs import column_names
-from container.codecs.records import Batch, Columns, Floats, SparseRows
+from container.codecs.records import Columns, Floats, SparseRows
 from container.errors import MalformedPayloadError, ModelLoadError
-from serve.invocation import check_width, feature_names
+from serve.invocation import feature_names
 from serve.runtime.answer_memory import room_for
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def with_algorithm(data: Any, model: Model) -> Floats:
     """
     data = _in_order(data, feature_names(model))
     features = _features(data, model.n_features)
-    check_width(Batch(features), model.n_features)
+    _check_width(features, model.n_features)
     with room_for(features.shape[0], n_outputs(model)):
         return model.predict(features)
 
@@ -177,3 +177,13 @@ def _features(data: Any, n_features: int) -> Floats | SparseRows:
             f"the data have the shape {table.shape}; the model takes [n_rows, {n_features}]"
         )
     return table
+
+
+def _check_width(features: Floats | SparseRows, n_features: int) -> None:
+    """Refuse a missing column, which is never a missing value; sparse records may be narrower."""
+    width = features.shape[1]
+    if width > n_features or (width < n_features and not isinstance(features, SparseRows)):
+        hint = "; leave out a label or an index" if width == n_features + 1 else ""
+        raise MalformedPayloadError(
+            f"the records have {width} features; the model takes {n_features}{hint}"
+        )

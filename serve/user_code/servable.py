@@ -81,7 +81,7 @@ class ScriptServable:
         """Whether a function of the user's reads the body, rather than `default_codecs`."""
         return bool(self._functions.input_fn or self._functions.transform_fn)
 
-    def is_quick(self, n_bytes: int, content_type: str) -> bool:
+    def may_run_inline(self, invocation: Invocation) -> bool:
         return False
 
     def invoke(self, invocation: Invocation) -> Answer:

@@ -27,7 +27,7 @@ from serve.multi_model.model_registry import Model, Registry
 from serve.multi_model.residency.cached_model import CachedModel, all_freed
 from serve.multi_model.residency.memory_budget import Trimmer
 from serve.multi_model.residency.versions import NEVER, Versions, is_settled
-from serve.runtime.thread_pool import Capacity
+from serve.runtime.thread_pool import ThreadPool
 from serve.runtime.validation_run import MODEL_TIMEOUT_SECONDS
 
 _N_LOADING_THREADS = 4
@@ -66,8 +66,8 @@ class ModelCache:
         self._dropped: set[CachedModel] = set()  # and not freed yet
         self._n_bytes = 0  # also of those that are being loaded
         self._n_loaded = self._n_loaded_bytes = 0
-        self._loading = Capacity(n_threads=_N_LOADING_THREADS, n_waiting=_MAX_WAITING)
-        self._freeing = Capacity(n_threads=1, n_waiting=_MAX_WAITING)
+        self._loading = ThreadPool(n_threads=_N_LOADING_THREADS, n_waiting=_MAX_WAITING)
+        self._freeing = ThreadPool(n_threads=1, n_waiting=_MAX_WAITING)
         self._code_lock = asyncio.Lock()
         self._trimmer = Trimmer()
         self._tasks: set[asyncio.Task[None]] = set()

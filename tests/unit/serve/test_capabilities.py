@@ -44,7 +44,7 @@ def two_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
 def _servable(algorithm: object) -> tuple[ModelServable, SpyModel]:
     model = SpyModel()
     servable = ModelServable(algorithm, model, "text/csv")  # type: ignore[arg-type]
-    servable.pace.note(1, 0.0)
+    servable.latency.record(1, 0.0)
     return servable, model
 
 
@@ -55,7 +55,7 @@ def test_algorithm_that_declares_nothing_has_no_row_blocks_and_no_loop() -> None
     servable.invoke(Invocation(b"1,2\n" * N_ROWS, "text/csv"))
 
     assert model.calls == [(N_ROWS, threading.get_ident())]
-    assert not servable.is_quick(1, "text/csv")
+    assert not servable.may_run_inline(Invocation(b"1", "text/csv"))
     assert not servable.is_thread_safe
     assert not capabilities_of(UndeclaredAlgorithm()).is_fork_safe
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from container import cgroup
+from container import cgroup, content_types
 from container.algorithms.contract import Capabilities
 from container.errors import (
     MalformedPayloadError,
@@ -154,10 +154,10 @@ def test_servable_is_quick_only_with_a_quick_and_thread_safe_algorithm(
     algorithm = SumAlgorithm(
         capabilities=Capabilities(is_quick=is_quick, is_thread_safe=is_thread_safe)
     )
-    servable.pace.note(1, 0.0)
+    servable.latency.record(1, 0.0)
 
-    assert servable.is_quick(1, "text/csv")
-    assert not replace(servable, algorithm=algorithm).is_quick(1, "text/csv")
+    assert servable.may_run_inline(Invocation(b"1", "text/csv"))
+    assert not replace(servable, algorithm=algorithm).may_run_inline(Invocation(b"1", "text/csv"))
 
 
 def test_invoke_refuses_an_answer_for_which_there_is_no_room(
@@ -174,3 +174,26 @@ def test_invoke_refuses_an_answer_for_which_there_is_no_room(
 
     with pytest.raises(OutOfMemoryError, match="3 records of 4000000 predicted values"):
         servable.invoke(Invocation(b"1,2\n3,4\n5,6", "text/csv"))
+
+
+def test_content_type_is_parsed_once_for_all_requests_with_it(
+    servable: ModelServable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Per model, not per request; clients that invent content types take no memory."""
+    parsed: list[str] = []
+    parse = content_types.parse
+
+    def spy(header: str) -> content_types.MediaType:
+        parsed.append(header)
+        return parse(header)
+
+    monkeypatch.setattr(content_types, "parse", spy)
+
+    for _ in range(3):
+        servable.may_run_inline(Invocation(b"1,2\n", "text/csv"))
+        servable.invoke(Invocation(b"1,2\n", "text/csv"))
+    assert parsed == ["text/csv"]
+
+    for number in range(1000):
+        servable.invoke(Invocation(b"1,2\n", f"text/csv; x={number}"))
+    assert len(servable._formats) <= 64

@@ -31,7 +31,7 @@ class BlockingServable:
         self.may_answer = threading.Event()
         self.threads: list[int] = []
 
-    def is_quick(self, n_bytes: int, content_type: str) -> bool:
+    def may_run_inline(self, invocation: Invocation) -> bool:
         return False
 
     def invoke(self, invocation: Invocation) -> Answer:
@@ -312,7 +312,7 @@ def test_gzip_body_of_a_script_is_its_own() -> None:
         is_thread_safe = False
         has_own_formats = True
 
-        def is_quick(self, n_bytes: int, content_type: str) -> bool:
+        def may_run_inline(self, invocation: Invocation) -> bool:
             return False
 
         def invoke(self, invocation: Invocation) -> Answer:
@@ -392,7 +392,7 @@ class StreamingServable:
     def __init__(self, pieces: Callable[[], Iterator[bytes]]) -> None:
         self._pieces = pieces
 
-    def is_quick(self, n_bytes: int, content_type: str) -> bool:
+    def may_run_inline(self, invocation: Invocation) -> bool:
         return False
 
     def invoke(self, invocation: Invocation) -> Answer:

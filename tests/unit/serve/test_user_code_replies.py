@@ -137,7 +137,7 @@ class Streaming:
     def __init__(self, pieces: Any) -> None:
         self._pieces = pieces
 
-    def is_quick(self, n_bytes: int, content_type: str) -> bool:
+    def may_run_inline(self, invocation: Invocation) -> bool:
         return False
 
     def invoke(self, invocation: Invocation) -> Answer:

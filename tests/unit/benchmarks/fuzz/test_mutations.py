@@ -13,9 +13,9 @@ import pytest
 from benchmarks.fuzz import mutations, parquet, thrift
 from benchmarks.fuzz.bodies import Body, valid_bodies
 from container import codecs, content_types
+from container.codecs import request_columns
 from container.codecs.recordio import recordio_codec
 from container.errors import MalformedPayloadError
-from serve.invocation import columns_of
 
 N_FEATURES = 28
 
@@ -28,7 +28,8 @@ def bodies() -> list[Body]:
 def decode(body: Body) -> codecs.Batch:
     media = content_types.parse(body.content_type)
     data = gzip.decompress(body.data) if body.headers else body.data
-    return codecs.decoder(media.name)(data, columns_of(media.parameters, N_FEATURES))
+    columns = request_columns.of_content_type(media.parameters, N_FEATURES)
+    return codecs.decoder(media.name)(data, columns)
 
 
 def random_of(seed: int) -> Random:

@@ -10,7 +10,7 @@ from container.codecs.records import Floats, SparseRows
 from container.errors import PredictionError
 from serve.http.inference_app import InferenceApplication
 from serve.invocation import ModelServable
-from serve.runtime.latency import Pace
+from serve.runtime.latency import LatencyHeuristic
 from tests.unit.serve.conftest import Client, Reply, Server, SumAlgorithm, SumModel
 
 CSV = {"Content-Type": "text/csv"}
@@ -307,7 +307,7 @@ class SlowModel(SumModel):
         return super().predict(features)
 
 
-class Always(Pace):
+class Always(LatencyHeuristic):
     """Believes that everything is quick, until it is told."""
 
     is_over = False
@@ -330,7 +330,7 @@ async def _finished(client: Client, n_invocations: int, order: list[str]) -> lis
 
 def test_ping_does_not_wait_for_the_quick_invocations_before_it(server: Server) -> None:
     """C-045: a burst is answered over many iterations of the loop, and its excess refused."""
-    servable = ModelServable(SumAlgorithm(), SlowModel(0.002), "text/csv", pace=Always())
+    servable = ModelServable(SumAlgorithm(), SlowModel(0.002), "text/csv", latency=Always())
     client = server.client(servable, n_waiting=30)
     order: list[str] = []
 
@@ -358,7 +358,7 @@ def test_invocations_that_wait_for_the_loop_go_to_threads_when_they_are_not_quic
             pace.is_over = len(threads) == 2
             return super().predict(features)
 
-    servable = ModelServable(SumAlgorithm(), Told(0.02), "text/csv", pace=pace)
+    servable = ModelServable(SumAlgorithm(), Told(0.02), "text/csv", latency=pace)
     order: list[str] = []
 
     asyncio.run(_finished(server.client(servable, n_waiting=30), 3, order))

@@ -12,7 +12,8 @@ import pytest
 from container import codecs
 from container.codecs.records import Columns
 from container.errors import MalformedPayloadError, OverloadedError, PayloadTooLargeError
-from serve.http.request_body import Message, RequestBodies
+from serve.http.asgi import Message
+from serve.http.request_body import RequestBodies
 
 EMPTY = gzip.compress(b"", mtime=0)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from serve.http import responses
-from serve.http.responses import Message
+from serve.http.asgi import Message
 from serve.http.whole_bodies import WholeBodies
 
 

@@ -19,7 +19,7 @@ class Answering:
         self.generation = generation
         self.is_thread_safe = is_thread_safe
 
-    def is_quick(self, n_bytes: int, content_type: str) -> bool:
+    def may_run_inline(self, invocation: Invocation) -> bool:
         return True
 
     def invoke(self, invocation: Invocation) -> Answer:

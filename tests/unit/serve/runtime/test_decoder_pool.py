@@ -60,6 +60,8 @@ def decode(body, columns):
         raise MalformedPayloadError("it is bad", record=3, column=2)
     if word == "pid":
         return Batch(np.array([[os.getpid()]], dtype=np.float32))
+    if word == "width":
+        return Batch(np.ones((1, 4), dtype=np.float32))
     if word == "shape":
         decoder._described = lambda batch: {"shapes": {"features": [2**20, 2**20]}}
         return Batch(np.ones((1, 1), dtype=np.float32))
@@ -156,6 +158,7 @@ def test_refusal_of_the_codec_is_passed_on(pool: DecoderPool) -> None:
         (b"segfault", MalformedPayloadError, "the decoder crashed (SIGSEGV)"),
         (b"killed", OutOfMemoryError, "probably because memory ran out"),
         (b"shape", MalformedPayloadError, "cannot be decoded as application/x-parquet"),
+        (b"width", MalformedPayloadError, "cannot be decoded as application/x-parquet"),
     ],
 )
 def test_death_of_the_process_costs_one_body(
@@ -165,7 +168,7 @@ def test_death_of_the_process_costs_one_body(
     before = process_of(pool)
 
     with pytest.raises(error) as caught:
-        pool.decode(PARQUET, body, Columns())
+        pool.decode(PARQUET, body, Columns(n_features=1))
 
     assert words in caught.value.message
     assert process_of(pool) != before
@@ -274,7 +277,7 @@ def test_only_formats_with_a_native_parser_are_isolated(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(decoder_pool.POOL, "decode", refuse)
 
-    assert decoder_pool.decode("text/csv", b"1,2\n", Columns()).n_rows == 1
+    assert decoder_pool.decoder("text/csv")(b"1,2\n", Columns()).n_rows == 1
 
 
 def test_columns_can_be_sent() -> None:

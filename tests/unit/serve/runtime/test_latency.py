@@ -6,16 +6,16 @@ from collections.abc import Callable
 import pytest
 
 from serve.invocation import Invocation, ModelServable
-from serve.runtime.latency import Pace
+from serve.runtime.latency import LatencyHeuristic
 from tests.unit.serve.conftest import SumModel
 
 
 def test_new_model_is_given_a_try() -> None:
     """Of each size in a thread first, and with a large body never."""
-    pace = Pace()
+    pace = LatencyHeuristic()
     for size in (1, 2**13, 2**16, 2**17):
         assert not pace.is_quick(size)
-        pace.note(size, 0.0005)
+        pace.record(size, 0.0005)
 
     for size in (1, 2**13, 2**16):
         assert pace.is_quick(size)
@@ -25,28 +25,28 @@ def test_new_model_is_given_a_try() -> None:
 
 def test_slow_invocation_sends_those_of_its_size_away_for_a_while() -> None:
     """Others are not affected; some quick ones bring it back."""
-    pace = Pace()
+    pace = LatencyHeuristic()
     for size in (200, 1000, 3000):
-        pace.note(size, 0.0005)
-    pace.note(1000, 0.05)
+        pace.record(size, 0.0005)
+    pace.record(1000, 0.05)
     assert not pace.is_quick(1000)
     assert not pace.is_quick(600)
     assert pace.is_quick(200)
     assert pace.is_quick(3000)
 
     for _ in range(200):
-        pace.note(1000, 0.0005)
+        pace.record(1000, 0.0005)
 
     assert pace.is_quick(1000)
 
 
 def test_one_slow_invocation_in_a_hundred_keeps_all_away() -> None:
     """The worst counts, not the mean: it is what a ping waits for."""
-    pace = Pace()
+    pace = LatencyHeuristic()
     for _ in range(10):
-        pace.note(1000, 0.05)
+        pace.record(1000, 0.05)
         for _ in range(99):
-            pace.note(1000, 0.0005)
+            pace.record(1000, 0.0005)
             assert not pace.is_quick(1000)
 
 
@@ -67,8 +67,8 @@ def test_servable_notes_what_it_took(
     predict: Callable[[object], object] = model.predict  # type: ignore[assignment]
     model.predict = burn  # type: ignore[method-assign, assignment]
     invocation = Invocation(b"1,2\n", "text/csv")
-    servable.pace.note(len(invocation.body), 0.0)
-    assert servable.is_quick(len(invocation.body), "text/csv")
+    servable.latency.record(len(invocation.body), 0.0)
+    assert servable.may_run_inline(invocation)
 
     if is_refused:
         with pytest.raises(ValueError):  # noqa: PT011
@@ -76,4 +76,4 @@ def test_servable_notes_what_it_took(
     else:
         servable.invoke(invocation)
 
-    assert not servable.is_quick(len(invocation.body), "text/csv")
+    assert not servable.may_run_inline(invocation)

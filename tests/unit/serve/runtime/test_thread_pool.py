@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from container.errors import OverloadedError
-from serve.runtime.thread_pool import Capacity
+from serve.runtime.thread_pool import ThreadPool
 from tests.waiting import PATIENCE_SECONDS
 
 
@@ -39,7 +39,7 @@ def test_thread_holds_nothing_any_more_once_it_has_answered(fails: bool) -> None
                 raise ValueError(repr(used))
             return makes
 
-        running = Capacity(n_threads=1, n_waiting=0).run(work)
+        running = ThreadPool(n_threads=1, n_waiting=0).run(work)
         del thing, made, work
         try:
             await running
@@ -52,8 +52,8 @@ def test_thread_holds_nothing_any_more_once_it_has_answered(fails: bool) -> None
     asyncio.run(scenario())
 
 
-def _capacity() -> Capacity:
-    return Capacity(n_threads=1, n_waiting=1)
+def _capacity() -> ThreadPool:
+    return ThreadPool(n_threads=1, n_waiting=1)
 
 
 def test_inline_work_leaves_each_iteration_of_the_loop_to_others(

@@ -103,7 +103,7 @@ def test_user_code_is_not_for_the_event_loop_nor_for_many_threads(
     """C-045: a ping never waits behind it; and it is loaded after the fork."""
     servable = model_directory.load(ECHO)
 
-    assert not servable.is_quick(1, "text/csv")
+    assert not servable.may_run_inline(Invocation(b"1", "text/csv"))
     assert not servable.is_thread_safe
     assert not loading.inspect(model_directory.path, Settings()).is_fork_safe
 
