@@ -24,7 +24,7 @@ RESULTS_FILE = "results.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What to measure, and for how long."""
+    """Points to measure, and the seconds and repetitions of each."""
 
     row_counts: tuple[int, ...] = (1, 100, 1000)
     connections: tuple[int, ...] = (1, 8, 64)

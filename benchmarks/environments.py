@@ -1,4 +1,4 @@
-"""What the servers run in: a locked environment each, made once, and programs of the system."""
+"""Locked environments of the servers, made once each, and programs of the system."""
 
 import hashlib
 import platform

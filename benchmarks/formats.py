@@ -1,4 +1,4 @@
-"""How each server is asked and answers: the bytes of a request, and whether an answer is right."""
+"""Wire formats of the servers: the bytes of a request, and the check of an answer."""
 
 import json
 from collections.abc import Callable, Sequence

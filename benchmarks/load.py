@@ -50,7 +50,7 @@ class Load:
 
     @property
     def good_answers(self) -> int:
-        """How many were neither refused nor late; wrk 4 counts one that was both as two errors."""
+        """Number of answers neither refused nor late; wrk 4 counts one that was both twice."""
         return max(self.requests - self.errors.status - self.errors.timeout, 0)
 
     @property

@@ -1,4 +1,4 @@
-"""What is measured on, and what else it is doing."""
+"""The machine that is measured on, and its foreign load."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""What a server uses: CPU time, memory, files and threads of all its processes, read from /proc.
+"""CPU time, memory, files and threads of all processes of a server, read from /proc.
 
 A server is started in a session of its own (``local_test.host_process``), so its processes are
 those of that session, also the ones whose parent has ended. CPU time of a child that has ended

@@ -1,4 +1,4 @@
-"""What one run has found, as it is written to ``results.json`` and read back."""
+"""Results of one run, as written to ``results.json`` and read back."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What a measurement varies beside the server."""
+    """Rows a request and connections: one place of the grid that each server is measured at."""
 
     n_rows: int
     connections: int
@@ -67,7 +67,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """What four workers of ours hold of one big model; bytes.
+    """Memory of four workers of ours with one big model; bytes.
 
     Args:
         copy: Growth of a plain process that loads the model once.

@@ -38,7 +38,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """What ``server.toml`` declares."""
+    """Declaration of a server, read from its ``server.toml``."""
 
     directory: Path
     title: str
@@ -79,7 +79,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How a server is started once."""
+    """Command and environment variables that start a server once."""
 
     command: list[str]
     environment: dict[str, str]

@@ -1,4 +1,4 @@
-"""What four workers of this server hold of one big model: the whole tree against one copy."""
+"""Memory of four workers of this server with one big model: the whole tree against one copy."""
 
 import dataclasses
 import json

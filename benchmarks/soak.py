@@ -28,7 +28,7 @@ _FLAT_BYTES = 2e6  # by so much their medians may differ
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What all processes of the server held at a moment; memory in bytes."""
+    """Memory, files and threads of all processes of the server at a moment; memory in bytes."""
 
     seconds: float
     rss: int

@@ -158,7 +158,7 @@ def _sharing_verdict(results: Results) -> Verdict:
 
 
 def tail(sample: Sample) -> float:
-    """How much longer the slowest answer in a hundred takes than the one in the middle."""
+    """Ratio of the 99th percentile of the latency to the median."""
     return sample.p99_ms / max(sample.p50_ms, 1e-3)
 
 

@@ -1,4 +1,4 @@
-"""How others load CSV into XGBoost, as programs of their own, and the comparison of the models.
+"""Peers that load CSV into XGBoost, as programs of their own, and the comparison of models.
 
 Run by the harness in the environment of the classic peer:
 `python training_peers.py pandas|aws CSV_FILE MODEL_FILE PARAMETERS`, and `compare CSV_FILE MODEL…`.
@@ -16,7 +16,7 @@ _COMPARED_ROWS = 20_000
 
 
 def load_with_pandas(file: str) -> xgboost.DMatrix:
-    """What everybody writes first."""
+    """Load with `pandas.read_csv`, the common first approach."""
     import pandas
 
     frame = pandas.read_csv(file, header=None)

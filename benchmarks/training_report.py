@@ -1,4 +1,4 @@
-"""What the training runs have found, as a page of Markdown, and whether targets are met."""
+"""Report of the training runs as a page of Markdown, with the verdict on each target."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ def sizes(runs: Sequence[Run]) -> list[float]:
 
 
 def targets(runs: Sequence[Run]) -> list[str]:
-    """What was aimed at, and what came out."""
+    """A target and the figure that was measured."""
     found = []
     for size in sizes(runs):
         ours, pandas = _of(runs, size, OURS), _of(runs, size, "pandas")

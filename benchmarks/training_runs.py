@@ -47,7 +47,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What is trained on.
+    """CSV file that the runs train on.
 
     Args:
         size_gb: As it was asked for; the file is up to a block of records (5 MB) larger.
@@ -59,7 +59,7 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run took; bytes are resident, summed over all processes."""
+    """Cost of one run; bytes are resident, summed over all processes."""
 
     subject: str
     size_gb: float  # of CSV, as asked for
@@ -104,7 +104,7 @@ class _Done:
     peak_memory: int
 
     def at(self, text: str) -> Cost:
-        """What it had cost when the first line with this text came."""
+        """Return the cost at the first output line that contains the text."""
         return next(cost for cost, line in self.lines if text in line)
 
     def run(self, subject: str, data: Data, begun: str, loaded: str, first_tree: str) -> Run:

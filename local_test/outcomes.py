@@ -1,4 +1,4 @@
-"""What can become of a program: it ran to its end, was stopped, or did not do as expected."""
+"""Outcomes of a program: it ran to its end, was stopped, or did not do as expected."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -41,7 +41,7 @@ class ProgramTimeoutError(ProgramError, TimeoutError):
 
 
 class EndedBy(StrEnum):
-    """What ended a program that was told to stop."""
+    """Cause of the end of a program after a request to stop."""
 
     ITSELF = "itself"  # it was gone before anything was sent
     SIGTERM = "SIGTERM"
@@ -59,7 +59,7 @@ class FinishedRun:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """How a program ended that was told to stop; the duration counts from the signal."""
+    """End of a program after a request to stop; the duration counts from the signal."""
 
     exit_code: int
     ended_by: EndedBy

@@ -35,7 +35,7 @@ KILL_TIMEOUT_SECONDS = 30.0
 
 
 class ProgramHandle(Protocol):
-    """What differs between a process group and a container."""
+    """Operations that differ between a process group and a container."""
 
     @property
     def name(self) -> str:
@@ -49,7 +49,7 @@ class ProgramHandle(Protocol):
 
     @property
     def output_file(self) -> IO[bytes]:
-        """Where stdout and stderr arrive; open until ``release``."""
+        """File that receives stdout and stderr; open until ``release``."""
         ...
 
     def wait(self, timeout_seconds: float) -> int | None:
@@ -254,7 +254,7 @@ class RunningServer(RunningProgram):
 
     @property
     def url(self) -> str:
-        """Where it is reached from this machine, ``http://HOST:PORT``."""
+        """Address of the program from this machine, ``http://HOST:PORT``."""
         host, port = self._reachable_address()
         return f"http://{host}:{port}"
 

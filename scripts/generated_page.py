@@ -1,4 +1,4 @@
-"""Pages of `docs/` that are made of something else, and must never say anything else."""
+"""Generation of pages of `docs/`, and the check that a page matches its source."""
 
 import argparse
 import difflib
@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class PageError(Exception):
-    """What the page is made of is wrong in itself; the message has one line a problem."""
+    """The source of the page is wrong; the message has one line a problem."""
 
 
 def main(
@@ -25,9 +25,9 @@ def main(
     """Write a page, or with `--check` compare it, and return the exit code.
 
     Args:
-        about: What `--help` says.
+        about: Text of `--help`.
         file: The page, relative to `root`.
-        command: What makes it anew, for who finds that it is stale.
+        command: Command that regenerates the page, shown when it is stale.
         render: Returns its text, or raises `PageError`.
     """
     parser = argparse.ArgumentParser(prog=command, description=about)

@@ -8,8 +8,8 @@ usage() {
 Usage: scripts/lint.sh
 
 Run ruff (lint and format), mypy, shellcheck and hadolint from .venv over the files that git knows
-or would add, and compare docs/contract.md with the tests. Prints what each one found and fails when
-any of them did.
+or would add; compare the generated pages of docs/ with their sources; check citations and wording
+of docstrings, comments and pages. Prints the findings of each, and fails if there are any.
 TEXT
 }
 
@@ -47,6 +47,9 @@ check "shellcheck" .venv/bin/shellcheck --external-sources "${scripts[@]}"
 check "hadolint" .venv/bin/hadolint Dockerfile
 check "contract table" .venv/bin/python -m scripts.contract_table --check
 check "settings table" .venv/bin/python -m scripts.settings_table --check
+# Folders without findings so far; without arguments: everything.
+check "words" .venv/bin/python -m scripts.check_words benchmarks scripts local_test docs/adr tests/unit/benchmarks \
+    tests/unit/local_test tests/unit/scripts tests/architecture tests/corpus tests/ledger.py README.md CONTRIBUTING.md SECURITY.md
 
 if [ ${#failed[@]} -gt 0 ]; then
     echo "lint: failed: $(printf '%s; ' "${failed[@]}")see above" >&2

@@ -1,4 +1,4 @@
-"""Whether the answers to concurrent calls on one model name are those of some order of the calls.
+"""Check that answers to concurrent calls on one model name fit some order of the calls.
 
 Each call took effect at one moment between its start and its end. The search tries every order that
 these times allow (Wing and Gong, "Testing and Verifying Concurrent Objects", 1993).
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 Version = str
-"""What tells one load of a name from the next, e.g. what the model answers."""
+"""Mark of one load of a name, such as the model's answer."""
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Call:
     end: float = 0.0
 
     def after(self, loaded: Version | None) -> tuple[bool, Version | None]:
-        """Whether the answer is right where `loaded` is the model, and what is loaded then."""
+        """Return whether the answer is right if `loaded` is the model, and the model after it."""
         is_loaded = loaded is not None
         if self.kind == "load":
             if self.status == 200:

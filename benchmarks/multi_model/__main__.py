@@ -25,7 +25,7 @@ _ONLY_GUNICORN = ("crowded",)  # multi-model-server unloads nothing by itself
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How much is measured."""
+    """Sizes of the measurements."""
 
     models: int
     copies: int
@@ -95,7 +95,7 @@ def _own_seconds() -> float:
 
 
 def _parts_of(given: argparse.Namespace) -> dict[str, Callable[[], object]]:
-    """What was asked for, or all that the engine can do, by the names of the results."""
+    """Return the requested parts, or all that the engine supports, by the names of the results."""
     options, engine, models_dir = _options(given), given.engine, given.output / "models"
     parts: dict[str, Callable[[], object]] = {
         "article": lambda: article.measure(models.copies(models_dir, options.copies), engine),

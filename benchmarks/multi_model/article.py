@@ -87,7 +87,7 @@ def _steps(server: MultiModel, platform: Platform, names: Sequence[str]) -> Iter
 
 
 def _weigh(models: Models, engine: str) -> tuple[int, int]:
-    """What the server takes without any copy, its libraries loaded, and what one copy takes.
+    """Memory of the server without a copy, its libraries loaded, and of one copy; bytes.
 
     The latter is the server's own measurement, or its growth where it measures nothing.
     """

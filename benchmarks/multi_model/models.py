@@ -47,7 +47,7 @@ class Models:
 
     @cached_property
     def expected(self) -> Mapping[str, float]:
-        """What XGBoost itself predicts, by name."""
+        """XGBoost's own predictions, by name."""
         expected: Mapping[str, float] = self._content["expected"]
         return expected
 

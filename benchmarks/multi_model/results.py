@@ -1,4 +1,4 @@
-"""What one run has found, as it is written to ``multi_model_ENGINE.json`` and read back."""
+"""Results of one run, as written to ``multi_model_ENGINE.json`` and read back."""
 
 import dataclasses
 import json

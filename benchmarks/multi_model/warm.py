@@ -1,4 +1,4 @@
-"""What an invocation of a resident model costs beside one of the single-model server.
+"""Cost of an invocation of a resident model, beside one of the single-model server.
 
 Both servers run with two workers and one model; wrk asks them in turn, so that what else happens on
 the machine meets both.

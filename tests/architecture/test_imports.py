@@ -134,7 +134,7 @@ def test_libraries_stay_where_they_belong(library: str, places: tuple[str, ...])
 
 
 def _needs_framework(module: str) -> bool:
-    """Whether a framework's own module imports it, itself or through another of its modules."""
+    """True if a framework's own module imports it, itself or through another of its modules."""
     if not module.startswith("container.algorithms.xgboost."):
         return False
     imported = _imports(dict(MODULES)[module], top_level_only=True)

@@ -10,7 +10,7 @@ from scripts import settings_table
 
 
 def test_table_is_current(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever changes a setting writes the page anew."""
+    """A change of a setting needs `make contract`."""
     code = settings_table.main(["--check"])
 
     shown = capsys.readouterr()

@@ -53,7 +53,7 @@ def npz(method: int = zipfile.ZIP_STORED, **members: bytes) -> bytes:
 
 
 def scipy_npz(matrix: Any, **changes: Any) -> bytes:
-    """What `scipy.sparse.save_npz` writes, with members changed, or left out where None."""
+    """Output of `scipy.sparse.save_npz` with members changed, or left out where None."""
     stream = io.BytesIO()
     sparse.save_npz(stream, matrix, compressed=False)
     arrays = {**np.load(io.BytesIO(stream.getvalue())), **changes}
@@ -99,7 +99,7 @@ def drop_last_column(footer: thrift.Struct) -> None:
 
 
 def index_of_pandas(*columns: Any) -> bytes:
-    """What `DataFrame.to_parquet` says of a frame's index; the rest of it matters to nobody."""
+    """Metadata of `DataFrame.to_parquet` about a frame's index, without its other keys."""
     return json.dumps({"index_columns": columns, "columns": []}).encode()
 
 

@@ -1,4 +1,4 @@
-"""What wrk is told and what is read from it."""
+"""Arguments of wrk, and the parsing of its output."""
 
 import http.server
 import shutil
@@ -67,7 +67,7 @@ def test_refused_and_late_answers_are_no_good_ones() -> None:
 
 @pytest.mark.parametrize("output", ["", "unable to connect to 127.0.0.1:1 Connection refused\n"])
 def test_parse_without_figures_is_an_error(output: str) -> None:
-    """What wrk said instead is shown."""
+    """The error shows the output of wrk."""
     with pytest.raises(LoadError, match=output.strip() or "no figures"):
         load.parse(output, cpu_seconds=0)
 

@@ -1,4 +1,4 @@
-"""What all CPUs have done."""
+"""CPU time of the machine, read from /proc/stat."""
 
 from pathlib import Path
 

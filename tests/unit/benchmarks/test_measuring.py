@@ -1,4 +1,4 @@
-"""What a load says about a server."""
+"""Figures of a server from one load on it."""
 
 import pytest
 

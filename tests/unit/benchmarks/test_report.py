@@ -51,7 +51,7 @@ def test_render_shows_every_server_point_and_problem(results: Results) -> None:
 
 
 def test_results_survive_being_written_and_read(results: Results, tmp_path: Path) -> None:
-    """What is published later is what was measured."""
+    """The published figures are the measured ones."""
     results.samples = [make_sample("ours")]
     results.sharing = Sharing(workers=4, model_file=1, copy=2, pss=3, start_seconds=4.0)
     file = tmp_path / "results.json"

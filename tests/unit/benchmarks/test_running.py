@@ -69,7 +69,7 @@ def test_running_stops_every_process(questions: Questions, tmp_path: Path) -> No
 def test_running_with_wrong_answers_is_an_error(
     questions: Questions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However quickly they come."""
+    """Quick wrong answers do not make a server ready."""
     monkeypatch.setattr(running_module, "START_TIMEOUT_SECONDS", 3.0)
 
     with (

@@ -1,4 +1,4 @@
-"""Whether a server grows."""
+"""Growth of a server under load: memory, files and threads."""
 
 import pytest
 

@@ -18,7 +18,7 @@ def test_spread_is_median_lowest_and_highest() -> None:
 
 
 def test_spread_of_nothing_is_none() -> None:
-    """What was not measured has no median, rather than zero."""
+    """A figure that was not measured has no median, rather than zero."""
     assert Spread.of([]) is None
 
 
@@ -51,7 +51,7 @@ def test_best_peer_is_neither_ours_nor_the_floor(results: Results) -> None:
 
 
 def test_best_peer_is_none_of_those_with_a_problem(results: Results) -> None:
-    """What a peer did before it failed is no measure."""
+    """The figures of a peer that failed later do not count."""
     results.subjects = [make_subject("fast", "peer", problem="it ended")]
     results.samples = [make_sample("fast", cpu_us=1)]
     summary = Summary(results)

@@ -1,4 +1,4 @@
-"""What both backends promise, tried on a fake program, as processes and in containers."""
+"""Promises of both backends, run with a fake program, as processes and in containers."""
 
 import os
 import signal
@@ -243,7 +243,7 @@ def test_path_inside_is_how_the_program_names_it(backend: Backend, ml: MlTree) -
 
 
 def test_reclaim_leaves_every_file_to_the_caller(backend: Backend, ml: MlTree) -> None:
-    """Whatever the program wrote can be deleted by whoever started it."""
+    """The user who started the program can delete every file that it wrote."""
     backend.run_training(ml)
 
     backend.reclaim(ml)

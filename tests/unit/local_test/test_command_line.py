@@ -66,7 +66,7 @@ def test_prepare_lays_out_a_tree_to_train_on(run: Run, tmp_path: Path) -> None:
 
 
 def test_train_shows_output_and_model(run: Run, ml: MlTree) -> None:
-    """What the program writes is shown as it is, and the model files are named."""
+    """The output of the program is shown unchanged, and the model files are named."""
     result = run("train", ml.root)
 
     assert result.returncode == 0
@@ -109,7 +109,7 @@ def test_train_refuses_a_directory_that_is_no_tree(run: Run, tmp_path: Path) -> 
 def test_train_with_an_image_that_cannot_be_had_keeps_the_model(
     run: Run, ml: MlTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What cannot be tried does not cost the model of the last run."""
+    """A run that cannot start keeps the model of the last run."""
     monkeypatch.setenv("BYOA_DOCKER", "no-such-docker")
     (ml.model_dir / "model").touch()
 

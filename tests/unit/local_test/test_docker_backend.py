@@ -1,4 +1,4 @@
-"""What only Docker mode has: mounts, networks, file owners and containers to remove."""
+"""Features of Docker mode alone: mounts, networks, file owners and containers to remove."""
 
 import dataclasses
 import os
@@ -111,7 +111,7 @@ def test_model_is_read_only_to_a_server(docker_backend: DockerBackend, ml: MlTre
 def test_server_on_a_network_without_exit_is_reached(
     docker_backend: DockerBackend, ml: MlTree
 ) -> None:
-    """Where no port can be published, the container's own address is used."""
+    """The container's own address is used if no port can be published."""
     network = f"byoa-local-test-{os.getpid()}"
     docker("network", "create", "--internal", network)
     try:

@@ -50,7 +50,7 @@ def test_hyperparameter_that_is_no_string_is_refused(ml: MlTree) -> None:
 def test_hyperparameters_over_a_limit_of_the_service_are_refused(
     ml: MlTree, values: dict[str, str], problem: str
 ) -> None:
-    """What CreateTrainingJob would not accept never reaches a container."""
+    """Input that CreateTrainingJob would not accept never reaches a container."""
     with pytest.raises(ValueError, match=problem):
         ml.write_hyperparameters(values)
 

@@ -1,4 +1,4 @@
-"""What only process mode has: the caller's own ports, directories and process table."""
+"""Features of process mode alone: the caller's own ports, directories and process table."""
 
 import dataclasses
 import os

@@ -61,7 +61,7 @@ def test_report_counts_the_hits_of_each_pass(results: Results) -> None:
 
 
 def test_results_survive_being_written_and_read(results: Results, tmp_path: Path) -> None:
-    """What is drawn later is what was measured; so is what was not."""
+    """The plot shows the measured figures, and leaves out missing ones."""
     for found in (results, Results("now", "mms", {})):
         found.write(tmp_path / "results.json")
         assert Results.read(tmp_path / "results.json") == found
