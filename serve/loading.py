@@ -16,7 +16,7 @@ from container.settings import Settings
 from serve.invocation import ModelServable, Servable, answer_types
 from serve.runtime import validation_run
 from serve.user_code import context, default_codecs, script_loader
-from serve.user_code.artifact import ScriptArtifact
+from serve.user_code.script_artifact import ScriptArtifact
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def _inspect(model_dir: Path, settings: Settings, model_name: str) -> Loadable:
     has_code = script_loader.has_code(model_dir, settings.submit_directory)
     program = settings.program if has_code or not settings.is_multi_model else None
     script = script_loader.find(model_dir, program, settings.submit_directory)
-    script_loader.warn_of_what_is_not_used(model_dir, script, settings.submit_directory)
+    script_loader.warn_of_unused(model_dir, script, settings.submit_directory)
     if script is not None:
         return _of_script(model_dir, script, described, settings, model_name)
     algorithm = registry.for_artifact(model_dir, described)

@@ -1,1 +1,1 @@
-"""Models that bring their own `code/inference.py`."""
+"""User code: models that bring their own script, `code/inference.py`."""

@@ -1,6 +1,6 @@
-"""The context that a user's functions may take, as multi-model-server gives it to them.
+"""Context of a user's functions, with the interface of multi-model-server's.
 
-It says who serves, shows the request, and takes what is to be answered besides the body:
+It describes the server, has the request's headers, and sets the answer's status and headers:
 
     def output_fn(prediction, accept, context):
         trace = context.get_request_header(0, "X-Amzn-SageMaker-Custom-Attributes")
@@ -18,19 +18,19 @@ from typing import Any, Self
 from container import __version__
 from serve.invocation import Invocation
 
-MODEL_NAME = "model"  # what AWS's toolkit calls the only model of a server
+MODEL_NAME = "model"  # AWS's toolkit gives this name to the only model of a server
 _CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 _MAX_CUSTOM_ATTRIBUTES = 1024
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
-# They say where the answer ends, which the server knows better.
+# They delimit the answer, or concern one connection: the server sets them.
 _SERVERS_OWN = frozenset(
     {"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
 
 
 class Headers(dict[str, str]):
-    """Request headers: lower-case names, looked up without regard to case."""
+    """Request headers, with names in lower case and look-ups in any case."""
 
     def __getitem__(self, name: str) -> str:
         return super().__getitem__(name.lower())
@@ -43,7 +43,7 @@ class Headers(dict[str, str]):
 
 
 class RequestProcessor:
-    """One request, and what is said about its answer."""
+    """One request, and the status and headers of its answer."""
 
     def __init__(self, invocation: Invocation) -> None:
         self._headers = Headers(
@@ -55,27 +55,27 @@ class RequestProcessor:
         self.response_headers: dict[str, str] = {}
 
     def get_request_properties(self) -> Headers:
-        """All headers of the request."""
+        """Return all headers of the request."""
         return self._headers
 
     def get_request_property(self, key: str) -> str | None:
-        """One header of the request, or None."""
+        """Return one header of the request, or None."""
         value: str | None = self._headers.get(key)
         return value
 
     def report_status(self, code: int, reason_phrase: str | None = None) -> None:
-        """Choose the status; HTTP's own phrase goes with it, whatever `reason_phrase` is."""
+        """Set the status of the answer, from 200 to 599; `reason_phrase` is not used."""
         if code not in range(200, 600):
             raise ValueError(f"response status {code!r} is not an integer from 200 to 599")
         self.status = int(code)
 
     def add_response_property(self, key: str, value: str) -> None:
-        """Set a header of the answer; one that was set before is replaced."""
+        """Set a header of the answer; replaces one of the same name."""
         self.response_headers[key.lower()] = checked_header(key, value)
 
 
 class Context:
-    """See the module. What `model_fn` puts on it as attributes, later calls find there."""
+    """Context of a user's functions; attributes that `model_fn` sets are there in later calls."""
 
     def __init__(
         self, model_dir: Path, manifest: Mapping[str, Any], model_name: str = MODEL_NAME
@@ -92,28 +92,28 @@ class Context:
         self.request_processor: list[RequestProcessor] = []  # empty while the model is loaded
 
     def of(self, invocation: Invocation) -> Self:
-        """A context for one invocation; another one that is still streaming keeps its own."""
+        """Return a context for one invocation; one that is still streaming keeps its own."""
         context = copy.copy(self)
         context.request_processor = [RequestProcessor(invocation)]
         return context
 
     def get_request_id(self, idx: int = 0) -> str:
-        """The id that the log line and an error body have, too."""
+        """Return the request id, which the log line and an error body have, too."""
         return self.request_processor[idx].request_id
 
     def get_request_header(self, idx: int, key: str) -> str | None:
-        """One header of the request, or None."""
+        """Return one header of the request, or None."""
         return self.request_processor[idx].get_request_property(key)
 
     def get_all_request_header(self, idx: int) -> Headers:
-        """All headers of the request."""
+        """Return all headers of the request."""
         return self.request_processor[idx].get_request_properties()
 
     def set_response_header(self, idx: int, key: str, value: str) -> None:
         """Set a header of the answer.
 
         Raises:
-            ValueError, TypeError: it would break the answer, or the rules of SageMaker (C-052).
+            ValueError, TypeError: the header cannot be sent, or SageMaker forbids it (C-052).
         """
         self.request_processor[idx].add_response_property(key, value)
 
@@ -127,28 +127,30 @@ class Context:
 
 
 def checked_header(name: Any, value: Any) -> str:
-    """`value`, if it may stand in a response header: what cannot be sent is refused, not mended.
+    """Return `value` if it may be a response header: one that cannot be sent is never corrected.
 
     Raises:
-        ValueError, TypeError: saying what is accepted.
+        ValueError, TypeError: name or value are not accepted.
     """
     if not isinstance(name, str) or not isinstance(value, str):
         raise TypeError(f"response header {name!r}: name and value must be str; given: {value!r}")
     if not _NAME.fullmatch(name) or name.lower() in _SERVERS_OWN:
-        raise ValueError(f"response header {name!r} cannot be set: it is no name, or the server's")
+        raise ValueError(
+            f"response header {name!r} cannot be set: it is not a header name, or is the server's"
+        )
     if not _VALUE.fullmatch(value):
         raise ValueError(
-            f"response header {name!r}: {value!r} holds more than printable ASCII; "
+            f"response header {name!r}: {value!r} has characters that are not printable ASCII; "
             "encode it, e.g. with urllib.parse.quote"
         )
     if name.lower() == _CUSTOM_ATTRIBUTES and len(value) > _MAX_CUSTOM_ATTRIBUTES:
         raise ValueError(
-            f"response header {name!r} has {len(value)} characters; SageMaker takes "
+            f"response header {name!r} has {len(value)} characters; SageMaker accepts at most "
             f"{_MAX_CUSTOM_ATTRIBUTES}"
         )
     return value
 
 
 def _gpu_id() -> int | None:
-    """The first GPU, as multi-model-server gives it to a single worker; None without one."""
+    """Return the first GPU, as multi-model-server does for a single worker; None without one."""
     return 0 if any(Path("/dev").glob("nvidia[0-9]*")) else None

@@ -1,12 +1,13 @@
-"""What stands in for a user's missing `input_fn` and `output_fn`.
+"""Defaults of a script without `input_fn` or `output_fn`.
 
-Like the defaults of AWS's sagemaker-inference-toolkit 1.10.1 this turns a body into an array of any
-shape, and an array-like prediction into bare JSON, CSV or NPY. Where the two differ:
+As those of AWS's sagemaker-inference-toolkit 1.10.1 they decode a body into an array of any shape,
+and encode an array-like prediction as bare JSON, CSV or NPY. They differ in this:
 
-- CSV is float32 `[n_rows, n_columns]` always. The toolkit guesses a type from the rows that happen
-  to be there, and one row has one dimension.
-- Nothing is unpickled (`application/x-npy` of objects), and a body that is not what it says is 400.
-- Every other format that this container reads is read, too; sparse rows are a SciPy matrix.
+- CSV is always float32 `[n_rows, n_columns]`. The toolkit guesses a type from the rows of each
+  request, and one row has one dimension.
+- Nothing is unpickled (`application/x-npy` of objects), and a body that does not match its content
+  type is 400.
+- All other formats of this container are decoded, too; sparse rows become a SciPy matrix.
 """
 
 import csv
@@ -38,36 +39,37 @@ def decode(
     libsvm_base: int | None = 0,
     feature_names: tuple[str, ...] | None = None,
 ) -> Any:
-    """Turn a request body into an array, or a SciPy matrix in compressed sparse row form.
+    """Decode a request body into an array, or a SciPy matrix in compressed sparse row form.
 
     Args:
-        body: What was sent.
+        body: The request body, decompressed.
         media: Its content type.
         libsvm_base: See `container.codecs.records.Columns`.
         feature_names: Likewise.
     Raises:
-        UnsupportedContentTypeError, MalformedPayloadError
+        UnsupportedContentTypeError: no decoder reads the content type.
+        MalformedPayloadError: the body does not match it.
     """
     read = _DECODERS.get(media.name)
     return read(body) if read else _with_codec(body, media, libsvm_base, feature_names)
 
 
 def encode(prediction: Any, media_type: str) -> bytes:
-    """Write a prediction as one of `RESPONSE_TYPES`: JSON anything, CSV and NPY what is array-like.
+    """Encode a prediction as one of `RESPONSE_TYPES`; as CSV and NPY it must be array-like.
 
     Raises:
-        TypeError, ValueError: it cannot be written so; the user's code is at fault.
+        TypeError, ValueError: the prediction cannot be encoded so; the user's code is at fault.
     """
     return _ENCODERS[media_type](prediction)
 
 
 def to_json(value: Any) -> bytes:
-    """JSON without anything around it; NaN is null, since JSON has no word for it."""
+    """Encode a value as JSON without an envelope; NaN becomes null, since JSON has no NaN."""
     return orjson.dumps(value, _to_list, orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
 
 
 def _to_list(value: Any) -> Any:
-    """What orjson does not know: tensors, and arrays that are not contiguous."""
+    """Convert a value that orjson cannot encode: a tensor, or an array that is not contiguous."""
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
@@ -82,13 +84,15 @@ def _from_json(body: bytes) -> Any:
         array = np.array(document)
         return array if array.dtype != object else array.astype(np.float64)  # null becomes NaN
     except (ValueError, TypeError, OverflowError) as error:
-        raise MalformedPayloadError("the JSON array is ragged, or mixes types") from error
+        raise MalformedPayloadError(
+            "the rows of the JSON array differ in length, or its values in type"
+        ) from error
 
 
 def _from_npy(body: bytes) -> Any:
     try:
         return np.lib.format.read_array(io.BytesIO(body), allow_pickle=False)
-    except Exception as error:  # a header that lies fails in many ways
+    except Exception as error:  # a forged header fails in many ways
         raise MalformedPayloadError("the body is not an NPY array of numbers or text") from error
 
 
@@ -120,10 +124,13 @@ def _to_npy(prediction: Any) -> bytes:
 
 
 def _to_csv(prediction: Any) -> bytes:
-    """One line a record, several outputs separated by commas."""
+    """Write one line a record, with commas between several outputs."""
     rows = np.asarray(prediction)
     if rows.ndim > 2:
-        raise ValueError(f"a prediction of shape {rows.shape} is no table; write it with output_fn")
+        raise ValueError(
+            f"a prediction of shape {rows.shape} cannot be written as CSV, which has two "
+            "dimensions; write it with output_fn"
+        )
     # The columns of a table may have different types; a dict in a cell would be Python's notation.
     if rows.dtype == object and not all(isinstance(cell, _CELLS) for cell in rows.flat):
         raise _not_written(prediction, content_types.CSV)
@@ -137,7 +144,7 @@ def _to_csv(prediction: Any) -> bytes:
 def _not_written(prediction: Any, media_type: str) -> TypeError:
     return TypeError(
         f"predict_fn returned a {type(prediction).__name__} that cannot be written as {media_type}:"
-        " it is no array of numbers or text; write it with output_fn, or ask for JSON"
+        " it is not an array of numbers or text; write it with output_fn, or ask for JSON"
     )
 
 

@@ -1,4 +1,4 @@
-"""What stands in for a user's missing `predict_fn`: the model's own `predict`."""
+"""Default of a script without `predict_fn`: the `predict` method of its model."""
 
 import logging
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def with_algorithm(data: Any, model: Model) -> Floats:
         data: An array, a table or a SciPy matrix.
         model: Takes float32 `[n_rows, n_features]`.
     Raises:
-        MalformedPayloadError: the data are not numbers, or not as wide as the model.
+        MalformedPayloadError: the data are not numbers, or have another width than the model.
     """
     data = _in_order(data, feature_names(model))
     features = _features(data, model.n_features)
@@ -34,7 +34,7 @@ def with_algorithm(data: Any, model: Model) -> Floats:
 
 
 def for_foreign(model: Any) -> Callable[[Any, Any], Any]:
-    """The default `predict_fn(data, model)` for what a user's `model_fn` returned."""
+    """Return the default `predict_fn(data, model)` for a model that a user's `model_fn` made."""
     adopted = registry.adopt(model)
     if adopted is None:
         return with_foreign
@@ -45,11 +45,12 @@ def with_adopted(data: Any, model: UserModel) -> Any:
     """Predict with a model of a framework whose algorithm is part of this container.
 
     Args:
-        data: Whatever `input_fn` made of the body: data in the framework's own form, or a table
+        data: The result of `input_fn`: data in the framework's own form, or a table
             `[n_rows, n_features]`, or one record `[n_features]`.
-        model: What the algorithm made of the user's model.
+        model: The user's model, adopted by the algorithm.
     Raises:
-        MalformedPayloadError: the data are not as wide as the model, or `predict` refused them.
+        MalformedPayloadError: the data have another width than the model, or `predict` refused
+            them.
         OutOfMemoryError: there is no room for an answer of so many values.
     """
     n_rows = model.n_rows(data)
@@ -61,16 +62,15 @@ def with_adopted(data: Any, model: UserModel) -> Any:
 
 
 def with_foreign(data: Any, model: Any) -> Any:
-    """Predict with what a user's `model_fn` returned.
+    """Predict with a model that a user's `model_fn` returned.
 
     Args:
-        data: Whatever `input_fn` made of the body. Where the model tells its number of features
-            (`n_features_in_` as in scikit-learn) it is `[n_rows, n_features]` or one record
-            `[n_features]`.
+        data: The result of `input_fn`. For a model with a number of features (`n_features_in_`, as
+            in scikit-learn) it is `[n_rows, n_features]` or one record `[n_features]`.
         model: Has `predict(data)`.
     Raises:
-        MalformedPayloadError: the data are not as wide as the model, or `predict` refused them. Its
-            own text may quote them, and is in the log only, at level debug.
+        MalformedPayloadError: the data have another width than the model, or `predict` refused
+            them. The model's own message may quote them: only the log has it, at level debug.
     """
     width = getattr(model, "n_features_in_", None)
     if not isinstance(width, int | np.integer):
@@ -83,17 +83,17 @@ def _predict(model: Any, data: Any, refusals: tuple[type[Exception], ...]) -> An
     try:
         return model.predict(data)
     except refusals as error:
-        if hasattr(error, "status_code"):  # the model's author has chosen a status
+        if hasattr(error, "status_code"):  # the model's author chose a status
             raise
         logger.debug("records_refused_by_model", exc_info=True)
         raise MalformedPayloadError(
-            f"the model does not take these records ({_described(data)}); text and missing values "
-            "are the usual reasons"
+            f"the model refuses these records ({_described(data)}); text and missing values are "
+            "the usual reasons"
         ) from error
 
 
 def _as_table(data: Any, width: int) -> Any:
-    """One record becomes a table of one row; what is not as wide as the model is refused."""
+    """Return a table as wide as the model; one record becomes a table of one row."""
     try:
         shape = np.shape(data)
     except ValueError as error:
@@ -105,7 +105,7 @@ def _as_table(data: Any, width: int) -> Any:
             f"the data have the shape {shape}; the model takes [n_rows, {width}]"
         )
     if shape[1] < width and hasattr(data, "tocsr"):
-        rows = data.tocsr()  # no record of this request has a cell in the last columns
+        rows = data.tocsr()  # the last columns are empty in all records of this request
         return type(rows)((rows.data, rows.indices, rows.indptr), shape=(shape[0], width))
     if shape[1] != width:
         raise MalformedPayloadError(
@@ -120,8 +120,10 @@ def _described(data: Any) -> str:
 
 
 def foreign_names(model: Any) -> tuple[str, ...] | None:
-    """What a model that a user's `model_fn` returned calls its features: one of the framework of an
-    algorithm, or one with `feature_names_in_` as in scikit-learn."""
+    """Return the feature names of a model that a user's `model_fn` made, or None.
+
+    The model is one of an algorithm's framework, or has `feature_names_in_` as in scikit-learn.
+    """
     adopted = registry.adopt(model)
     if adopted is not None:
         return adopted.feature_names
@@ -133,23 +135,23 @@ def _checked(names: Any) -> tuple[str, ...] | None:
     if not is_list or not all(isinstance(name, str) for name in names):
         return None
     # LightGBM's for data without names.
-    is_placeholder = all(name == f"Column_{place}" for place, name in enumerate(names))
+    is_placeholder = all(name == f"Column_{index}" for index, name in enumerate(names))
     return None if is_placeholder else tuple(map(str, names))
 
 
 def _in_order(data: Any, names: tuple[str, ...] | None) -> Any:
-    """A table in the order of the model's features, if both have names (C-103)."""
+    """Put the columns of a table in the order of the model's, if both have names (C-103)."""
     if names is None or not hasattr(data, "columns") or not hasattr(data, "shape"):
         return data
     columns = list(data.columns)
     if not all(isinstance(column, str) for column in columns):
         return data
-    places = column_names.for_model(columns, Columns(feature_names=names))
-    return data if places is None else data[list(names)]
+    indices = column_names.for_model(columns, Columns(feature_names=names))
+    return data if indices is None else data[list(names)]
 
 
 def check_foreign(model: Any) -> None:
-    """Raises ModelLoadError where `with_foreign` could not predict."""
+    """Raise `ModelLoadError` for a model without `predict`."""
     if not callable(getattr(model, "predict", None)):
         raise ModelLoadError(
             f"model_fn returned an object of type {type(model).__name__}, which has no "

@@ -1,20 +1,20 @@
-"""The modules of one model's own code, where several models share a process.
+"""Isolation of the modules of each model's code, where several models share a process.
 
-Two models may each have a `helpers.py`. What a model's code imports from its own directories keeps
-its name but belongs to that model alone: it is in `sys.modules` only while the model is being
-loaded, or while its code imports something more. Each module of the code has an `__import__` of its
-own that sees to it, so an `import` inside a function finds the right module, too.
+Two models may each have a `helpers.py`. A module that a model's code imports from its own
+directories keeps its name but belongs to that model only: it is in `sys.modules` only while the
+model is being loaded, or while its code imports another module. Each module of the code has an
+`__import__` of its own for that, so an `import` inside a function finds the right module, too.
 
-Directories that the code adds to `sys.path` meanwhile are its own, too: they are taken out again,
-and what lies there belongs to the model alone.
+Directories that the code adds to `sys.path` while it is loaded become the model's own: they are
+removed from `sys.path`, and modules in them belong to that model only.
 
-A module also has a name of its own, `helpers@7`, by which `sys.modules` has it for as long as the
-model is there: dataclasses, pickle and others look up what a class calls its module. Packages have
-not, since Python imports their parts by what they are called.
+A module also has a unique name, `helpers@7`, under which it is in `sys.modules` for as long as the
+model is loaded: dataclasses, pickle and others look up the module of a class by `__module__`.
+Packages have no unique name, since Python imports their submodules by the package's name.
 
-What stays shared: installed packages and Python's own, which come first, as ever. What does not
-work after loading is to import one's own modules by their names in other ways than the statement
-(`importlib.import_module`, unpickling what was pickled elsewhere).
+Installed packages and Python's own modules are shared, and come first. After loading, a model's own
+modules can be imported by the `import` statement only: not by `importlib.import_module`, nor by
+unpickling an object that was pickled elsewhere.
 """
 
 import builtins
@@ -31,19 +31,19 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, cast
 
-# Whoever holds it has its modules in place.
-_one_at_a_time = threading.RLock()
+# Held while the modules of one model are in `sys.modules`.
+_import_lock = threading.RLock()
 _numbers = itertools.count(1)
-# Where the server's own and the installed modules are found; no model has run yet.
+# Directories of the server's own and the installed modules, taken before any model has run.
 _SERVER_PATH = tuple(sys.path)
 
 
 class IsolatedModules:
-    """See the module. What it has loaded refers to it, and is collected with it."""
+    """The modules of one model; they refer to this object and are garbage-collected with it."""
 
     def __init__(self, directories: Sequence[str]) -> None:
         """Args:
-        directories: Where the code and the packages that it brings along lie.
+        directories: Those of the code and of the packages that it brings along.
         """
         self._directories = list(directories)
         self._modules: dict[str, ModuleType] = {}
@@ -58,7 +58,7 @@ class IsolatedModules:
         """Run the script and return its module; raises whatever it raises."""
         sys.dont_write_bytecode = True  # the model directory is only read (C-059)
         importlib.invalidate_caches()
-        # Its own name, unless that means something else: `import inference` finds this very module.
+        # Its own name, unless another module has it: `import inference` finds this very module.
         is_own = script.stem.isidentifier() and not _is_taken(script.stem)
         name = script.stem if is_own else f"_user_{script.stem}"
         loader = _Loader(name, str(script), self._builtins)
@@ -72,7 +72,7 @@ class IsolatedModules:
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """Have this model's modules where Python looks for modules, all the time.
+        """Keep this model's modules in `sys.modules` for the whole block.
 
         Threads that the model's code starts meanwhile find them, too, without waiting.
         """
@@ -85,29 +85,30 @@ class IsolatedModules:
 
     @contextmanager
     def _in_place(self) -> Iterator[None]:
-        with _one_at_a_time:
+        with _import_lock:
             if self._depth == 0:
                 self._path_before = list(sys.path)
                 sys.modules.update(self._modules)
                 sys.meta_path.insert(0, cast(Any, self))
-            self._depth += 1
+            self._depth += 1  # an import may import: only the outermost one cleans up
             try:
                 yield
             finally:
                 self._depth -= 1
                 if self._depth == 0:
                     sys.meta_path.remove(cast(Any, self))
-                    self._take_back()
+                    self._remove()
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """See `importlib.abc.MetaPathFinder`: called for all imports while the modules are in
-        place, and answers for those of this model's own."""
+        """Find this model's own modules; a finder of `sys.meta_path` while they are in place."""
         if path is None:
             self._adopt_directories()
             if not self._owns(name):
-                return _find_shared(name)  # also where the code put its directories first
+                return _find_shared(
+                    name
+                )  # even if the code put its directories first in `sys.path`
             path = self._directories
         elif name.partition(".")[0] not in self._found:
             return None
@@ -126,7 +127,7 @@ class IsolatedModules:
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
-        """What `import` does in the model's code."""
+        """The `__import__` of the model's code."""
         package = str((globals or {}).get("__package__") or "")
         full_name = resolve_name("." * level + name, package) if level and package else name
         if self._is_loading or not self._owns(full_name.partition(".")[0]):
@@ -140,7 +141,7 @@ class IsolatedModules:
             return builtins.__import__(name, globals, locals, fromlist or (), level)
 
     def _owns(self, name: str) -> bool:
-        """Whether a top-level name means a module of this model's."""
+        """True if a top-level name is a module of this model's own."""
         owned = self._owned.get(name)
         if owned is None:
             owned = self._owned[name] = not _is_taken(name) and (
@@ -149,14 +150,15 @@ class IsolatedModules:
         return owned
 
     def _adopt_directories(self) -> None:
-        """Make those that the code has added to `sys.path` its own."""
+        """Make directories that the code has added to `sys.path` the model's own."""
         known = {*self._path_before, *self._directories}
         added = [directory for directory in sys.path if directory not in known]
         if added:
             self._directories += added
             self._owned.clear()
 
-    def _take_back(self) -> None:
+    def _remove(self) -> None:
+        """Take this model's modules out of `sys.modules`, and its directories out of `sys.path`."""
         self._adopt_directories()
         sys.path[:] = self._path_before
         for name in self._found:
@@ -166,7 +168,7 @@ class IsolatedModules:
 
 
 class _Alias(ModuleType):
-    """Stands in `sys.modules` for a module, and keeps it from nothing."""
+    """Entry of `sys.modules` for a module, which it does not keep alive."""
 
     def __init__(self, name: str, module: ModuleType) -> None:
         super().__init__(name)
@@ -182,30 +184,30 @@ class _Alias(ModuleType):
 
 
 class _Loader(SourceFileLoader):
-    """Gives a module the `__import__` of the model that it belongs to, and a name of its own."""
+    """Gives a module the `__import__` of its model, and a unique name."""
 
-    def __init__(self, name: str, path: str, its_builtins: dict[str, Any]) -> None:
+    def __init__(self, name: str, path: str, model_builtins: dict[str, Any]) -> None:
         super().__init__(name, path)
-        self._builtins = its_builtins
+        self._builtins = model_builtins
 
     def exec_module(self, module: ModuleType) -> None:
         module.__dict__["__builtins__"] = self._builtins
         if not hasattr(module, "__path__"):
-            # Without dots, at which a name would be taken apart.
+            # Without dots, at which Python would split the name into package and module.
             module.__name__ = f"{self.name.replace('.', ':')}@{next(_numbers)}"
             sys.modules[module.__name__] = _Alias(module.__name__, module)
-        # As the loader of files does, which takes a module of another name for a mistake.
+        # As `SourceFileLoader.exec_module` does, which refuses a module with another `__name__`.
         code = cast(CodeType, self.get_code(self.name))
         exec(code, module.__dict__)  # noqa: S102 - the user's own
 
 
 def _is_taken(name: str) -> bool:
-    """Whether a name means one of Python's modules, an installed one or one of ours."""
+    """True if a name is a module of Python's, an installed one or one of the server's."""
     return name in sys.stdlib_module_names or name == "__main__" or _find_shared(name) is not None
 
 
 def _find_shared(name: str) -> ModuleSpec | None:
-    """What a top-level name means to everybody, whatever models have added to `sys.path`."""
+    """Find a shared top-level module, in spite of directories that models added to `sys.path`."""
     for finder in sys.meta_path:
         if isinstance(finder, IsolatedModules):
             continue

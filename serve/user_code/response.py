@@ -1,4 +1,4 @@
-"""What a user's code returns or raises, as the answer to an invocation."""
+"""Conversion of a user function's result or exception into the answer to an invocation."""
 
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -12,24 +12,24 @@ from serve.user_code.context import RequestProcessor, checked_header
 _STATUSES_WITHOUT_BODY = (204, 205, 304)  # RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5
 _UNSUPPORTED_FORMAT = "UnsupportedFormatError"
 _ACCEPTED = (
-    "return bytes, str, a generator of them, or what JSON can hold (dict, list, number), alone or "
-    "as (body, content_type)"
+    "return bytes, str, a generator of them, or a dict, list or number (sent as JSON), alone or as "
+    "(body, content_type)"
 )
 
 
 def answer_of(result: Any, request: RequestProcessor, media_type: str) -> Answer:
-    """Make an answer of what `output_fn` or `transform_fn` returned.
+    """Convert the result of `output_fn` or `transform_fn` into an answer.
 
-    The first piece of a stream is asked for here, so that an error before it is an ordinary one
-    (C-066), and so that headers that the generator sets before it are sent.
+    The first piece of a stream is made here: an error up to there is an ordinary one (C-066), and
+    headers that the generator sets up to there are sent.
 
     Args:
         result: A body, or a body and its media type.
-        request: Whose status and headers the user's code may have set.
-        media_type: What the body is where the user's code does not say it.
+        request: Has the status and headers that the user's code set.
+        media_type: Used where the user's code names none.
     Raises:
-        TypeError, ValueError: it is not a body, the status allows none, or the media type cannot be
-            sent.
+        TypeError, ValueError: the result is not a body, the status allows none, or the media type
+            cannot be sent.
     """
     returned_type = ""
     if isinstance(result, tuple):
@@ -55,11 +55,11 @@ def answer_of(result: Any, request: RequestProcessor, media_type: str) -> Answer
 
 
 def translation(error: BaseException) -> Exception | None:
-    """What goes on in place of an exception of the user's code, or None: it goes on itself.
+    """Return the exception to raise in place of one of the user's code; None to raise it itself.
 
-    An exception that looks like the toolkit's `BaseInferenceToolkitError` becomes an error with its
-    status and message, an `UnsupportedFormatError` one with status 415. What would end a thread
-    (`sys.exit`) or a generator ends the invocation.
+    An exception with the members of the toolkit's `BaseInferenceToolkitError` becomes an error with
+    its status and message, an `UnsupportedFormatError` one with status 415. An exception that would
+    end a thread (`SystemExit`) or a generator becomes a `RuntimeError`, and ends the invocation.
     """
     if isinstance(error, StopIteration) or not isinstance(error, Exception):
         return _harmless(error)
@@ -71,9 +71,9 @@ def translation(error: BaseException) -> Exception | None:
 
 
 def unsupported_format(error: BaseException, status: int) -> UserCodeError | None:
-    """What an `UnsupportedFormatError` becomes, None for any other exception.
+    """Return the error for an `UnsupportedFormatError`, None for any other exception.
 
-    Several of AWS's packages have a class of that name, without a status, and none need be here.
+    Several of AWS's packages have a class of that name, without a status; none need be installed.
     """
     if not any(kind.__name__ == _UNSUPPORTED_FORMAT for kind in type(error).__mro__):
         return None
@@ -91,7 +91,7 @@ def _harmless(error: BaseException) -> RuntimeError:
 
 
 def _refuse_body(body: bytes | Generator[bytes, None, None], status: int) -> None:
-    """A client would take it for the beginning of its next answer."""
+    """Refuse a body with this status: the client would read it as the start of the next answer."""
     if not isinstance(body, bytes):
         body.close()
         raise TypeError(f"a stream was returned with status {status}, which has no body")
@@ -103,7 +103,7 @@ def _refuse_body(body: bytes | Generator[bytes, None, None], status: int) -> Non
 
 
 def _pieces(iterator: Iterator[Any]) -> Generator[bytes, None, None]:
-    """The stream as bytes; whoever closes it closes the user's generator."""
+    """Yield the stream as bytes; closing this generator closes the user's."""
     try:
         for piece in iterator:
             yield _bytes(piece)

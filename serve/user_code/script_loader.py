@@ -1,7 +1,7 @@
-"""The user's own script: where it lies in the model directory, and how it is imported.
+"""Finding and importing the user's script in the model directory.
 
     code/inference.py       the script, or the one that SAGEMAKER_PROGRAM names
-    code/                   what the script imports; SAGEMAKER_SUBMIT_DIRECTORY names another one
+    code/                   modules of the script; SAGEMAKER_SUBMIT_DIRECTORY names another one
     code/lib/               packages that it brings along (`pip install --target code/lib ...`)
 
 The script is loaded by its path, and the directories come last in `sys.path`: a file of the user's
@@ -30,16 +30,16 @@ _PLATFORM_MODEL_DIR = PurePosixPath("/opt/ml/model")
 
 
 def find(model_dir: Path, program: str | None, submit_directory: str | None = None) -> Path | None:
-    """The script in `model_dir`, or None where there is none and nobody asked for one.
+    """Return the script in `model_dir`; None where there is none and `program` is not set.
 
     Args:
         model_dir: The model directory.
         program: SAGEMAKER_PROGRAM, where it is set: relative to the directory of the code or a path
             below the model directory, with or without `.py`.
         submit_directory: SAGEMAKER_SUBMIT_DIRECTORY, where it is set: the directory of the code, in
-            place of `code`. One that the model directory does not have counts for nothing.
+            place of `code`. A directory that is not in the model directory is not used.
     Raises:
-        ModelLoadError: the script that `program` names is not there.
+        ModelLoadError: the script that `program` names does not exist.
     """
     directory = _submitted(model_dir, submit_directory) or model_dir / "code"
     name = program or DEFAULT_PROGRAM
@@ -54,38 +54,39 @@ def find(model_dir: Path, program: str | None, submit_directory: str | None = No
     wanted = name if PurePosixPath(name).is_absolute() else f"{shown_directory}{name}"
     raise ModelLoadError(
         f"SAGEMAKER_PROGRAM={program!r}: the model directory has no file {wanted}; name one that "
-        "is there: "
-        + (", ".join(found[:_MAX_LISTED]) or f"({shown_directory} holds no Python file)")
+        "it has: " + (", ".join(found[:_MAX_LISTED]) or f"({shown_directory} holds no Python file)")
     )
 
 
 def has_code(model_dir: Path, submit_directory: str | None = None) -> bool:
-    """Whether there is a directory in which `find` looks for a script."""
+    """True if there is a directory in which `find` looks for a script."""
     return (_submitted(model_dir, submit_directory) or model_dir / "code").is_dir()
 
 
 def code_directory(script: Path, model_dir: Path) -> Path:
-    """The directory in `model_dir` that all of the code is below: `code`, or the script's own."""
+    """Return the top directory of the code: `code`, or the one in `model_dir` with the script."""
     below = script.relative_to(model_dir).parts
     return model_dir / below[0] if len(below) > 1 else model_dir
 
 
 def search_path(script: Path, code_dir: Path) -> list[str]:
-    """Where the code's own modules are looked for: beside the script, up to `code_dir`, and in the
-    `lib` of each of these directories."""
+    """Return the directories of the code's modules, in the order of search.
+
+    They are that of the script, those above it up to `code_dir`, and the `lib` of each.
+    """
     own = [directory for directory in script.parents if directory.is_relative_to(code_dir)]
     brought = [directory / "lib" for directory in own]
     return [str(directory) for directory in (*own, *brought) if directory.is_dir()]
 
 
-def warn_of_what_is_not_used(
+def warn_of_unused(
     model_dir: Path, script: Path | None, submit_directory: str | None = None
 ) -> None:
-    """Say once, at start, which files and settings do not do what their owner may expect."""
+    """Log once, at start, files and settings that have not the effect their owner may expect."""
     if submit_directory is not None and _submitted(model_dir, submit_directory) is None:
         reason = (
-            f"SAGEMAKER_SUBMIT_DIRECTORY={submit_directory!r} is no directory below the model "
-            "directory; the code is looked for in code/"
+            f"SAGEMAKER_SUBMIT_DIRECTORY={submit_directory!r} is not a directory below the model "
+            "directory; code/ is used"
         )
         logger.warning("submit_directory_not_used", extra={"reason": reason})
     if script is None:
@@ -105,16 +106,16 @@ def warn_of_what_is_not_used(
     names = {name for directory in {code_dir, script.parent} for name in _names(directory)}
     hidden = sorted(name for name in names - {script.stem} if _is_taken(name))
     if hidden:
-        reason = "modules of these names are there already; importing them does not give yours"
+        reason = "installed modules have these names; an import finds them, not the model's files"
         logger.warning("user_modules_hidden", extra={"reason": reason, "names": hidden})
 
 
 def load(script: Path, code_dir: Path) -> ModuleType:
     """Run the script and return its module; raises whatever it raises.
 
-    One model in each process: what the script imports goes into this interpreter's `sys.modules`
-    under the name that the user gave it. Several models in one process, whose modules may have
-    equal names, are loaded by `serve/user_code/isolation.py`.
+    For a process with one model: modules that the script imports are in `sys.modules` under their
+    own names. Several models in one process, whose modules may have equal names, are loaded by
+    `serve/user_code/isolation.py`.
     """
     sys.dont_write_bytecode = True  # the model directory is only read (C-059)
     name = module_name(script)
@@ -133,7 +134,7 @@ def load(script: Path, code_dir: Path) -> ModuleType:
 
 
 def module_name(script: Path) -> str:
-    """The name under which the script is loaded: its own, unless that means something else.
+    """Return the module name for the script: its own, unless another module has that name.
 
     With its own name `import inference` in the code finds the very module that is being run, and so
     do pickles of its classes and processes that it starts.
@@ -144,11 +145,11 @@ def module_name(script: Path) -> str:
 
 
 class _ScriptLoader(SourceFileLoader):
-    """Tells a user's script from all other modules."""
+    """Marks the module of a user's script."""
 
 
 def _is_a_script(name: str, script: Path) -> bool:
-    """Whether a name that is taken means this script, or one that was loaded before it."""
+    """True if the module of that name is this script, or one that was loaded before it."""
     if name in sys.stdlib_module_names:
         return False
     try:
@@ -166,9 +167,10 @@ def _submitted(model_dir: Path, submit_directory: str | None) -> Path | None:
 
 
 def _inside(model_dir: Path, directory: Path, path: str) -> Path | None:
-    """`path` in `directory`, or, if it is absolute, in the model directory; None elsewhere.
+    """Return `path` in `directory`, or, if absolute, in the model directory; None elsewhere.
 
-    The platform's own name of the model directory stands for it wherever it is.
+    This is a path traversal check: `..` is refused. `/opt/ml/model`, the platform's name of the
+    model directory, stands for it wherever it is.
     """
     pure = PurePosixPath(path)
     if ".." in pure.parts:
@@ -182,18 +184,18 @@ def _inside(model_dir: Path, directory: Path, path: str) -> Path | None:
 
 
 def _shown(directory: Path) -> str:
-    """A directory below the model directory as a message names it: `code/`, or nothing."""
+    """Return a directory as messages name it, relative to the model directory: `code/` or ``."""
     return "" if directory == Path() else f"{directory.as_posix()}/"
 
 
 def _names(code_dir: Path) -> Iterator[str]:
-    """The names under which files beside the script can be imported."""
+    """Yield the names under which the files and packages in `code_dir` can be imported."""
     yield from (path.stem for path in code_dir.glob("*.py") if path.stem.isidentifier())
     yield from (path.parent.name for path in code_dir.glob("*/__init__.py"))
 
 
 def _is_taken(name: str) -> bool:
-    """Whether `import name` finds something else; nothing is imported to know it."""
+    """True if `import name` finds an installed module; nothing is imported to find out."""
     try:
         return name in sys.stdlib_module_names or find_spec(name) is not None
     except (ValueError, ImportError):  # a module that is being set up by hand has no spec

@@ -2,13 +2,13 @@
 
     request body -> input_fn -> predict_fn -> output_fn -> response body
 
-or `transform_fn` in place of the three. Where a function is missing, what stands in for it is in
-`serve/user_code/default_codecs.py` and `serve/user_code/default_predict.py`; a missing `model_fn`
-means the model of an algorithm that knows the artifact. docs/user_code.md is the guide for those
-who write such code.
+or `transform_fn` in place of the three. The defaults of missing functions are in
+`serve/user_code/default_codecs.py` and `serve/user_code/default_predict.py`; without a `model_fn`
+an algorithm that recognises the files loads the model. docs/user_code.md is the guide for authors
+of such code.
 
-The code is a stranger's: it is loaded after the fork, in each worker, runs in one thread at a time
-and never on the event loop, and whatever it raises ends one invocation.
+The code is not trusted: it is loaded after the fork, in each worker, runs in one thread at a time
+and never on the event loop, and any exception of its own ends one invocation only.
 """
 
 from collections.abc import Callable
@@ -29,16 +29,16 @@ _UTF_8 = ("", "utf-8", "utf8", "us-ascii", "ascii")
 
 
 class Loaded(NamedTuple):
-    """A model, and what is done where the script leaves it open."""
+    """A model, and the defaults for functions and headers that are missing."""
 
     model: Any
     default_predict: Callable[[Any, Any], Any]  # called with data and model
     default_content_type: str
-    feature_names: tuple[str, ...] | None = None  # what the model calls its features
+    feature_names: tuple[str, ...] | None = None  # of the model, if it has them
 
 
 class ScriptServable:
-    """See `serve.invocation.Servable`."""
+    """A model with a script: `serve.invocation.Servable`."""
 
     is_thread_safe = False
 
@@ -52,7 +52,7 @@ class ScriptServable:
         is_batch: bool = False,
         libsvm_base: int | None = 0,
     ) -> None:
-        """Raises SettingsError where nothing writes `default_accept`."""
+        """Raises `SettingsError` where no encoder writes `default_accept`."""
         self._is_batch = is_batch
         self._libsvm_base = libsvm_base
         self._functions = functions
@@ -71,14 +71,14 @@ class ScriptServable:
 
     @property
     def algorithms_model(self) -> Model | None:
-        """The model where an algorithm loaded it, and not the user's code."""
+        """Return the model if an algorithm loaded it; None if the user's code did."""
         is_ours = self._loaded.default_predict is with_algorithm
         model: Model | None = self._loaded.model if is_ours else None
         return model
 
     @property
     def has_own_formats(self) -> bool:
-        """Whether a function of the user's reads the body, rather than `default_codecs`."""
+        """True if a function of the user's reads the body, rather than `default_codecs`."""
         return bool(self._functions.input_fn or self._functions.transform_fn)
 
     def may_run_inline(self, invocation: Invocation) -> bool:
@@ -87,13 +87,13 @@ class ScriptServable:
     def invoke(self, invocation: Invocation) -> Answer:
         """Answer one invocation with the user's functions.
 
-        An empty body is the user's to judge; where no function of theirs reads it, its answer is
+        An empty body is given to the user's function that reads bodies; without one the answer is
         empty, too (C-058).
 
         Raises:
             UserCodeError: the code refused the invocation with a status of its own.
-            ContainerError: raised by what stands in for a function.
-            Exception: whatever else the code raises.
+            ContainerError: raised by the default of a missing function.
+            Exception: any other exception of the code.
         """
         functions = self._functions
         if not invocation.body and not self.has_own_formats:
@@ -158,14 +158,14 @@ class ScriptServable:
             try:
                 result = output_fn(context, prediction, accept)
             except Exception as error:
-                refusal = unsupported_format(error, 406)  # here it is what is accepted
+                refusal = unsupported_format(error, 406)  # the format is that of `accept` here
                 if refusal is None:
                     raise
                 raise refusal from error
             return answer_of(result, request, asked_for)
         if hasattr(prediction, "__next__"):  # needs no encoder
             return answer_of(prediction, request, asked_for)
-        # Of what a client likes equally it gets the first, as from the toolkit.
+        # Of media types with equal q-values the first one wins, as in the toolkit.
         preferred = content_types.parse(asked_for).name
         if preferred not in default_codecs.RESPONSE_TYPES:
             preferred = self._default_accept
@@ -176,18 +176,17 @@ class ScriptServable:
         return answer_of(body, request, media_type)
 
     def _accept(self, invocation: Invocation) -> str:
-        """What the user's code is told: the header as it is, or the default for none (C-056)."""
+        """Return `accept` for the user's code: the header, or the default without one (C-056)."""
         if content_types.parse(invocation.accept).name in ("", "*/*"):
             return self._default_accept
         return invocation.accept
 
 
 def _input_data(invocation: Invocation) -> str | bytes:
-    """The body as the user's code gets it: text for CSV and JSON, bytes for everything else.
+    """Return the body for the user's code: `str` for CSV and JSON, `bytes` for all other types.
 
     The toolkit compares the whole header with `text/csv` and `application/json`, so that there
-    `text/csv; charset=utf-8` comes as bytes; here parameters and case make no difference, but for a
-    charset that is not UTF-8.
+    `text/csv; charset=utf-8` is `bytes`; here only a charset that is not UTF-8 makes a difference.
     """
     media = content_types.parse(invocation.content_type)
     is_text = media.name in (content_types.CSV, content_types.JSON)
@@ -200,7 +199,7 @@ def _input_data(invocation: Invocation) -> str | bytes:
 
 
 def _first_type(accept: str, default: str) -> str:
-    """The media type of a body whose author does not say it: the first that is asked for."""
+    """Return the first media type of `accept`, for a body that was returned without one."""
     for accepted in accept.split(","):
         name, *parameters = (part.strip() for part in accepted.split(";"))
         if name and "*" not in name:
@@ -210,6 +209,6 @@ def _first_type(accept: str, default: str) -> str:
 
 
 def _n_rows(data: Any) -> int:
-    """How many records an array, a table or a matrix has; 0 where nobody can know."""
+    """Return the number of records in an array, a table or a matrix; 0 where it is not known."""
     shape = getattr(data, "shape", None)
     return shape[0] if isinstance(shape, tuple) and shape and isinstance(shape[0], int) else 0

@@ -1,4 +1,4 @@
-"""The functions that a user's script may define, and how each is called.
+"""The functions that a user's script may define, and their arguments.
 
     pre_model_fn(model_dir)             before the model is loaded
     model_fn(model_dir)                 load and return the model
@@ -22,7 +22,7 @@ from typing import Any
 
 from container.errors import ModelLoadError
 
-# Called with the context first, then with the arguments that the name promises.
+# Called with the context, then with the arguments in `_ARGUMENTS`.
 UserFunction = Callable[..., Any]
 
 _ARGUMENTS = {
@@ -35,13 +35,13 @@ _ARGUMENTS = {
     "transform_fn": ("model", "input_data", "content_type", "accept"),
 }
 _CONTEXT_NAMES = ("context", "ctx")
-_CONTEXT_CLASS = "Context"  # of multi-model-server, whose context ours looks like
+_CONTEXT_CLASS = "Context"  # the class in multi-model-server, whose interface ours has
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserFunctions:
-    """What a script defines; None where it leaves a function out."""
+    """The functions of a script; None for one that it does not define."""
 
     pre_model_fn: UserFunction | None = None
     model_fn: UserFunction | None = None
@@ -53,25 +53,25 @@ class UserFunctions:
 
 
 def find(module: ModuleType, shown_name: str) -> UserFunctions:
-    """The functions of a script.
+    """Find the functions of a script.
 
     Args:
         module: The script, loaded.
-        shown_name: What an error calls it.
+        shown_name: Its name in errors.
     Raises:
-        ModelLoadError: there is none of them, they exclude each other, or one cannot be called as
-            it would be.
+        ModelLoadError: it defines none of them, two exclude each other, or one has the wrong
+            parameters.
     """
     found = {name: getattr(module, name, None) for name in _ARGUMENTS}
     given = {name: function for name, function in found.items() if function is not None}
     if not given:
         raise ModelLoadError(
-            f"{shown_name} defines none of the functions that are called: {', '.join(_ARGUMENTS)}"
+            f"{shown_name} defines none of these functions: {', '.join(_ARGUMENTS)}; define one"
         )
     excluded = [name for name in ("input_fn", "predict_fn", "output_fn") if name in given]
     if "transform_fn" in given and excluded:
         raise ModelLoadError(
-            f"{shown_name} defines transform_fn, and {', '.join(excluded)}, whose work it does; "
+            f"{shown_name} defines transform_fn and {', '.join(excluded)}, which it replaces; "
             "define transform_fn alone, or the others without it"
         )
     adapted = {}
@@ -88,10 +88,10 @@ def find(module: ModuleType, shown_name: str) -> UserFunctions:
 
 
 def _adapted(function: Any, n_arguments: int) -> UserFunction:
-    """Make every function callable with the context first.
+    """Adapt a function so that it can be called with the context as first argument.
 
     Raises:
-        TypeError: it cannot be called so; the message goes on after its name.
+        TypeError: it has the wrong parameters; the message continues after the function's name.
     """
     if not callable(function):
         raise TypeError(f"is a {type(function).__name__}, not a function")
@@ -99,7 +99,7 @@ def _adapted(function: Any, n_arguments: int) -> UserFunction:
         raise TypeError("is async, which is not supported")
     try:
         parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # some functions written in C do not tell
+    except ValueError:  # some functions written in C have no signature
         return lambda context, *arguments: function(*arguments)
     positional = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
     takes_any = any(parameter.kind is Parameter.VAR_POSITIONAL for parameter in parameters)
@@ -120,10 +120,10 @@ def _adapted(function: Any, n_arguments: int) -> UserFunction:
 
 
 def _for_context(parameters: Collection[Parameter], n_arguments: int) -> Parameter | None:
-    """The parameter that takes the context, or None.
+    """Return the parameter that takes the context, or None.
 
-    The toolkit counts parameters, and gives the context to `predict_fn(data, model, threshold=0.5)`
-    as its threshold. Here a parameter with a default keeps it unless it is named for the context.
+    The toolkit counts parameters: `predict_fn(data, model, threshold=0.5)` gets the context as its
+    threshold there. Here a parameter with a default keeps it unless it is named for the context.
     """
     positional = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
     surplus = positional[n_arguments:]
@@ -137,7 +137,7 @@ def _for_context(parameters: Collection[Parameter], n_arguments: int) -> Paramet
 
 
 def _annotated_class(parameter: Parameter) -> str:
-    """The bare name of a parameter's class; an annotation may be text, or `Context | None`."""
+    """Return the bare name of a parameter's class; annotations may be text or `Context | None`."""
     annotation = parameter.annotation
     text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     return text.partition("|")[0].strip().rpartition(".")[2]

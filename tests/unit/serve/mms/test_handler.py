@@ -284,14 +284,14 @@ def test_invocation_is_in_flight_while_it_is_answered(
     model_directory: ModelDirectory, model_root: Path, tmp_path: Path
 ) -> None:
     """C-062: the launcher waits for it."""
-    script = """
+    script = f"""
         import threading
         begun, may_end = threading.Event(), threading.Event()
         def model_fn(model_dir):
             return begun, may_end
         def transform_fn(model, *arguments):
             model[0].set()
-            model[1].wait(PATIENCE_SECONDS)
+            model[1].wait({PATIENCE_SECONDS})
             return "done"
     """
     model_directory.write({"code/inference.py": script})

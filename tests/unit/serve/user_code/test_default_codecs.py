@@ -214,7 +214,7 @@ def test_csv_has_one_line_a_record(prediction: Any, text: str) -> None:
 
 def test_csv_of_more_than_two_dimensions_is_an_error() -> None:
     """It says what to do."""
-    with pytest.raises(ValueError, match=r"shape \(1, 1, 1\) is no table; write it with output_fn"):
+    with pytest.raises(ValueError, match=r"shape \(1, 1, 1\) cannot be written as CSV"):
         default_codecs.encode([[[1]]], "text/csv")
 
 

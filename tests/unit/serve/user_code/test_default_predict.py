@@ -170,8 +170,8 @@ def test_one_record_is_a_table_for_a_model_that_tells_its_width(
         (np.array(["a"]), r"shape \(1,\); the model takes"),
         ([[1, 2, 3, 4, 5], [1]], "not all of the same length"),
         (None, r"shape \(\)"),
-        (np.array([list("abcde")]), r"does not take these records \(<U1 of the shape \(1, 5\)\)"),
-        (np.array([[1, np.nan, 3, 4, 5]]), "does not take these records .* missing values"),
+        (np.array([list("abcde")]), r"refuses these records \(<U1 of the shape \(1, 5\)\)"),
+        (np.array([[1, np.nan, 3, 4, 5]]), "refuses these records .* missing values"),
         (sparse.csr_matrix(np.ones((1, 6))), "6 features; the model takes 5"),
     ],
 )
@@ -212,7 +212,7 @@ def test_sparse_records_for_a_model_of_dense_ones_are_refused() -> None:
     """C-057: scikit-learn raises a TypeError."""
     model = HistGradientBoostingClassifier(max_iter=2).fit(*_table())
 
-    with pytest.raises(MalformedPayloadError, match="does not take these records"):
+    with pytest.raises(MalformedPayloadError, match="refuses these records"):
         default_predict.with_foreign(sparse.csr_matrix(np.ones((1, 5))), model)
 
 

@@ -50,9 +50,7 @@ def test_find_named_script_that_is_not_there_is_an_error(
     """C-061: a server without the code that its owner asked for does not start."""
     model_directory.write({"inference.py": "", "code/a.py": "", "code/sub/b.py": ""})
 
-    with pytest.raises(
-        ModelLoadError, match=r"SAGEMAKER_PROGRAM=.* that is there: a\.py, sub/b\.py"
-    ):
+    with pytest.raises(ModelLoadError, match=r"SAGEMAKER_PROGRAM=.* that it has: a\.py, sub/b\.py"):
         script_loader.find(model_directory.path, program)
 
 
@@ -88,7 +86,7 @@ def test_find_takes_the_directory_that_the_code_was_submitted_in(
     directory = directory.replace("{model}", str(path))
 
     script = script_loader.find(path, program, directory)
-    script_loader.warn_of_what_is_not_used(path, script, directory)
+    script_loader.warn_of_unused(path, script, directory)
 
     assert script == path / "src" / "inference.py"
     assert script_loader.load(script, script_loader.code_directory(script, path))
@@ -106,7 +104,7 @@ def test_submit_directory_elsewhere_is_not_used_and_the_log_says_so(
     path = model_directory.path
 
     script = script_loader.find(path, None, directory)
-    script_loader.warn_of_what_is_not_used(path, script, directory)
+    script_loader.warn_of_unused(path, script, directory)
 
     assert script == path / "code" / "inference.py"
     assert repr(directory) in _warnings(caplog)["submit_directory_not_used"].reason
@@ -138,7 +136,7 @@ def test_warns_of_requirements_that_are_not_installed(
     model_directory.write({"code/inference.py": "", "code/requirements.txt": "polars"})
     script = script_loader.find(model_directory.path, None)
 
-    script_loader.warn_of_what_is_not_used(model_directory.path, script)
+    script_loader.warn_of_unused(model_directory.path, script)
 
     (record,) = caplog.records
     assert record.message == "requirements_not_installed"
@@ -154,7 +152,7 @@ def test_does_not_warn_of_requirements_that_were_brought_along(
     )
     script = script_loader.find(model_directory.path, None)
 
-    script_loader.warn_of_what_is_not_used(model_directory.path, script)
+    script_loader.warn_of_unused(model_directory.path, script)
 
     assert caplog.records == []
 
@@ -165,7 +163,7 @@ def test_warns_of_a_script_beside_the_model(
     """PITFALLS A10-106: root or code/ is the commonest mistake in the layout of an archive."""
     model_directory.write({"inference.py": "", "xgboost-model": ""})
 
-    script_loader.warn_of_what_is_not_used(model_directory.path, None)
+    script_loader.warn_of_unused(model_directory.path, None)
 
     assert "code/inference.py" in _warnings(caplog)["user_code_not_used"].reason
 
@@ -179,7 +177,7 @@ def test_warns_of_modules_that_cannot_be_imported_by_their_name(
     model_directory.write({"code/serve/__init__.py": "", "code/mine/__init__.py": ""})
     script = script_loader.find(model_directory.path, None)
 
-    script_loader.warn_of_what_is_not_used(model_directory.path, script)
+    script_loader.warn_of_unused(model_directory.path, script)
 
     hidden = _warnings(caplog)["user_modules_hidden"].names
     assert hidden == ["__main__", "json", "numpy", "serve", "train"]

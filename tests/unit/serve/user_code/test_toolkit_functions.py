@@ -166,7 +166,7 @@ def test_transform_fn_excludes_the_functions_whose_work_it_does(name: str) -> No
 
     module = _module(**{"transform_fn": transform_fn, name: step})
 
-    with pytest.raises(ModelLoadError, match=f"transform_fn, and {name}, whose work it does"):
+    with pytest.raises(ModelLoadError, match=f"transform_fn and {name}, which it replaces"):
         toolkit_functions.find(module, "code/inference.py")
 
 

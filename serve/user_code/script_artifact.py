@@ -1,4 +1,4 @@
-"""A model artifact that brings its own code: how script and model are loaded."""
+"""Model artifact with a script: loads the script, then the model."""
 
 import io
 import logging
@@ -38,20 +38,20 @@ class ScriptArtifact:
     manifest: ModelManifest | None
     default_accept: str
     options: ServingOptions  # for a model that an algorithm loads
-    is_batch: bool = False  # whether answers are joined byte by byte
+    is_batch: bool = False  # answers of a batch transform are joined byte by byte
     libsvm_base: int | None = 0  # see `container.codecs.records.Columns`
     model_name: str = MODEL_NAME
-    shares_process: bool = False  # with other models, whose modules are kept apart
+    shares_process: bool = False  # with other models: the modules of each are isolated
 
     def load(self) -> ScriptServable:
         """Load the script and the model, in the process that will run them.
 
         Raises:
             ModelLoadError: the user's code cannot be used, or failed; its exception is the cause.
-            SettingsError: nothing writes `default_accept`.
+            SettingsError: no encoder writes `default_accept`.
         """
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(line_buffering=True)  # what the code prints is seen at once
+            sys.stdout.reconfigure(line_buffering=True)  # the log has prints of the code at once
         code_dir = script_loader.code_directory(self.script, self.directory)
         if not self.shares_process:
             return self._load(lambda: script_loader.load(self.script, code_dir))
@@ -87,7 +87,7 @@ class ScriptArtifact:
         return servable
 
     def try_out(self) -> None:
-        """Nothing: the user's code runs where it serves, and only there."""
+        """Do nothing: the user's code runs in the process that serves, and only there."""
 
     def _load_model(self, functions: UserFunctions, context: Context, name: str) -> Loaded:
         directory = str(self.directory)
@@ -116,7 +116,7 @@ class ScriptArtifact:
         except ModelLoadError as error:
             reason = f"{name} defines no model_fn(model_dir), and {error.message}"
             raise ModelLoadError(reason) from error
-        if self.shares_process:  # loaded in a process of its own before it came here
+        if self.shares_process:  # its validation run has loaded it in a process of its own
             algorithm.verify(self.directory, self.manifest)
         else:
             validation_run.in_child(
@@ -133,10 +133,10 @@ class ScriptArtifact:
         )
 
     def _run(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call the user's code while the model is loaded; an exception is a reason not to serve."""
+        """Call the user's code while the model is loaded; any exception is a `ModelLoadError`."""
         try:
             return function(*arguments)
-        except BaseException as error:  # also SystemExit, which would look like a worker's own end
+        except BaseException as error:  # also SystemExit, which would end the worker
             reason = f"{what}: {type(error).__name__}: {error}"
             if isinstance(error, ModuleNotFoundError):
                 reason += "; bring packages along in code/lib, or build them into the image"
