@@ -1,4 +1,4 @@
-"""Leases of models: an invocation leases the only model of a server, or one of many by its path."""
+"""Leases of models: an invocation leases the only model of a server, or one of many by path."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""From the model directory to something that can be invoked."""
+"""Loading: from a model directory to a `Servable`."""
 
 import logging
 import time
@@ -22,22 +22,22 @@ logger = logging.getLogger(__name__)
 
 
 class Loadable(Protocol):
-    """A model artifact that is known well enough to be loaded."""
+    """A model artifact that was inspected and is not loaded yet."""
 
     @property
     def is_fork_safe(self) -> bool:
-        """Whether it may be loaded before the workers are forked, and shared by them."""
+        """True if it may be loaded before the workers are forked, and shared by them."""
 
     def load(self) -> Servable:
         """Load the model; raises `ModelLoadError`."""
 
     def try_out(self) -> None:
-        """Do all that serving will do, once, in a process that may die of it."""
+        """Validate the model: verify, load and predict once, in a process that may crash."""
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A model artifact whose algorithm is known and that is not loaded yet."""
+    """A model artifact of a known algorithm, not loaded yet."""
 
     directory: Path
     algorithm: Algorithm
@@ -79,7 +79,7 @@ class Artifact:
         return _libsvm_base(self.manifest, self.settings)
 
     def try_out(self) -> None:
-        """Verify, load, and predict for a record of zeros."""
+        """Verify, load and predict; see `validation_run.try_model`."""
         validation_run.try_model(
             self.algorithm,
             self.directory,
@@ -91,13 +91,15 @@ class Artifact:
 def inspect(
     model_dir: Path, settings: Settings, *, model_name: str = context.MODEL_NAME
 ) -> Loadable:
-    """Find out what lies in `model_dir`, which is only read: a script, or an algorithm's model.
+    """Find a script or an algorithm's model in a model directory, which is only read.
 
     Args:
-        model_name: What a user's code is told.
+        model_dir: The directory.
+        settings: Of the server.
+        model_name: The name that a user's code gets.
     Raises:
-        ModelLoadError: there is no model or no script, or it is not what its manifest says.
-        SettingsError: the algorithm does not write what the settings ask for.
+        ModelLoadError: there is no model and no script, or the files differ from the manifest.
+        SettingsError: the algorithm cannot write the outputs or the format of the settings.
     """
     try:
         return _inspect(model_dir, settings, model_name)
@@ -113,7 +115,7 @@ def _inspect(model_dir: Path, settings: Settings, model_name: str) -> Loadable:
             "train first"
         )
     described = manifest.read(model_dir)
-    # Of many models, some bring the script that SAGEMAKER_PROGRAM names and some bring no code.
+    # With many models, SAGEMAKER_PROGRAM names the script of those that have code.
     has_code = script_loader.has_code(model_dir, settings.submit_directory)
     program = settings.program if has_code or not settings.is_multi_model else None
     script = script_loader.find(model_dir, program, settings.submit_directory)
@@ -156,9 +158,9 @@ def _of_script(
 
 
 def _libsvm_base(described: ModelManifest | None, settings: Settings) -> int | None:
-    """What libsvm columns count from; None where each request decides, as in AWS's image (C-101).
+    """The number of the first libsvm column; None if requests decide, as in AWS's image (C-101).
 
-    What the model was trained with comes first, then what the operator says.
+    The base of the training data takes precedence over the operator's setting.
     """
     if described is None:
         return settings.libsvm_base
@@ -170,7 +172,7 @@ def _libsvm_base(described: ModelManifest | None, settings: Settings) -> int | N
 def _default_accept(algorithm: Algorithm, settings: Settings) -> str:
     offered = answer_types(algorithm, settings.output_keys)
     if settings.default_accept is None:
-        # As AWS's images: JSON of many models, CSV of one.
+        # As AWS's images: JSON with many models, CSV with one.
         prefers_json = settings.is_multi_model and content_types.JSON in offered
         return content_types.JSON if prefers_json else offered[0]
     accept = content_types.parse(settings.default_accept).name

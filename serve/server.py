@@ -253,7 +253,7 @@ def _before_fork(metrics: "Metrics", server: Any, worker: Any) -> None:
 
 
 def _after_exit(metrics: "Metrics", server: Any, worker: Any) -> None:
-    metrics.give_back(worker.metrics_row)
+    metrics.release_row(worker.metrics_row)
     server.worker_exited(worker)
 
 

@@ -1,1 +1,1 @@
-"""The HTTP side of serving: two applications, request bodies, responses, log and metrics."""
+"""HTTP: the ASGI and the Flask application, request bodies, responses, access log, metrics."""

@@ -1,4 +1,4 @@
-"""What an operator sees of an invocation: one log line, and the metrics."""
+"""Access log and metrics: one log line for each invocation, and its counts."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Observation:
-    """One invocation as it goes by; filled in on the way."""
+    """Facts of one invocation for its log line and its metrics, collected while it is answered."""
 
     request_id: str
     content_type: str
@@ -28,35 +28,36 @@ class Observation:
     queue_seconds: float = 0.0
     stages: tuple[float, float, float] = (0.0, 0.0, 0.0)
     error: Exception | None = None
-    facts: dict[str, object] | None = None  # more of them for the log
-    measurements: "tuple[Measurement, ...]" = ()  # and more metrics
+    facts: dict[str, object] | None = None  # further fields of the log line
+    measurements: "tuple[Measurement, ...]" = ()  # further metrics
     started: float = field(default_factory=time.perf_counter)
 
     def replied(self, reply: Reply) -> Reply:
-        """Note the reply and hand it on."""
+        """Record the reply, and return it."""
         self.status = reply.status
         return reply
 
     def failed(self, error: Exception, reply: Reply) -> Reply:
-        """Note the reply and why it is an error."""
+        """Record the reply and the error that caused it, and return the reply."""
         self.error = error
         return self.replied(reply)
 
 
 class Observer:
-    """Writes down every invocation of one worker."""
+    """Access log and metrics of the invocations of one worker."""
 
     def __init__(self, metrics: Metrics | None, *, emf_namespace: str | None = None) -> None:
         """Args:
-        metrics: Counted into, where there are any.
-        emf_namespace: Where set, every line is also in CloudWatch's Embedded Metric Format.
+        metrics: The counters of the server; None to count nothing.
+        emf_namespace: CloudWatch namespace. If set, each line is also in CloudWatch's Embedded
+            Metric Format.
         """
         self._metrics = metrics
         self._emf_namespace = emf_namespace
         self._lines = b""
 
     def record(self, seen: Observation) -> None:
-        """Log the invocation, with its traceback where it is our fault, and count it."""
+        """Count and log an invocation; a 5xx of the container or the model has its traceback."""
         seconds = time.perf_counter() - seen.started
         if self._metrics is not None:
             self._metrics.count(seen.status, seconds, seen.n_rows)
@@ -88,19 +89,21 @@ class Observer:
         else:
             self.flush()
             logger.error("invocation", extra=facts, exc_info=seen.error)
-        # Its traceback holds the frames that hold the body and `seen`, up to 100 MB in a circle.
+        # The traceback holds frames, and they hold the body and `seen`: a reference cycle of up to
+        # 100 MB, which only the garbage collector would free.
         seen.error = None
 
     def flush(self) -> None:
-        """Write what is still to be written."""
+        """Write the lines that are still buffered."""
         if self._lines:
             logs.write_lines(self._lines)
             self._lines = b""
 
     def _log(self, facts: dict[str, object]) -> None:
-        """Write the lines of one turn of the event loop together: writing costs as much as they.
+        """Buffer a line until the end of the event loop iteration: a write costs as much as a line.
 
-        No more at once than a pipe takes whole, or the lines of several workers would mix.
+        A write has at most `PIPE_BUF` bytes. A pipe takes so many in one piece; the parts of larger
+        writes of several workers would mix.
         """
         line = logs.line(logger, "invocation", facts)
         if self._lines and len(self._lines) + len(line) <= select.PIPE_BUF:
@@ -110,7 +113,7 @@ class Observer:
         self._lines = line
         try:
             asyncio.get_running_loop().call_soon(self.flush)
-        except RuntimeError:  # there is none
+        except RuntimeError:  # there is no event loop
             self.flush()
 
 
@@ -119,7 +122,7 @@ def _milliseconds(seconds: float) -> float:
 
 
 class Measurement(NamedTuple):
-    """A value of a CloudWatch metric, by CloudWatch's name and unit for it."""
+    """A value of a CloudWatch metric, with CloudWatch's name and unit for it."""
 
     name: str
     unit: str
@@ -127,7 +130,7 @@ class Measurement(NamedTuple):
 
 
 def embedded_metrics(namespace: str, measurements: Iterable[Measurement]) -> dict[str, object]:
-    """What makes a log line a CloudWatch metric: a declaration, and the values beside it.
+    """The fields that make a log line a CloudWatch metric: a declaration, and the values.
 
     Source: CloudWatch user guide, "Specification: Embedded metric format".
     """
@@ -142,7 +145,7 @@ def embedded_metrics(namespace: str, measurements: Iterable[Measurement]) -> dic
 
 
 def _measurements(seen: Observation, seconds: float) -> tuple[Measurement, ...]:
-    """CloudWatch's own endpoint metrics."""
+    """The endpoint metrics of CloudWatch that an invocation counts for."""
     return (
         Measurement("Invocations", "Count", 1),
         Measurement("Invocation4XXErrors", "Count", int(400 <= seen.status < 500)),

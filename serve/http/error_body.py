@@ -1,4 +1,4 @@
-"""The one form that every error has on the wire, whichever application answers."""
+"""The JSON body of all errors, whichever application answers."""
 
 import random
 
@@ -9,12 +9,12 @@ _MAX_ID_CHARACTERS = 64
 
 
 def error_body(code: str, message: str, request_id: str) -> bytes:
-    """`{"error": {"code": …, "message": …, "request_id": …}}`; the id is in the log as well."""
+    """Encode `{"error": {"code": …, "message": …, "request_id": …}}`; the id is in the log, too."""
     return orjson.dumps({"error": {"code": code, "message": message, "request_id": request_id}})
 
 
 def request_id(inference_id: str) -> str:
-    """The client's `X-Amzn-SageMaker-Inference-Id`, or a new id where there is none fit to log."""
+    """Return the client's `X-Amzn-SageMaker-Inference-Id` if it is fit to log, or else a new id."""
     if 0 < len(inference_id) <= _MAX_ID_CHARACTERS and inference_id.isprintable():
         return inference_id
-    return f"{random.getrandbits(128):032x}"  # no secret; reseeded after a fork
+    return f"{random.getrandbits(128):032x}"  # no secret; Python reseeds after a fork

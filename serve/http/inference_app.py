@@ -1,10 +1,10 @@
-"""The hot path: `/ping` and invocations as one small ASGI application.
+"""The hot path: pings and invocations, as an ASGI application.
 
-    receive body (bounded) -> servable.invoke, on the loop or in a thread -> send or stream
+    receive body (bounded) -> servable.invoke, inline or in a thread -> send or stream
 
-What is answered within 2 ms (`serve/runtime/latency.py`) is answered on the event loop, everything
-else in a thread, so that a ping hardly waits behind a prediction. Every other path belongs to the
-Flask application (`serve/http/admin_app.py`).
+The latency heuristic (`serve/runtime/latency.py`) chooses: invocations of up to 2 ms run inline on
+the event loop, all others in a thread pool with a bounded queue, so that a ping hardly waits behind
+a prediction. The Flask application (`serve/http/admin_app.py`) answers all other paths.
 """
 
 import asyncio
@@ -25,26 +25,26 @@ from serve.invocation import Answer, Invocation, Servable
 from serve.leases import Lease, Models
 from serve.runtime.thread_pool import ThreadPool
 
-# Requests that were on their way when SIGTERM came are still answered for this long.
+# Requests that arrive within this time after SIGTERM are still answered.
 _LATE_ARRIVAL_SECONDS = 1.0
-_CLIENT_LEFT = 499  # as nginx has it; only the log and the metrics will see it
+_CLIENT_DISCONNECTED = 499  # as in nginx; for the log and the metrics only
 _PING_METHODS = ("GET", "HEAD", "POST")
 _INVOCATION_METHODS = ("POST",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one worker takes on."""
+    """Limits of one worker; requests beyond them are refused (backpressure)."""
 
-    max_payload_bytes: int  # 0 means no limit
-    max_held_bytes: int
-    timeout_seconds: float
-    n_threads: int
-    n_waiting: int
+    max_payload_bytes: int  # of one body; 0 means no limit
+    max_held_bytes: int  # of all bodies in memory
+    timeout_seconds: float  # for receiving a body, and again for the answer
+    n_threads: int  # of the thread pool, for thread-safe models
+    n_waiting: int  # of the queue before the threads
 
 
 class InferenceApplication:
-    """Answers for models; one object in each worker process, used from its event loop only."""
+    """Answers pings and invocations; one object a worker, used on its event loop only."""
 
     def __init__(
         self,
@@ -57,12 +57,12 @@ class InferenceApplication:
         refusal: Refusal = responses.refusal,
     ) -> None:
         """Args:
-        models: What to invoke.
-        others: Answers every other path.
-        limits: What is refused.
-        observer: Told of every invocation.
+        models: The models to invoke.
+        others: The application for all other paths.
+        limits: Limits of this worker.
+        observer: Logs and counts every invocation.
         retire: Called when this process should be replaced.
-        refusal: Makes the reply to an invocation that an error ended.
+        refusal: Creates the reply to an invocation that an error ended.
         """
         self._models = models
         self._others = WholeBodies(others, limits.max_held_bytes, limits.timeout_seconds, refusal)
@@ -115,23 +115,27 @@ class InferenceApplication:
                 lease.release()
 
     def begin_drain(self) -> bool:
-        """Answer pings with 503 from now on; False when that was so already."""
+        """End readiness: answer pings with 503 from now on.
+
+        Returns:
+            False if draining had begun already.
+        """
         if self._draining_since is not None:
             return False
         self._draining_since = time.monotonic()
         return True
 
     async def drained(self) -> None:
-        """Return when nothing is being answered and nothing late arrives any more."""
+        """Wait until no request is in flight and late arrivals are refused."""
         while self._n_active or not self._is_closed():
             await asyncio.sleep(0.02)
 
     def close(self) -> None:
-        """Called at the end of the process, when nothing is answered any more."""
+        """Flush the access log; called at the end of the process, with no request in flight."""
         self._observer.flush()
 
     def _is_closed(self) -> bool:
-        """Whether draining has gone on for so long that new invocations are turned away."""
+        """True if draining has lasted so long that new invocations are refused."""
         since = self._draining_since
         return since is not None and time.monotonic() - since > _LATE_ARRIVAL_SECONDS
 
@@ -153,9 +157,9 @@ class InferenceApplication:
             else:
                 await self._stream(lease, seen, reply, reply.pieces, receive, send)
         except ClientDisconnectedError:
-            seen.status = _CLIENT_LEFT
+            seen.status = _CLIENT_DISCONNECTED
         except asyncio.CancelledError:
-            seen.status = _CLIENT_LEFT
+            seen.status = _CLIENT_DISCONNECTED
             raise
         finally:
             self._observer.record(seen)
@@ -181,7 +185,7 @@ class InferenceApplication:
         except MemoryError as error:
             full = OutOfMemoryError("the invocation needs more memory than there is")
             return seen.failed(error, self._refusal(full, seen.request_id))
-        except Exception as error:  # noqa: BLE001 - the rim: whatever a model raises is a 500
+        except Exception as error:  # noqa: BLE001 - the boundary: any exception of a model is a 500
             unknown = responses.InternalError("the invocation failed; see the log")
             return seen.failed(error, self._refusal(unknown, seen.request_id))
         seen.n_rows, seen.stages = answer.n_rows, answer.stages
@@ -251,7 +255,7 @@ class InferenceApplication:
             async with asyncio.timeout(self._timeout_seconds) as limit:
                 yield
         except TimeoutError as error:
-            if not limit.expired():  # the model's own
+            if not limit.expired():  # raised by the model itself
                 raise
             raise InvocationTimeoutError(
                 self._timeout_seconds, "SAGEMAKER_MODEL_SERVER_TIMEOUT"

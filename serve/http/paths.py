@@ -1,18 +1,18 @@
-"""The path of a request, in the forms of its target that clients send."""
+"""Normalization of request targets: the forms of a path that clients send."""
 
 import re
 from urllib.parse import unquote_to_bytes
 
 from serve.http.asgi import Scope
 
-# RFC 9112, section 3.2.2: every server takes the absolute form. A scheme has no case.
+# RFC 9112, section 3.2.2: a server must accept the absolute form. Schemes are case-insensitive.
 _BEGINNING = re.compile(rb"(?:https?://[^/]*)?/*", re.IGNORECASE)
 
 
 def normalized(scope: Scope) -> Scope:
-    """The scope with a path that begins with one slash, without scheme and host.
+    """Return the scope with a path that begins with one slash, without scheme and host.
 
-    Clients that join addresses send several. Those further on belong to a model's name.
+    Clients that join URLs send several slashes. Slashes further on belong to a model's name.
 
     HTTP://host:8080//invocations   ->   /invocations
     /models//name/invoke            ->   the same

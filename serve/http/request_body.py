@@ -1,4 +1,4 @@
-"""Bodies: bounded one by one, together, and in time."""
+"""Request bodies: received and decompressed with limits of size, total memory and time."""
 
 import asyncio
 import contextlib
@@ -19,21 +19,25 @@ from serve.http.asgi import Message, Receive
 _SIZE_SETTING = "SAGEMAKER_MAX_PAYLOAD_IN_MB"
 _TIME_SETTING = "SAGEMAKER_MODEL_SERVER_TIMEOUT"
 _MEMORY = "the memory granted"
-# How long a client that is refused is listened to, so that it sees the answer and not a reset.
+# A refused client is read from for this long, so that it sees the answer and not a reset.
 _DISCARD_SECONDS = 2.0
 _INFLATE_BYTES = 2**20
-# What follows the end of a gzip member is copied: a body of many members must not be, for each.
+# zlib copies the input after the end of a gzip member. Small pieces keep a body of many members
+# from being copied once for each.
 _DEFLATED_BYTES = 2**14
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_FORMAT = 16 + zlib.MAX_WBITS
 
 
 class ClientDisconnectedError(Exception):
-    """The client went away before it had sent its whole request."""
+    """The client disconnected before it had sent its whole request."""
 
 
 class RequestBodies:
-    """The bodies of one worker's requests: read on its event loop, inflated in any thread."""
+    """The bodies of one worker's requests: received on its event loop, decompressed in any thread.
+
+    Decompression stops at the limits, before a decompression bomb has filled the memory.
+    """
 
     def __init__(
         self,
@@ -44,32 +48,36 @@ class RequestBodies:
         limit_setting: str = _SIZE_SETTING,
     ) -> None:
         """Args:
-        max_bytes: Limit of one body, also once it is decompressed; 0 means `max_held_bytes`.
-        max_held_bytes: Limit of all bodies that are being received or worked on; 0 means none.
-        timeout_seconds: How long a body may take to arrive.
-        limit_setting: What a client that sends more than `max_bytes` is told has set the limit.
+        max_bytes: Limit of one body, also of its decompressed form; 0 means `max_held_bytes`.
+        max_held_bytes: Limit of all bodies in memory together; 0 means none.
+        timeout_seconds: Limit for receiving a body.
+        limit_setting: The name of the limit `max_bytes` in an error message.
         """
         self._max_bytes = max_bytes or max_held_bytes
         self._limit_setting = limit_setting if max_bytes else _MEMORY
         self._max_held_bytes = max_held_bytes
         self._timeout_seconds = timeout_seconds
-        self._n_held = 0  # as received; the event loop's
-        self._n_inflated = 0  # of all threads
-        self._lock = threading.Lock()  # of the latter
+        self._n_held = 0  # bytes of bodies as received; changed on the event loop only
+        self._n_inflated = 0  # bytes of decompressed bodies, of all threads
+        self._lock = threading.Lock()  # of `_n_inflated`
 
     async def read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        """Receive a whole body. Whoever gets it gives it back with `release`.
+        """Receive a whole body. The caller must call `release` with it.
 
+        Args:
+            headers: Of the request, in lower case.
+            receive: Of ASGI.
         Raises:
-            PayloadTooLargeError, OverloadedError: as soon as it is known.
-            SlowRequestError, ClientDisconnectedError: it did not come, or not all of it.
+            PayloadTooLargeError, OverloadedError: as soon as a limit is exceeded.
+            SlowRequestError: the body did not arrive in time.
+            ClientDisconnectedError: the client did not send all of it.
         """
         declared = headers.get(b"content-length", b"")
         if self._max_bytes and declared.isdigit() and int(declared) > self._max_bytes:
-            if b"expect" not in headers:  # who asks first sends nothing when refused
+            if b"expect" not in headers:  # with `Expect: 100-continue` the client sends no body
                 await _discard({"type": "http.request", "more_body": True}, receive)
             raise PayloadTooLargeError(self._max_bytes, self._limit_setting)
-        message = await receive()  # most bodies are there already, in one piece
+        message = await receive()  # most bodies have arrived already, in one piece
         if message["type"] == "http.request" and not message["more_body"]:
             body: bytes = message["body"]
             if not self._max_bytes or len(body) <= self._max_bytes:
@@ -83,24 +91,27 @@ class RequestBodies:
             raise SlowRequestError(self._timeout_seconds, _TIME_SETTING) from error
 
     def keep(self, answer: bytes) -> None:
-        """Count an answer, too, until it is sent and released: its client may be slow to read."""
+        """Count an answer until `release`, too: a slow client keeps it in memory."""
         self._n_held += len(answer)
 
     def release(self, body: bytes) -> None:
-        """Say that a body is not needed any more."""
+        """Stop counting a body or an answer: it is freed."""
         self._n_held -= len(body)
 
     @contextlib.contextmanager
     def inflated(
         self, body: bytes, content_encoding: str, *, detects_gzip: bool = False
     ) -> Iterator[bytes]:
-        """Undo the content encoding; what comes of it counts as held until the context ends.
+        """Undo the content encoding. The result counts as held until the context ends.
 
         Args:
-            detects_gzip: A body that begins as gzip does is gzip, also where no encoding is given.
+            body: As received.
+            content_encoding: The header in lower case; empty if there is none.
+            detects_gzip: A body that begins with gzip's magic number is gzip without a header, too.
         Raises:
-            UnsupportedContentEncodingError, MalformedPayloadError
-            PayloadTooLargeError, OverloadedError: as soon as it is known.
+            UnsupportedContentEncodingError: the encoding is not gzip.
+            MalformedPayloadError: the body is not gzip, or not all of it.
+            PayloadTooLargeError, OverloadedError: as soon as a limit is exceeded.
         """
         is_plain = content_encoding in ("", "identity") and not (detects_gzip and is_gzip(body))
         if not body or is_plain:
@@ -125,7 +136,7 @@ class RequestBodies:
                 self._n_inflated -= n_held
 
     async def _read_on(self, message: Message, receive: Receive) -> bytes:
-        received = io.BytesIO()  # gives its memory away without a copy
+        received = io.BytesIO()  # `getvalue` hands over the buffer without a copy
         n_held = 0
         is_whole = False
         try:
@@ -154,21 +165,21 @@ class RequestBodies:
         return received.getvalue()
 
     def _refuse_beyond(self, n_bytes: int) -> None:
-        """Raises `OverloadedError` if so many bytes more are too many."""
+        """Raise `OverloadedError` if `n_bytes` more would exceed the limit of all bodies."""
         if 0 < self._max_held_bytes < self._n_held + self._n_inflated + n_bytes:
             raise OverloadedError("bytes of requests in hand", self._max_held_bytes, _MEMORY)
 
 
 def is_gzip(body: bytes) -> bool:
-    """Whether the body begins as gzip does, and no format of `container.codecs`."""
+    """True if the body begins with gzip's magic number, as no format of `container.codecs` does."""
     return body.startswith(_GZIP_MAGIC)
 
 
 def _members(body: bytes) -> Iterator[bytes]:
-    """What the members of a gzip stream hold, piece by piece; there is at least one.
+    """Decompress the members of a gzip stream, in pieces of bounded size; yield at least one.
 
     Raises:
-        MalformedPayloadError: it is something else, or not all of it.
+        MalformedPayloadError: the body is not gzip, or ends too early.
     """
     stream = zlib.decompressobj(_GZIP_FORMAT)
     deflated = memoryview(body)
@@ -187,7 +198,7 @@ def _members(body: bytes) -> Iterator[bytes]:
 
 
 async def _discard(message: Message, receive: Receive) -> None:
-    """Read on for a moment; the parts that have been read already are given up by then."""
+    """Receive and drop the rest of a refused body for a moment."""
     deadline = asyncio.get_running_loop().time() + _DISCARD_SECONDS
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout_at(deadline):

@@ -1,8 +1,8 @@
-"""Counters for `GET /metrics`, in Prometheus's text form, right with any number of workers.
+"""Counters for `GET /metrics` in Prometheus's text format, summed over all workers.
 
-Each worker counts into a row of its own in memory that all share, and whoever answers `/metrics`
-adds the rows up. The memory is anonymous: no file is left behind, and a full disk is no reason to
-die. prometheus_client, which costs 50 ms and 6 MB, is imported when somebody asks for its text.
+Each worker counts into its own row of shared memory. The worker that answers `/metrics` adds the
+rows up. The memory is anonymous, not a file: nothing stays behind, and a full disk does no harm.
+prometheus_client takes 50 ms and 6 MB, and is imported at the first request of `/metrics`.
 """
 
 import bisect
@@ -20,7 +20,7 @@ _LATENCY_SECONDS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
-# A row: invocations by status, by latency (the last place is for longer ones), seconds, records.
+# A row: invocations by status, by latency (the last cell is for longer ones), seconds, records.
 _N_STATUSES = 600
 _LATENCY = _N_STATUSES
 _SECONDS = _LATENCY + len(_LATENCY_SECONDS) + 1
@@ -30,11 +30,11 @@ _CELL_BYTES = 8
 
 
 class Metrics:
-    """The metrics of this server; made once, before the workers are forked."""
+    """The metrics of this server; created once, before the workers are forked."""
 
     def __init__(self, n_processes: int) -> None:
         """Args:
-        n_processes: How many may count at a time; of more, some share a row and may lose a count.
+        n_processes: The number of rows. Of more processes, some share a row and may lose counts.
         """
         self.n_rows = n_processes
         self._cells = memoryview(mmap.mmap(-1, n_processes * _N_CELLS * _CELL_BYTES)).cast("d")
@@ -42,18 +42,18 @@ class Metrics:
         self._row = self._cells[:_N_CELLS]
 
     def take_row(self) -> int:
-        """Say that the next process to be forked counts into this row; called by its parent."""
+        """Choose the row of the process that is forked next; called in its parent."""
         row = self._free_rows.pop() if self._free_rows else self.n_rows - 1
         self._row = self._cells[row * _N_CELLS : (row + 1) * _N_CELLS]
         return row
 
-    def give_back(self, row: int) -> None:
-        """Say that its process has ended; what it counted stays, and its successor goes on."""
+    def release_row(self, row: int) -> None:
+        """Free the row of an exited process. Its counts stay; the next process adds to them."""
         if row not in self._free_rows:
             self._free_rows.append(row)
 
     def count(self, status: int, seconds: float, n_records: int) -> None:
-        """Count one invocation; called from one thread of each process only."""
+        """Count one invocation; called in one thread of each process only."""
         row = self._row
         row[min(status, _N_STATUSES - 1)] += 1
         row[_LATENCY + bisect.bisect_left(_LATENCY_SECONDS, seconds)] += 1
@@ -61,7 +61,7 @@ class Metrics:
         row[_RECORDS] += n_records
 
     def text(self, *collectors: "Collector") -> bytes:
-        """The metrics of all processes, dead ones included, and what `collectors` add."""
+        """The metrics of all processes, exited ones included, and of `collectors`, as text."""
         from prometheus_client import CollectorRegistry, generate_latest
 
         registry = CollectorRegistry(auto_describe=False)
@@ -76,7 +76,7 @@ class Metrics:
 
 
 class _Collector:
-    """Names what was counted; see `prometheus_client.registry.Collector`."""
+    """Collector of the counted totals; see `prometheus_client.registry.Collector`."""
 
     def __init__(self, totals: list[float]) -> None:
         self._totals = totals

@@ -1,4 +1,4 @@
-"""What goes back to a client: whole, streamed, or an error in its one form."""
+"""Responses: whole, streamed, or errors in their common form."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ _START, _BODY = "http.response.start", "http.response.body"
 
 
 class Reply(NamedTuple):
-    """Status, body and headers; where there are pieces they are streamed instead of the body."""
+    """Status, body and headers; `pieces`, if any, are streamed instead of the body."""
 
     status: int
     body: bytes = b""
@@ -33,11 +33,11 @@ class Reply(NamedTuple):
 
 
 Refusal = Callable[[ContainerError, str], Reply]
-"""Makes the reply to a request that an error ended, as `refusal` does."""
+"""Creates the reply to a request that an error ended, as `refusal` does."""
 
 
 class InternalError(ContainerError):
-    """What nobody has foreseen: it says nothing to a client, and all to the log."""
+    """An unexpected error: the details are for the log, not for the client."""
 
     code = "internal_error"
 
@@ -51,7 +51,7 @@ class _MethodNotAllowedError(ContainerError):
 
 
 def of_answer(answer: Answer) -> Reply:
-    """The reply that carries a model's answer."""
+    """Create the reply with a model's answer."""
     headers: list[tuple[bytes, bytes]] = []
     if answer.content_type:
         headers.append((b"content-type", answer.content_type.encode("latin-1", "replace")))
@@ -63,7 +63,7 @@ def of_answer(answer: Answer) -> Reply:
 
 
 def refusal(error: ContainerError, identity: str) -> Reply:
-    """The reply to a request that an error ended."""
+    """Create the reply to a request that an error ended."""
     headers = JSON
     if isinstance(error, OverloadedError):
         headers = (*headers, _RETRY)
@@ -71,12 +71,15 @@ def refusal(error: ContainerError, identity: str) -> Reply:
 
 
 def closing(reply: Reply) -> Reply:
-    """The reply to a request that was not read to its end: the rest would be taken for another."""
+    """Close the connection after the reply to a request that was not read to its end.
+
+    The rest of the body would be parsed as the next request.
+    """
     return reply._replace(headers=(*reply.headers, _CLOSE))
 
 
 def shutting_down(identity: str, refuse: Refusal = refusal) -> Reply:
-    """The reply to a request that came after SIGTERM."""
+    """Create the reply to a request that arrived after SIGTERM."""
     reply = refuse(_ShuttingDownError("the server is shutting down; try again"), identity)
     return closing(reply._replace(headers=(*reply.headers, _RETRY)))
 
@@ -84,7 +87,7 @@ def shutting_down(identity: str, refuse: Refusal = refusal) -> Reply:
 def method_not_allowed(
     path: str, method: str, allowed: tuple[str, ...], refuse: Refusal = refusal
 ) -> Reply:
-    """The reply to a wrong method on a path of the hot path."""
+    """Create the reply to a wrong method for a ping or an invocation."""
     message = f"{method} {path} is not supported; use {' or '.join(allowed)}"
     reply = refuse(_MethodNotAllowedError(message), request_id(""))
     return reply._replace(headers=(*reply.headers, (b"allow", ", ".join(allowed).encode())))
@@ -101,14 +104,24 @@ async def send_whole(send: Send, reply: Reply) -> None:
 async def stream(
     send: Send, receive: Receive, reply: Reply, pieces: Pieces, in_thread: InThread
 ) -> None:
-    """Send pieces as they are made, each before the next one is asked for.
+    """Send pieces as they are created, each before the next one is requested.
 
-    An error in the middle is raised after what was made has gone out; gunicorn then cuts the
-    connection, so that the client cannot take half an answer for a whole one (C-066).
+    An error of the generator is raised after the pieces before it were sent. gunicorn then closes
+    the connection without the last chunk, so that the client sees that the answer is incomplete
+    (C-066).
+
+    Args:
+        send: Of ASGI.
+        receive: Of ASGI; watched for the disconnection of the client.
+        reply: Status and headers.
+        pieces: The body; closed in the thread that runs it.
+        in_thread: Runs a function in a thread and waits for it.
+    Raises:
+        TimeoutError: the stream took longer than `STREAM_SECONDS`.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + STREAM_SECONDS
-    gone = asyncio.create_task(_disconnected(receive))
+    disconnected = asyncio.create_task(_disconnected(receive))
 
     def send_from_thread(message: Message) -> None:
         asyncio.run_coroutine_threadsafe(_send(send, message), loop).result()
@@ -116,7 +129,7 @@ async def stream(
     def pump() -> None:
         with contextlib.closing(pieces):
             for piece in pieces:
-                if gone.done():
+                if disconnected.done():
                     return
                 if loop.time() > deadline:
                     raise TimeoutError(f"the stream took longer than {STREAM_SECONDS:g} s")
@@ -128,7 +141,7 @@ async def stream(
         await in_thread(pump)
         await send({"type": _BODY, "body": b""})
     finally:
-        gone.cancel()
+        disconnected.cancel()
 
 
 async def _send(send: Send, message: Message) -> None:
@@ -141,6 +154,6 @@ async def _disconnected(receive: Receive) -> None:
 
 
 async def refuse_websocket(receive: Receive, send: Send) -> None:
-    """There is no WebSocket route; a handshake is answered with 403."""
+    """Answer a WebSocket handshake with 403: there is no WebSocket route."""
     await receive()
     await send({"type": "websocket.close", "code": 1003})

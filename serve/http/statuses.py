@@ -1,6 +1,6 @@
-"""The HTTP status of every error, the only such table (`tests/architecture` keeps it complete).
+"""The HTTP status of every error; `tests/architecture` keeps the table complete.
 
-A user's own code may choose another one for what it refuses (`errors.UserCodeError`).
+User code may choose another status for the requests that it refuses (`errors.UserCodeError`).
 """
 
 from container import errors
@@ -20,8 +20,8 @@ _STATUSES: dict[type[ContainerError], int] = {
     errors.OverloadedError: 503,
     errors.InvocationTimeoutError: 503,
     errors.PredictionError: 500,
-    errors.UserCodeError: 500,  # in name only: it brings its own
-    # The families, for what reaches a client only if something is badly wrong.
+    errors.UserCodeError: 500,  # overridden by the status of each error
+    # Base classes: these reach a client only through a bug.
     errors.UserError: 400,
     errors.AlgorithmError: 500,
     errors.PlatformError: 500,
@@ -30,6 +30,6 @@ _STATUSES: dict[type[ContainerError], int] = {
 
 
 def status_of(error: ContainerError) -> int:
-    """The status that the error brings, or that of its class, or of the nearest class above it."""
+    """Return the error's own status, or else that of the nearest class in the table."""
     chosen: int | None = getattr(error, "status", None)
     return chosen or next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)

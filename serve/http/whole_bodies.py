@@ -1,4 +1,4 @@
-"""Bodies for the applications that answer in threads: received before a thread is taken."""
+"""Request bodies for WSGI applications: received before a thread is taken."""
 
 from container.errors import ContainerError
 from serve.http.asgi import ASGIApp, Message, Receive, Scope, Send
@@ -6,7 +6,7 @@ from serve.http.error_body import request_id
 from serve.http.request_body import ClientDisconnectedError, RequestBodies
 from serve.http.responses import Refusal, closing, send_whole
 
-# More than any request has that is not an invocation.
+# Larger than any request that is not an invocation.
 MAX_BYTES = 2**20
 LIMIT = "the server for requests that are not invocations"
 
@@ -14,8 +14,8 @@ LIMIT = "the server for requests that are not invocations"
 class WholeBodies:
     """ASGI middleware that receives a request's body, bounded in size and time, on the event loop.
 
-    A WSGI application reads the body in its thread: clients that send a byte now and then would
-    hold all of them.
+    A WSGI application reads the body in its thread, so that a few slow clients would occupy all
+    threads.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class WholeBodies:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request, or refuse it."""
+        """Receive the body and call the application, or refuse the request."""
         headers = dict(scope["headers"])
         try:
             body = await self._bodies.read(headers, receive)
@@ -43,10 +43,10 @@ class WholeBodies:
             )
             await send_whole(send, closing(self._refusal(error, identity)))
             return
-        left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def receive_again() -> Message:
-            return left.pop() if left else await receive()
+            return messages.pop() if messages else await receive()
 
         try:
             await self._app(scope, receive_again, send)

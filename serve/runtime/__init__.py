@@ -1,1 +1,1 @@
-"""How a worker runs invocations: threads, decoder processes, parallel rows, validation runs."""
+"""Execution of invocations: thread pool, decoder processes, row blocks, validation runs."""

@@ -1,8 +1,8 @@
-"""Bound on the memory of answers: records times outputs, judged before anything is predicted.
+"""Bound on the memory of answers: records times outputs, checked before the prediction.
 
 A body of a few bytes may hold thousands of records, and a model of a few kilobytes may predict
-thousands of values for each. What all invocations of this process have in hand together stays
-within its share of the memory that the container has left.
+thousands of values for each. The answers that a process computes at a time stay within its share of
+the container's free memory.
 """
 
 import threading
@@ -13,30 +13,30 @@ from container import cgroup
 from container.allocator import give_back
 from container.errors import OutOfMemoryError
 
-# An answer of up to so many values is not counted.
+# Answers of up to this number of values are not counted.
 SMALL = 2**18
-_BYTES_PER_VALUE = 64  # the prediction, a copy of it, and two of its text
+_BYTES_PER_VALUE = 64  # the prediction, a copy of it, and two copies of its text
 
 _lock = threading.Lock()
-_in_hand = [0]  # bytes of the answers that are being made in this process
+_in_hand = [0]  # bytes of the answers that this process is computing
 
 
 @contextmanager
 def room_for(n_rows: int, n_outputs: int) -> Iterator[None]:
-    """Hold the memory for an answer while it is made.
+    """Reserve the memory for an answer while it is computed.
 
     Args:
         n_rows: Records of the request.
         n_outputs: Values of the prediction of one record.
     Raises:
-        OutOfMemoryError: there is not enough.
+        OutOfMemoryError: there is not enough memory.
     """
     n_bytes = n_rows * n_outputs * _BYTES_PER_VALUE
     if n_rows * n_outputs <= SMALL:
         yield
         return
     with _lock:
-        # As many processes as there are CPUs may do the same at this moment.
+        # Other workers, as many as there are CPUs, may reserve memory at the same time.
         share = cgroup.memory_available_bytes() // max(2, cgroup.cpu_count())
         free = max(0, share - _in_hand[0])
         if n_bytes > free:

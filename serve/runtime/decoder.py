@@ -1,12 +1,12 @@
-"""The decoder process: decodes request bodies for a worker, in memory and time that are limited.
+"""The decoder process: decodes request bodies for a worker, with limits of memory and time.
 
     worker --pickled (content type, columns), body--> decoder
            <-- JSON header, float32 arrays ---------- decoder
 
 Started by `serve.runtime.decoder_pool` as `python -m serve.runtime.decoder` with the socket as
-standard input. It ends when the other end of the socket is closed. Headers are preceded by their
-length in 4 bytes. Requests come from the worker, which is trusted; replies are JSON, since a
-parser that an attacker has a hold of may write them.
+standard input. It exits when the other end of the socket is closed. A header is preceded by its
+length in 4 bytes. Requests come from the worker, which is trusted. Replies are JSON, because a
+parser under the control of an attacker may write them.
 """
 
 import contextlib
@@ -26,12 +26,13 @@ from container.codecs.records import MAX_UNPACKED_BYTES, Batch, Columns, Floats
 from container.errors import MalformedPayloadError
 
 HEADER_LENGTH = struct.Struct("<I")
-ARRAYS = ("features", "labels", "weights")  # of a dense `Batch`, in the order in which they follow
-READY = b"+"  # sent once, when the libraries are loaded
-# What decoding may take beyond the body: twice what the pages of a file usually unpack to.
+ARRAYS = ("features", "labels", "weights")  # of a dense `Batch`, in the order of the reply
+READY = b"+"  # sent once: readiness, with the libraries loaded
+# Memory limit beyond the body itself: twice the limit of the unpacked pages of a file. It stops a
+# decompression bomb.
 _WORKING_BYTES = 2 * MAX_UNPACKED_BYTES
 _SHARE_OF_MEMORY = 4
-_MAX_REQUEST_HEADER_BYTES = 2**28  # the names of a model's features are in it
+_MAX_REQUEST_HEADER_BYTES = 2**28  # the header has the names of a model's features
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -41,22 +42,22 @@ class Request(NamedTuple):
     content_type: str
     columns: Columns
     n_bytes: int
-    seconds: float  # what the whole exchange may take
+    seconds: float  # limit of the whole exchange
 
 
 def working_bytes() -> int:
-    """How much memory decoding may take beyond the body, in this container."""
+    """Return the memory limit beyond the body, in this container."""
     return min(_WORKING_BYTES, cgroup.memory_bytes() // _SHARE_OF_MEMORY)
 
 
 def main() -> None:
     """Serve the socket at standard input until it is closed."""
-    for number in _SIGNALS:  # meant for the server, whose requests are still answered
+    for number in _SIGNALS:  # meant for the server, which still answers requests
         signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")  # rather this process than a worker
-    import pyarrow.parquet  # type: ignore[import-untyped] # noqa: F401 - before memory is limited
+        Path("/proc/self/oom_score_adj").write_text("1000")  # killed before a worker
+    import pyarrow.parquet  # type: ignore[import-untyped] # noqa: F401 - before the memory limit
 
     n_bytes_at_start = _private_bytes()
     with socket.socket(fileno=0) as connection, contextlib.suppress(EOFError, OSError):
@@ -67,25 +68,25 @@ def main() -> None:
 
 
 def _answer(connection: socket.socket, max_bytes: int) -> None:
-    """Decode one body, with `max_bytes` of memory and what the body itself takes."""
+    """Decode one body, with `max_bytes` of memory in addition to the body itself."""
     header = read_header(connection, max_bytes=_MAX_REQUEST_HEADER_BYTES)
     request = Request(*pickle.loads(header))  # noqa: S301 - from the worker
     _limit_memory(max_bytes + request.n_bytes)
-    # The signal ends the process by default, whatever the parser is doing.
+    # SIGALRM ends the process, also while the parser holds the interpreter.
     signal.setitimer(signal.ITIMER_REAL, request.seconds)
     body = bytearray(request.n_bytes)
     read_into(connection, memoryview(body))
     batch: Batch | None = None
     try:
-        # Any buffer will do for a format that is isolated.
+        # The codecs of isolated formats take any buffer.
         batch = codecs.decoder(request.content_type)(cast(bytes, body), request.columns)
         reply = _described(batch)
     except MemoryError:
         reply = {"is_memory": True}
     except MalformedPayloadError as error:
-        places = {name: getattr(error, name) for name in ("line", "record", "column")}
-        reply = {"problem": error.problem} | places
-    except Exception as error:  # noqa: BLE001 - told to the worker, which logs it
+        position = {name: getattr(error, name) for name in ("line", "record", "column")}
+        reply = {"problem": error.problem} | position
+    except Exception as error:  # noqa: BLE001 - sent to the worker, which logs it
         reply = {"failure": f"{type(error).__name__}: {error}"}
     del body
     write_header(connection, json.dumps(reply).encode())
@@ -105,7 +106,7 @@ def _arrays(batch: Batch) -> dict[str, Floats]:
 
 
 def write_header(connection: socket.socket, header: bytes) -> None:
-    """Send a header with its length."""
+    """Send a header, preceded by its length."""
     connection.sendall(HEADER_LENGTH.pack(len(header)) + header)
 
 
@@ -114,7 +115,7 @@ def read_header(connection: socket.socket, *, max_bytes: int) -> bytes:
 
     Raises:
         EOFError: the other end is closed.
-        ValueError: it is longer than `max_bytes`.
+        ValueError: the header is longer than `max_bytes`.
     """
     length = bytearray(HEADER_LENGTH.size)
     read_into(connection, memoryview(length))
@@ -127,7 +128,7 @@ def read_header(connection: socket.socket, *, max_bytes: int) -> bytes:
 
 
 def read_into(connection: socket.socket, memory: memoryview) -> None:
-    """Fill `memory` with what comes; raises `EOFError` when the other end is closed before."""
+    """Receive until `memory` is full; raises `EOFError` if the other end is closed before."""
     while memory:
         n_bytes = connection.recv_into(memory)
         if not n_bytes:
@@ -143,9 +144,9 @@ def _limit_memory(n_bytes: int) -> None:
 
 
 def _private_bytes() -> int:
-    """What `RLIMIT_DATA` limits: private memory that can be written to, whether used or not."""
-    words = Path("/proc/self/status").read_text().split()
-    return int(words[words.index("VmData:") + 1]) * 1024
+    """Return the memory that `RLIMIT_DATA` limits: private, writable, used or not."""
+    fields = Path("/proc/self/status").read_text().split()
+    return int(fields[fields.index("VmData:") + 1]) * 1024
 
 
 if __name__ == "__main__":

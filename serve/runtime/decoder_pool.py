@@ -1,12 +1,12 @@
 """Pool of decoder processes, for formats whose native parser may crash on hostile bytes.
 
-pyarrow's Parquet reader ends its process on some broken files. In a process of its own
-(`serve.runtime.decoder`) that costs the request which sent the file, and neither the worker nor the
-other requests in it. The text formats, NPY, NPZ and recordio-protobuf are decoded in the worker: an
-hour of fuzzing (`benchmarks/fuzz`) ended no process.
+pyarrow's Parquet reader crashes on some broken files. In a separate process
+(`serve.runtime.decoder`) only the request with the file fails, and not the worker with all its
+other requests. The text formats, NPY, NPZ and recordio-protobuf are decoded in the worker: an hour
+of fuzzing (`benchmarks/fuzz`) crashed no process.
 
-Each worker has its own pool. Processes are started when the first such body comes, not forked: a
-worker has threads. They end with the worker, whose end of their socket is then closed.
+Each worker has its own pool. The first such body starts a process. It is not forked, because a
+worker has threads. The processes exit with the worker, which closes its end of their sockets.
 """
 
 import contextlib
@@ -52,10 +52,10 @@ ISOLATED_TYPES = frozenset({content_types.PARQUET})
 
 _N_PROCESSES = 2
 _MAX_SECONDS = 20.0
-# For the wait, and again for the work: a thread that is busy for longer than the timeout of
-# invocations has its worker replaced.
+# For the wait for a decoder, and again for decoding: a worker is replaced if one of its threads is
+# busy for longer than the timeout of invocations.
 _SHARE_OF_TIMEOUT = 0.4
-# A decoder ends itself when the time is up; this much later it is killed.
+# A decoder exits at its time limit, and is killed this much later.
 _GRACE_SECONDS = 2.0
 _MAX_REPLY_BYTES = 2**16
 _COMMAND = (sys.executable, "-P", "-m", "serve.runtime.decoder")
@@ -63,7 +63,7 @@ _PROGRAM_DIR = Path(__file__).parents[2]
 
 
 class DecoderPool:
-    """Decodes bodies in child processes; may be used from several threads."""
+    """Decodes bodies in child processes; thread-safe."""
 
     def __init__(
         self,
@@ -72,29 +72,29 @@ class DecoderPool:
         max_seconds: float = _MAX_SECONDS,
         command: Sequence[str] = _COMMAND,
     ) -> None:
-        """Nothing is started before there is work, so that the owner may still be forked.
+        """Start nothing yet, so that the owner may still be forked.
 
         Args:
-            n_processes: How many bodies are decoded at once.
-            max_seconds: How long a body may take to decode, and wait to be decoded.
-            command: Starts a decoder.
+            n_processes: The number of bodies that are decoded at once.
+            max_seconds: Limit for decoding a body, and again for the wait before it.
+            command: The command line of a decoder.
         """
         self.command = list(command)
         self._n_processes = n_processes
         self._max_seconds = max_seconds
         self._free = threading.BoundedSemaphore(n_processes)
-        self._idle: list[_Decoder] = []
+        self._idle: list[_DecoderProcess] = []
 
     def limit_seconds(self, timeout_seconds: float) -> None:
-        """Stay below the timeout of invocations."""
+        """Lower the time limits so that they fit into the timeout of invocations."""
         self._max_seconds = min(_MAX_SECONDS, timeout_seconds * _SHARE_OF_TIMEOUT)
 
     def decode(self, content_type: str, body: bytes, columns: Columns) -> Batch:
         """Decode a body whose records are dense.
 
         Raises:
-            MalformedPayloadError: as the codec does, or the decoder crashed, or took too long or
-                too much memory.
+            MalformedPayloadError: the codec refused the body, or the decoder crashed, or exceeded
+                its limit of time or memory.
             OverloadedError: no decoder became free in time.
             OutOfMemoryError: the system killed the decoder for memory.
             PlatformError: no decoder can be started.
@@ -115,23 +115,23 @@ class DecoderPool:
             self._free.release()
 
     def close(self) -> None:
-        """End the processes that have nothing to do."""
+        """Stop the idle processes."""
         while self._idle:
             self._idle.pop().close()
 
-    def _take(self) -> "_Decoder":
+    def _take(self) -> "_DecoderProcess":
         while self._idle:
             decoder = self._idle.pop()
             if decoder.is_alive():
                 return decoder
             decoder.close()
-        return _Decoder(self.command)
+        return _DecoderProcess(self.command)
 
     def _overloaded(self) -> OverloadedError:
         return OverloadedError("bodies being decoded", self._n_processes, "a fixed number a worker")
 
 
-class _Decoder:
+class _DecoderProcess:
     """One decoder process, used by one thread at a time."""
 
     def __init__(self, command: list[str]) -> None:
@@ -144,7 +144,7 @@ class _Decoder:
                     command,
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,  # what a C++ library says when it gives up
+                    stderr=subprocess.DEVNULL,  # messages of a C++ library that aborts
                     env=_environment(),
                 )
             except OSError as error:
@@ -153,14 +153,18 @@ class _Decoder:
                 raise PlatformError(problem) from error
 
     def is_alive(self) -> bool:
-        """Whether the process runs."""
+        """True if the process runs."""
         return self._process.poll() is None
 
     def is_ready(self, deadline: float) -> bool:
-        """Wait until the process has loaded its libraries; False when it has not by then.
+        """Wait for readiness: the process has loaded its libraries.
 
+        Args:
+            deadline: By `time.monotonic`.
+        Returns:
+            False if the process was not ready at the deadline.
         Raises:
-            PlatformError: it has ended instead.
+            PlatformError: the process has exited.
         """
         if self._was_ready:
             return True
@@ -181,7 +185,7 @@ class _Decoder:
             reply, batch = self._exchange(content_type, body, columns, seconds)
         except (EOFError, OSError, ValueError, KeyError, TypeError) as error:
             raise self._failure(error, content_type, seconds) from error
-        except BaseException:  # what it still sends would be taken for the next reply
+        except BaseException:  # the rest of this reply would be taken for the next one
             self.close()
             raise
         if batch is not None:
@@ -196,7 +200,7 @@ class _Decoder:
         raise RuntimeError(f"decoding {content_type} failed with {reply.get('failure')}")
 
     def close(self) -> int | None:
-        """End the process; return its exit code, None where it had to be killed."""
+        """Stop the process; return its exit code, or None if it had to be killed."""
         self.is_open = False
         self._connection.close()
         try:
@@ -210,7 +214,7 @@ class _Decoder:
         self, content_type: str, body: bytes, columns: Columns, seconds: float
     ) -> tuple[dict[str, Any], Batch | None]:
         self._connection.settimeout(seconds + _GRACE_SECONDS)
-        # What a process that has ended did not read is lost; its end is seen in the reply.
+        # A process may exit before it has read the body; receiving the reply fails then.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             request = Request(content_type, columns, len(body), seconds)
             write_header(self._connection, pickle.dumps(tuple(request)))
@@ -233,7 +237,7 @@ class _Decoder:
         return Batch(arrays["features"], arrays.get("labels"), arrays.get("weights"))
 
     def _failure(self, error: Exception, content_type: str, seconds: float) -> Exception:
-        """End the process, and say why there is no reply."""
+        """Stop the process, and return the error for the missing reply."""
         code = self.close()
         facts = {"content_type": content_type, "reason": _ending(code)}
         logger.warning("decoder_ended", extra=facts)
@@ -265,7 +269,7 @@ def _environment() -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(_PROGRAM_DIR), *([given] if given else [])]),
-        # The others reserve address space far beyond what they use, and memory is limited.
+        # Other memory pools reserve far more address space than they use; it counts as memory.
         "ARROW_DEFAULT_MEMORY_POOL": "system",
     }
 

@@ -1,9 +1,10 @@
-"""Predictions for many records, on all CPUs that this process may use.
+"""Row blocks: one large prediction on all CPUs that this process may use.
 
 A model predicts with one thread, so that many small requests share the CPUs well. A large body of
-batch transform often comes alone: its rows are cut into blocks, and threads of this process predict
-them side by side (XGBoost lets go of the interpreter lock). The threads stay, since XGBoost keeps
-buffers for every thread that has ever called it.
+batch transform often comes alone. Its rows are cut into blocks, and several threads predict the
+blocks in parallel. This is for algorithms that declare `predicts_row_blocks`: their `predict` uses
+one thread and releases the interpreter lock. The threads are never stopped, because a library may
+keep buffers for every thread that has ever called it, as XGBoost does.
 """
 
 import threading
@@ -19,22 +20,22 @@ from container import cgroup
 from container.algorithms.contract import Model
 from container.codecs.records import Floats, SparseRows, rows
 
-# A block takes a millisecond or more; handing it over takes 0.1.
+# A block takes a millisecond or more, and handing it over 0.1 ms.
 BLOCK_ROWS = 1024
 
-Block = list[Callable[[], Floats]]  # of one, until somebody predicts it
+Block = list[Callable[[], Floats]]  # of one item, which the predicting thread removes
 
 
 def predict(model: Model, features: Floats | SparseRows) -> Floats:
-    """Predict as `model` does, which must be thread-safe; see `Model.predict`."""
+    """Predict in row blocks with a thread-safe model; see `Model.predict`."""
     n_rows = features.shape[0]
     if n_rows < 2 * BLOCK_ROWS:
         return model.predict(features)
-    return _helpers().predict(model, features)
+    return _pool().predict(model, features)
 
 
-class Helpers:
-    """Threads that predict blocks beside the thread that asks for them."""
+class RowBlockPool:
+    """Threads that predict blocks in parallel to the calling thread."""
 
     def __init__(self, n_threads: int) -> None:
         self._n_threads = n_threads
@@ -43,12 +44,17 @@ class Helpers:
             threading.Thread(target=self._serve, daemon=True, name="row-blocks").start()
 
     def predict(self, model: Model, features: Floats | SparseRows) -> Floats:
-        """Cut the rows into a block for each thread, the caller's included."""
+        """Predict a block of rows in each thread, the caller's included.
+
+        Args:
+            model: Thread-safe.
+            features: Float32 `[n_rows, n_features]`, with at least `BLOCK_ROWS` rows.
+        """
         n_rows = features.shape[0]
         n_blocks = min(self._n_threads + 1, n_rows // BLOCK_ROWS)
         bounds = [n_rows * index // n_blocks for index in range(n_blocks + 1)]
-        # In lists, for whoever does one to take out: once all is predicted, nothing in the line or
-        # in a thread holds the model, which may be freed then.
+        # The thread that predicts a block removes it from its list. So neither the queue nor a
+        # thread refers to the model after the prediction, and the model can be freed.
         blocks: list[Block] = [
             [partial(model.predict, rows(features, start, stop))]
             for start, stop in pairwise(bounds)
@@ -60,10 +66,13 @@ class Helpers:
             predicted = [blocks[0].pop()()]
             for future, block in zip(futures, blocks[1:], strict=True):
                 try:
-                    # What no helper has begun, since they are at somebody else's, is done here.
+                    # The other threads may be busy with other requests: a block that none of them
+                    # has begun is predicted here.
                     predicted.append(block.pop()() if future.cancel() else future.result())
                 finally:
-                    del future  # its exception, whose traceback holds this frame, would stay
+                    # An exception of the future refers to this frame by its traceback, and this
+                    # frame to the future: without `del` the cycle keeps the features in memory.
+                    del future
         finally:
             while futures:
                 if futures.pop().cancel():
@@ -80,14 +89,14 @@ def _settle(future: "Future[Floats]", block: Block) -> None:
         return
     try:
         predicted = block.pop()()
-    except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+    except BaseException as error:  # noqa: BLE001 - raised by `Future.result` in the caller
         future.set_exception(error)
-        del future  # as above
+        del future  # breaks the cycle of future, exception, traceback and frame
     else:
         future.set_result(predicted)
 
 
 @cache
-def _helpers() -> Helpers:
-    """Those of this process, started when they are first needed: by then it forks no more."""
-    return Helpers(cgroup.cpu_count() - 1)
+def _pool() -> RowBlockPool:
+    """The pool of this process, started at first use: a worker forks no more by then."""
+    return RowBlockPool(cgroup.cpu_count() - 1)

@@ -1,7 +1,10 @@
-"""Threads for the work that would hold up the event loop, and a bounded line before them.
+"""Bounded thread pool: backpressure for the work that would block the event loop.
 
-The threads are daemons of our own rather than a `ThreadPoolExecutor`: that one waits for its
-threads when the process ends, and a model that hangs would keep its worker from being replaced.
+Work beyond the threads waits in a bounded queue, and work beyond the queue is refused with
+`OverloadedError`. Quick work runs inline on the event loop, for a limited time in each iteration.
+
+The threads are daemon threads instead of a `ThreadPoolExecutor`. The executor waits for its threads
+when the process exits, and a model that hangs would keep its worker from being replaced.
 """
 
 import asyncio
@@ -17,28 +20,30 @@ from container.errors import OverloadedError
 
 T = TypeVar("T")
 
-# Of each iteration of the event loop; the ping of a new connection takes four iterations.
+# Limit of inline work in one event loop iteration; the ping of a new connection takes four.
 _INLINE_SECONDS = 0.01
-# Refusing costs a quarter of answering, and clients that come again at once come for ever.
+# A refusal costs a quarter of an answer, and clients that retry at once would take all CPU time.
 _ANSWERS_PER_REFUSAL = 8
 _REFUSALS_PER_ITERATION = 16
 
 
 def _nothing() -> None:
-    """What there is to do where nothing is asked for."""
+    """Do nothing."""
 
 
 class ThreadPool:
-    """What one worker can have in hand; used from its event loop only."""
+    """The thread pool of one worker, with its bounded queue; used on its event loop only."""
 
     def __init__(
         self, *, n_threads: int, n_waiting: int, on_overdue: Callable[[], None] = _nothing
     ) -> None:
-        """Nothing is started before there is work, so that a process may still fork.
+        """Start no thread yet, so that the process may still fork.
 
         Args:
-            on_overdue: Called when work that nobody waits for any more goes on beyond its time. A
-                thread cannot be stopped; the process that it lives in can.
+            n_threads: The largest number of threads.
+            n_waiting: The size of the queue before them, and of the queue for inline work.
+            on_overdue: Called when work that was given up runs beyond its time limit. A thread
+                cannot be stopped, but its process can.
         """
         self._n_threads = n_threads
         self._limit = n_threads + n_waiting
@@ -46,12 +51,12 @@ class ThreadPool:
         self._n_in_hand = 0
         self._n_started = 0
         self._jobs: SimpleQueue[_Job] = SimpleQueue()
-        self._iteration_began: float | None = None  # None where nothing was done inline in it
+        self._iteration_began: float | None = None  # None before inline work
         self._waiting_inline: deque[_InlineJob] = deque()
         self._to_refuse: deque[asyncio.Future[None]] = deque()
 
     def has_time(self) -> bool:
-        """Whether inline work need not wait for a later iteration of the event loop."""
+        """True if inline work need not wait for a later iteration of the event loop."""
         if self._iteration_began is None:
             self._iteration_began = time.monotonic()
             asyncio.get_running_loop().call_soon(self._next_iteration)
@@ -60,12 +65,12 @@ class ThreadPool:
         return is_free and time.monotonic() - self._iteration_began < _INLINE_SECONDS
 
     async def run_inline(self, work: Callable[[], T]) -> T:
-        """Do `work` on the event loop, in a later iteration where `has_time` is false.
+        """Run `work` on the event loop, in a later iteration if `has_time` is false.
 
         Pings are answered and connections accepted between the iterations.
 
         Raises:
-            OverloadedError: more than may wait is waiting for the loop, and this came last.
+            OverloadedError: the queue is full; the last arrivals are refused.
         """
         if self.has_time():
             return work()
@@ -74,7 +79,7 @@ class ThreadPool:
         try:
             return await future
         finally:
-            del future  # as in `run`
+            del future  # breaks a reference cycle, as in `run`
 
     async def run(
         self,
@@ -84,16 +89,16 @@ class ThreadPool:
         seconds: float | None = None,
         after: Callable[[], None] = _nothing,
     ) -> T:
-        """Do `work` in a thread.
+        """Run `work` in a thread.
 
         Args:
-            work: Called at most once: not where whoever waited has gone before its turn.
-            has_begun: It goes on with something that was admitted, and is never refused.
-            seconds: What it may take once a thread has begun; None where it may take any time.
-            after: Called once on the loop when no thread is or will be at it, which may be later
-                than this returns.
+            work: Called at most once; not at all if the caller is cancelled before a thread begins.
+            has_begun: True if it continues admitted work, e.g. a stream: it is never refused.
+            seconds: Its time limit from its begin in a thread; None for no limit.
+            after: Called once on the event loop when no thread runs or will run the work. This may
+                be after the return, if the caller is cancelled.
         Raises:
-            OverloadedError: as much as may wait is waiting for a thread.
+            OverloadedError: the queue is full.
         """
         if self._n_in_hand >= self._limit and not has_begun:
             after()
@@ -102,7 +107,7 @@ class ThreadPool:
         future: asyncio.Future[T] = loop.create_future()
         self._n_in_hand += 1
         job = _Job(loop, future, work, lambda: self._ended(after))
-        future.add_done_callback(lambda _: self._left(loop, job, seconds))
+        future.add_done_callback(lambda _: self._give_up(loop, job, seconds))
         self._jobs.put(job)
         if self._n_started < min(self._n_threads, self._n_in_hand):
             self._n_started += 1
@@ -110,21 +115,23 @@ class ThreadPool:
         try:
             return await future
         finally:
-            del future  # else its exception, whose traceback holds this frame, would hold itself
+            # An exception of the future refers to this frame by its traceback, and this frame to
+            # the future: without `del` the cycle keeps the request in memory.
+            del future
 
     async def _refuse(self) -> NoReturn:
-        """Raise `OverloadedError`, for a few calls in each iteration of the event loop."""
+        """Raise `OverloadedError`, for a few callers in each iteration of the event loop."""
         loop = asyncio.get_running_loop()
-        turn: asyncio.Future[None] = loop.create_future()
-        self._to_refuse.append(turn)
+        may_refuse: asyncio.Future[None] = loop.create_future()
+        self._to_refuse.append(may_refuse)
         if self._iteration_began is None:
             self._iteration_began = time.monotonic()
             loop.call_soon(self._next_iteration)
-        await turn
+        await may_refuse
         raise self._overloaded()
 
     def _next_iteration(self) -> None:
-        """Do inline work for a while, and refuse a few of those that came last."""
+        """Run inline work for a while, and refuse a few of the last arrivals."""
         if not self._waiting_inline and not self._to_refuse:
             self._iteration_began = None
             return
@@ -139,9 +146,9 @@ class ThreadPool:
         for _ in range(min(n_excess, max(n_done // _ANSWERS_PER_REFUSAL, 1))):
             self._waiting_inline.pop().refuse(self._overloaded())
         for _ in range(min(len(self._to_refuse), _REFUSALS_PER_ITERATION)):
-            turn = self._to_refuse.popleft()
-            if not turn.done():  # else the client has gone
-                turn.set_result(None)
+            may_refuse = self._to_refuse.popleft()
+            if not may_refuse.done():  # else the client has disconnected
+                may_refuse.set_result(None)
         if self._waiting_inline or self._to_refuse:
             self._iteration_began = began
             asyncio.get_running_loop().call_soon(self._next_iteration)
@@ -155,8 +162,8 @@ class ThreadPool:
         self._n_in_hand -= 1
         after()
 
-    def _left(self, loop: asyncio.AbstractEventLoop, job: "_Job", seconds: float | None) -> None:
-        """Nobody waits for the job any more: it is done, or its client gone, or its time up."""
+    def _give_up(self, loop: asyncio.AbstractEventLoop, job: "_Job", seconds: float | None) -> None:
+        """Handle a job without a caller: it has ended, or its client or its time is gone."""
         job.give_up()
         if job.is_at_work and seconds is not None:
             loop.call_at(
@@ -175,11 +182,11 @@ class _InlineJob(NamedTuple):
     work: Callable[[], Any]
 
     def do(self) -> None:
-        if self.future.done():  # the client has gone
+        if self.future.done():  # the client has disconnected
             return
         try:
             self.future.set_result(self.work())
-        except Exception as error:  # noqa: BLE001 - it is the caller's
+        except Exception as error:  # noqa: BLE001 - raised in the caller
             self.future.set_exception(_as_plain(error))
 
     def refuse(self, error: Exception) -> None:
@@ -188,10 +195,10 @@ class _InlineJob(NamedTuple):
 
 
 class _Job:
-    """Work on its way through a thread, which lets go of all that it used before it says so.
+    """Work for a thread, which drops all references to the work before it reports the end.
 
-    Whoever waits may free a model the moment it is told; what a thread still held would be freed
-    only later, and its memory be missing from what `DELETE` says has been given back (C-085).
+    The caller may free a model as soon as the result is there. A reference in the thread would keep
+    the model in memory for a moment, after `DELETE` has reported its memory as free (C-085).
     """
 
     __slots__ = ("_ended", "_error", "_future", "_loop", "_result", "_work", "began", "is_at_work")
@@ -204,40 +211,40 @@ class _Job:
         ended: Callable[[], None],
     ) -> None:
         self.began = 0.0  # by the clock of the loop
-        self.is_at_work = True  # until it has ended
+        self.is_at_work = True  # False after the end
         self._loop = loop
         self._future: asyncio.Future[Any] | None = future
-        self._work = [work]  # whoever takes it out, the thread or `give_up`, has it
+        self._work = [work]  # removed by the thread, or by `give_up`, whichever is first
         self._ended = ended
         self._result: Any = None
         self._error: Exception | None = None
 
     def do(self) -> None:
-        """Called in a thread; the future belongs to the loop and is only settled there."""
+        """Run the work in a thread. The future belongs to the event loop and is settled there."""
         self.began = time.monotonic()
         try:
             work = self._work.pop()
-        except IndexError:  # nobody waits for it
+        except IndexError:  # it was given up
             return
         try:
             self._result = work()
-        except BaseException as error:  # noqa: BLE001 - also SystemExit: it is the request that ends
+        except BaseException as error:  # noqa: BLE001 - also SystemExit, which ends one request only
             self._error = _as_plain(error)
         del work
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is leaving
-            self._loop.call_soon_threadsafe(self._tell)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process exits
+            self._loop.call_soon_threadsafe(self._settle)
 
     def give_up(self) -> None:
-        """See to it that no thread begins with it."""
+        """Prevent that a thread begins the work, if none has."""
         if self._work:
             with contextlib.suppress(IndexError):  # a thread was faster
                 self._work.pop()
                 self._end()
 
-    def _tell(self) -> None:
+    def _settle(self) -> None:
         future, result, error = self._future, self._result, self._error
         self._end()
-        if future is None or future.done():  # timed out, or the client has gone
+        if future is None or future.done():  # timed out, or the client has disconnected
             return
         if error is None:
             future.set_result(result)
@@ -246,13 +253,13 @@ class _Job:
 
     def _end(self) -> None:
         self.is_at_work = False
-        # The traceback of an error holds the frame of `do`, and so this object.
+        # The traceback of an error refers to the frame of `do`, and so to this object.
         self._future = self._result = self._error = None
         self._ended()
 
 
 def _as_plain(error: BaseException) -> Exception:
-    """A future takes neither what would end the process nor what would end a generator."""
+    """Wrap exceptions that a future does not accept: of process exit, and `StopIteration`."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     return RuntimeError(f"{error!r} was raised")

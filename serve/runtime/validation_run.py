@@ -1,8 +1,8 @@
-"""Try something that may not survive it, in a process that may die.
+"""Validation run: load a model and predict with it, in a child process that may crash.
 
-A file in a safe format is not safe to parse: 26 of 191 mutated model files killed XGBoost with
-SIGSEGV, others did so on the first prediction. So a model is loaded and predicts in a forked child,
-before this process and its workers take it.
+A file in a safe format is not safe to parse: 26 of 191 mutated model files crashed XGBoost with
+SIGSEGV while they were loaded, and others at the first prediction. A model therefore passes this
+admission check in a forked child before the server loads it.
 """
 
 import contextlib

@@ -9,7 +9,7 @@ from container.algorithms.contract import Capabilities, capabilities_of
 from container.codecs.records import Floats, SparseRows
 from serve.invocation import Invocation, ModelServable
 from serve.runtime import row_parallelism, validation_run
-from serve.runtime.row_parallelism import BLOCK_ROWS, Helpers
+from serve.runtime.row_parallelism import BLOCK_ROWS, RowBlockPool
 from tests.unit.serve.conftest import SumAlgorithm, SumModel
 
 N_ROWS = 5 * BLOCK_ROWS
@@ -37,8 +37,8 @@ class SpyModel(SumModel):
 @pytest.fixture(autouse=True)
 def two_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two threads for row blocks, however many CPUs this machine has."""
-    helpers = Helpers(2)
-    monkeypatch.setattr(row_parallelism, "_helpers", lambda: helpers)
+    helpers = RowBlockPool(2)
+    monkeypatch.setattr(row_parallelism, "_pool", lambda: helpers)
 
 
 def _servable(algorithm: object) -> tuple[ModelServable, SpyModel]:

@@ -12,7 +12,7 @@ import pytest
 
 from container.codecs.records import Floats, SparseRows
 from container.errors import MalformedPayloadError, OverloadedError, PredictionError
-from serve.runtime.row_parallelism import BLOCK_ROWS, Helpers
+from serve.runtime.row_parallelism import BLOCK_ROWS, RowBlockPool
 from tests.unit.serve.conftest import Client, Server, SumModel
 from tests.waiting import PATIENCE_SECONDS
 
@@ -86,7 +86,7 @@ def test_error_of_a_block_is_forgotten(n_left: Callable[[type[Exception]], int])
             raise PredictionError("no")
 
     at_once = threading.Barrier(3, timeout=PATIENCE_SECONDS)
-    helpers = Helpers(2)
+    helpers = RowBlockPool(2)
     features = np.zeros((4 * BLOCK_ROWS, 1), dtype=np.float32)
 
     for _ in range(3):

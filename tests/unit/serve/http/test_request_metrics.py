@@ -23,7 +23,7 @@ def test_counts_of_all_processes_are_added_up() -> None:
     rows = []
     for status in (200, 400, 200):
         if len(rows) == 2:
-            metrics.give_back(rows[0])
+            metrics.release_row(rows[0])
         rows.append(metrics.take_row())
         child = os.fork()
         if child == 0:
@@ -62,8 +62,8 @@ def test_more_processes_than_rows_share_one() -> None:
     metrics = Metrics(1)
 
     assert [metrics.take_row(), metrics.take_row()] == [0, 0]
-    metrics.give_back(0)
-    metrics.give_back(0)
+    metrics.release_row(0)
+    metrics.release_row(0)
     assert [metrics.take_row(), metrics.take_row()] == [0, 0]
 
 

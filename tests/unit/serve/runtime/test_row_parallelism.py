@@ -11,7 +11,7 @@ import pytest
 from container.codecs.records import Floats, SparseRows
 from container.errors import PredictionError
 from serve.runtime import row_parallelism
-from serve.runtime.row_parallelism import BLOCK_ROWS, Helpers
+from serve.runtime.row_parallelism import BLOCK_ROWS, RowBlockPool
 from tests.waiting import PATIENCE_SECONDS
 
 N_ROWS = 5 * BLOCK_ROWS + 7
@@ -49,7 +49,7 @@ def test_large_predictions_are_shared_among_threads() -> None:
 
     model = SpyModel(meet)
 
-    predicted = Helpers(2).predict(model, FEATURES)
+    predicted = RowBlockPool(2).predict(model, FEATURES)
 
     np.testing.assert_array_equal(predicted, FEATURES.sum(axis=1))
     assert sum(n_rows for n_rows, _ in model.calls) == N_ROWS
@@ -59,7 +59,7 @@ def test_large_predictions_are_shared_among_threads() -> None:
 
 def test_small_predictions_are_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """Handing over costs more than it gains; no thread is started for them."""
-    monkeypatch.setattr(row_parallelism, "_helpers", lambda: pytest.fail("threads were asked for"))
+    monkeypatch.setattr(row_parallelism, "_pool", lambda: pytest.fail("threads were asked for"))
     model = SpyModel()
 
     row_parallelism.predict(model, FEATURES[: 2 * BLOCK_ROWS - 1])
@@ -71,7 +71,7 @@ def test_one_cpu_predicts_alone() -> None:
     """Where there is no other CPU there is no other thread."""
     model = SpyModel()
 
-    predicted = Helpers(0).predict(model, FEATURES)
+    predicted = RowBlockPool(0).predict(model, FEATURES)
 
     np.testing.assert_array_equal(predicted, FEATURES.sum(axis=1))
     assert [name for _, name in model.calls] == ["MainThread"]
@@ -88,7 +88,7 @@ def test_sparse_rows_and_several_outputs_are_put_together() -> None:
             total = super().predict(features)
             return np.column_stack([total, -total])
 
-    predicted = Helpers(2).predict(Both(), sparse)
+    predicted = RowBlockPool(2).predict(Both(), sparse)
 
     expected = FEATURES.sum(axis=1)
     np.testing.assert_array_equal(predicted, np.column_stack([expected, -expected]))
@@ -96,7 +96,7 @@ def test_sparse_rows_and_several_outputs_are_put_together() -> None:
 
 def test_error_in_any_block_is_the_predictions() -> None:
     """And the threads live to predict again."""
-    helpers = Helpers(2)
+    helpers = RowBlockPool(2)
     asked_by = threading.current_thread().name
     at_once = threading.Barrier(3, timeout=PATIENCE_SECONDS)
 
@@ -116,7 +116,7 @@ def test_error_in_any_block_is_the_predictions() -> None:
 
 def test_blocks_that_no_helper_takes_are_the_callers() -> None:
     """Somebody else's prediction does not hold this one up."""
-    helpers = Helpers(1)
+    helpers = RowBlockPool(1)
     may_go_on, is_busy = threading.Event(), threading.Event()
 
     def wait(n_rows: int) -> None:
@@ -154,7 +154,7 @@ def test_thread_holds_no_model_any_more_once_it_has_predicted(
     model = SpyModel()
     reference = weakref.ref(model)
 
-    Helpers(1).predict(model, FEATURES)
+    RowBlockPool(1).predict(model, FEATURES)
     del model
 
     is_free = reference() is None
