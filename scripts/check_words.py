@@ -52,7 +52,7 @@ _FOLDERS = "container|serve|train|docs|scripts|benchmarks|local_test|tests|requi
 _PATH = re.compile(
     rf"(?<![\w./-])(?:{_FOLDERS})/[\w./*-]*\.(?:py|md|toml|sh|txt|csv|in)\b(#[\w-]+)?"
 )
-_MODULE = re.compile(rf"(?<![\w./-])(?:{_FOLDERS})(?!\.(?:py|txt)\b)(?:\.[A-Za-z_]\w*)+\b")
+_MODULE = re.compile(rf"(?<![\w./-])(?:{_FOLDERS})(?!\.(?:py|txt|md)\b)(?:\.[A-Za-z_]\w*)+\b")
 _FILE = re.compile(r"(?<![\w./*-])[a-z]\w*\.py\b")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^( *)(```|~~~).*?^\1\2 *$", re.MULTILINE | re.DOTALL)
