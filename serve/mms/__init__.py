@@ -1,0 +1,1 @@
+"""multi-model-server as the second engine for many models: one process a model."""

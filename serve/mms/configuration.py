@@ -1,10 +1,10 @@
-"""How multi-model-server is started: its command, its properties, its logs, its view of the disk.
+"""Configuration of multi-model-server: its command, properties, logging and model store.
 
 <working directory>/
-    config.properties    what the settings ask for, in multi-model-server's words
-    log4j2.xml           everything to standard output, a JSON object a line
-    store/               links to the directories that models may be loaded from
-    .mms.sock.*          between the server and the workers; so it is theirs alone
+    config.properties    the settings under multi-model-server's names
+    log4j2.xml           logs to standard output, a JSON object a line
+    store/               links to the directories from which models may be loaded
+    .mms.sock.*          sockets of server and workers, which need a directory of their own
 """
 
 import shutil
@@ -21,13 +21,13 @@ HANDLER = "serve.mms.handler:handle"
 _PROGRAM_DIR = Path(__file__).parents[2]
 _ENGINE = "BYOA_MULTI_MODEL_ENGINE=mms"
 _REMEDY = "run the full image, or choose BYOA_MULTI_MODEL_ENGINE=gunicorn"
-# It refuses higher ones: "Invalid port number".
+# multi-model-server refuses higher ports: "Invalid port number".
 _MAX_PORT = 32766
 _MAX_INTEGER = 2**31 - 1
 _LEAST_HEAP_BYTES = 128 * 2**20
 # A body is held as it arrives, once more whole, and once more on its way to the worker.
 _BODIES_IN_HEAP = 4
-# What the workers log is JSON already and passes as it is; all else becomes the same form.
+# Log lines of the workers are JSON already and pass unchanged; all others get the same form.
 _LOG_CONFIGURATION = """\
 <?xml version="1.0" encoding="UTF-8"?>
 <Configuration>
@@ -67,7 +67,7 @@ _LOG_CONFIGURATION = """\
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What is executed."""
+    """A program with its arguments and environment."""
 
     program: str
     arguments: tuple[str, ...]
@@ -75,17 +75,17 @@ class Command:
 
 
 def check(settings: Settings) -> None:
-    """Say what multi-model-server would only say in a stack trace.
+    """Refuse settings that multi-model-server would refuse with a stack trace.
 
     Raises:
-        SettingsError: a setting that it cannot have.
+        SettingsError: the port is too high for it.
     """
     if settings.port > _MAX_PORT:
         raise SettingsError(
             "SAGEMAKER_BIND_TO_PORT",
             str(settings.port),
-            f"a port up to {_MAX_PORT}, which is as far as multi-model-server goes, or another "
-            "engine (BYOA_MULTI_MODEL_ENGINE=gunicorn)",
+            f"a port up to {_MAX_PORT}, the highest of multi-model-server, or another engine "
+            "(BYOA_MULTI_MODEL_ENGINE=gunicorn)",
         )
 
 
@@ -95,9 +95,9 @@ def prepare(settings: Settings, work_dir: Path, python: str, environ: Mapping[st
     Args:
         work_dir: An empty directory; also the temporary directory of the server and its workers.
         python: The interpreter of the workers.
-        environ: What the server and its workers inherit.
+        environ: Environment that the server and its workers inherit.
     Raises:
-        PlatformError: there is no Java or no multi-model-server.
+        PlatformError: Java or multi-model-server is not installed.
     """
     java, home = _java(environ), _server_home()
     store = work_dir / "store"
@@ -127,7 +127,7 @@ def prepare(settings: Settings, work_dir: Path, python: str, environ: Mapping[st
 
 
 def properties(settings: Settings, store: Path) -> dict[str, str | int]:
-    """The settings in multi-model-server's words.
+    """Return the settings under multi-model-server's names.
 
     Source: multi-model-server 1.1.11, `docs/configuration.md` and `ConfigManager`.
     """
@@ -151,14 +151,15 @@ def properties(settings: Settings, store: Path) -> dict[str, str | int]:
 
 
 def link_roots(store: Path, roots: tuple[Path, ...]) -> None:
-    """Make `store`, in which multi-model-server finds nothing but `roots`, under their own paths.
+    """Make the model store: a directory with links to `roots` only, at their absolute paths.
 
-    It looks for the `url` of a model below its model store, and would load any directory of the
-    machine if that were `/`, as AWS's images have it.
+    multi-model-server looks up the `url` of a model below its model store. A store of `/`, as in
+    AWS's images, would let a client load any directory of the file system.
     """
     for root in sorted(roots):
         link = store / root.relative_to("/")
-        if not any(path.is_symlink() for path in (link, *link.parents)):  # below another root
+        # A root below another one is reached by the other's link.
+        if not any(path.is_symlink() for path in (link, *link.parents)):
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(root)
 
@@ -168,16 +169,16 @@ def _jvm_options(settings: Settings) -> tuple[str, ...]:
     return (
         f"-Xmx{heap_mebibytes}m",
         f"-XX:MaxDirectMemorySize={heap_mebibytes}m",
-        "-XX:-UsePerfData",  # a file in /tmp that nobody reads
-        # A `url` that begins with http:// it would download from anywhere, and run what it gets.
-        # Its client is sent to a port where nobody listens.
+        "-XX:-UsePerfData",  # no file for monitoring in /tmp
+        # It would download a `url` that begins with http:// and run the code in it. A proxy on a
+        # port where nobody listens makes every download fail.
         *("-Dhttp.proxyHost=127.0.0.1", "-Dhttp.proxyPort=1", "-Dhttp.nonProxyHosts="),
         *("-Dhttps.proxyHost=127.0.0.1", "-Dhttps.proxyPort=1"),
     )
 
 
 def heap_bytes(max_payload_bytes: int, memory_bytes: int) -> int:
-    """The most that the heap of the JVM may grow to: a few bodies, a quarter of the memory."""
+    """Return the limit of the JVM's heap in bytes: a few bodies, within a quarter of the memory."""
     wanted = max(_LEAST_HEAP_BYTES, _BODIES_IN_HEAP * max_payload_bytes)
     return min(wanted, max(memory_bytes // 4, _LEAST_HEAP_BYTES))
 
@@ -187,20 +188,22 @@ def _java(environ: Mapping[str, str]) -> str:
     java = shutil.which(f"{home}/bin/java" if home else "java", path=environ.get("PATH"))
     if java is None:
         where = f"JAVA_HOME={home}" if home else "PATH"
-        raise PlatformError(f"{_ENGINE} needs Java, and there is none in {where}; {_REMEDY}")
+        raise PlatformError(f"{_ENGINE} needs Java, which is not in {where}; {_REMEDY}")
     return java
 
 
 def _server_home() -> Path:
-    """The directory that holds the package `mms`, which is found and not imported."""
+    """Return the directory that holds the package `mms`, without importing it."""
     found = find_spec("mms")
     if found is None or found.origin is None:
-        raise PlatformError(f"{_ENGINE} needs the package multi-model-server; {_REMEDY}")
+        raise PlatformError(
+            f"{_ENGINE} needs the package multi-model-server, which is not installed; {_REMEDY}"
+        )
     return Path(found.origin).parents[1]
 
 
 def _lines(values: Mapping[str, str | int]) -> str:
-    """A properties file; in its values a backslash would be an escape."""
+    """Return the text of a properties file, with backslashes escaped."""
     escaped = ((name, str(value).replace("\\", "\\\\")) for name, value in values.items())
     return "".join(f"{name}={value}\n" for name, value in escaped)
 

@@ -1,8 +1,8 @@
-"""The function that multi-model-server calls in each of its workers.
+"""Handler of multi-model-server: the function that it calls in each of its workers.
 
-It is called once without data, to load the model; what is raised then fails the load: `MemoryError`
-with status 507, everything else with 500. A handler that is a class would not do: what its
-`initialize` raises is swallowed, and the load succeeds.
+The first call has no data and loads the model. An exception fails the load: `MemoryError` with
+status 507, any other with 500. The handler is not a class, since multi-model-server swallows
+exceptions of a class's `initialize`, and the load would succeed.
 """
 
 import logging
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class Context(Protocol):
-    """What is used of multi-model-server's own context."""
+    """The members of multi-model-server's context that are used here."""
 
     model_name: str
     system_properties: Mapping[str, Any]
@@ -39,18 +39,19 @@ class Context(Protocol):
 
 
 class _Process:
-    """What this process holds once its model is loaded."""
+    """State of this process, set when its model is loaded."""
 
     worker: Worker
     in_flight: InFlight
 
 
 def handle(data: Sequence[Mapping[str, Any]] | None, context: Context) -> list[bytes]:
-    """Load the model, or answer a batch of requests, each for itself.
+    """Load the model, or answer each request of a batch.
 
     Args:
-        data: For each request its body, as `body`, or the fields of a form; None means to load.
-        context: Names the model, has the headers, takes statuses and headers.
+        data: One mapping for each request, with its body as `body` or the fields of a form; None
+            to load the model.
+        context: Has the model's name and the requests' headers; gets statuses and headers.
     """
     if data is None:
         _load(context)
@@ -66,7 +67,8 @@ def _load(context: Context) -> None:
     logging.getLogger("mms").setLevel(logging.WARNING)  # two lines of metrics an invocation
     decoder_pool.POOL.limit_seconds(settings.timeout_seconds)
     name, model_dir = context.model_name, Path(context.system_properties["model_dir"])
-    # It has put the directory before the standard library: a `json.py` in a model would be ours.
+    # multi-model-server put the model directory before the standard library: a `json.py` in it
+    # would replace Python's.
     sys.path[:] = [path for path in sys.path if not Path(path).is_relative_to(model_dir)]
     try:
         _Process.worker = Worker.load(model_dir, name, settings)
@@ -85,7 +87,7 @@ def _answer(fields: Mapping[str, Any], context: Context, index: int) -> bytes:
     headers = {
         name.lower(): value
         for name, value in context.get_all_request_header(index).items()
-        if isinstance(value, str)  # the others are of the parts of a form
+        if isinstance(value, str)  # other values are headers of the parts of a form
     }
     body = fields.get("body")
     is_whole = isinstance(body, bytes | bytearray) and not _is_form(headers)
@@ -105,7 +107,7 @@ def _is_form(headers: Mapping[str, str]) -> bool:
 def _set(reply: Reply, context: Context, index: int) -> None:
     context.set_response_status(reply.status, _phrase(reply.status), index)
     for name, value in reply.headers:
-        if name != b"connection":  # the server's own
+        if name != b"connection":  # multi-model-server sets it
             context.set_response_header(index, name.decode("latin-1"), value.decode("latin-1"))
 
 

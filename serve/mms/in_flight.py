@@ -1,7 +1,7 @@
-"""What the workers are answering, seen from the process that stops them.
+"""Requests in flight in the workers of multi-model-server, as seen by the launcher.
 
-Each worker holds a shared lock on one file while it answers; where the lock can be had alone,
-nothing is being answered. A worker that dies gives its lock back.
+Each worker holds a shared lock on one file while it answers; if the launcher gets an exclusive
+lock, nothing is in flight. The kernel releases the lock of a worker that is killed.
 """
 
 import fcntl
@@ -13,18 +13,18 @@ _NAME = "in-flight"
 
 
 class InFlight:
-    """One process's view of the file in `directory`, made where it is missing."""
+    """The lock file in `directory`, which is made if it is missing."""
 
     def __init__(self, directory: Path) -> None:
         self._file = (directory / _NAME).open("ab")
 
     def close(self) -> None:
-        """Look no more."""
+        """Close the file."""
         self._file.close()
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """Held by a worker around each invocation."""
+        """Hold the shared lock: for a worker, around each invocation."""
         fcntl.flock(self._file, fcntl.LOCK_SH)
         try:
             yield
@@ -32,7 +32,7 @@ class InFlight:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def is_any(self) -> bool:
-        """Whether a worker is answering at this moment."""
+        """True if a worker is answering at this moment."""
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

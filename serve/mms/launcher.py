@@ -1,9 +1,8 @@
-"""Runs multi-model-server as a child process and leaves nothing of it behind.
+"""Launcher of multi-model-server: runs it as a child, drains it, and leaves no process behind.
 
-multi-model-server ends at once on SIGTERM: it drops the requests that it is answering, and its
-workers, which it has started as processes of their own, go on running without it. So SIGTERM ends
-here, waits until nothing is being answered, ends the server, and then what is left of its process
-group.
+multi-model-server ends at once on SIGTERM: it drops requests in flight, and its workers go on
+running as orphans. So the launcher gets SIGTERM, waits until nothing is in flight, ends the server,
+and then the rest of its process group.
 """
 
 import ctypes
@@ -38,7 +37,7 @@ def run(settings: Settings) -> None:
     """Serve until SIGTERM.
 
     Raises:
-        SettingsError, PlatformError: it cannot be started, or ended by itself.
+        SettingsError, PlatformError: the server cannot be started, or ended by itself.
     """
     configuration.check(settings)
     with tempfile.TemporaryDirectory(prefix="byoa-mms-", ignore_cleanup_errors=True) as name:
@@ -54,13 +53,13 @@ def run(settings: Settings) -> None:
 def supervise(command: Command, in_flight: InFlight) -> int | None:
     """Run the command as the leader of a process group until SIGTERM, or until it ends.
 
-    All processes of the group are gone afterwards, and every child of this process is waited for,
-    also those that it has inherited as PID 1.
+    All processes of the group have ended afterwards, and all children of this process are reaped,
+    also orphans that it adopted.
 
     Returns:
-        The exit status if it ended unasked, 128 + N for signal N, or None.
+        The exit status of a server that ended by itself, 128 + N for signal N; None after SIGTERM.
     """
-    # What loses its parent becomes a child of this process, as it would of PID 1.
+    # Orphans become children of this process, as they do of PID 1.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     awaited = {*_STOP_SIGNALS, signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
@@ -71,7 +70,7 @@ def supervise(command: Command, in_flight: InFlight) -> int | None:
             command.environment,
             setpgroup=0,
             setsigmask=before,
-            setsigdef=[signal.SIGPIPE],  # Python ignores it, and what is ignored is inherited
+            setsigdef=[signal.SIGPIPE],  # Python ignores SIGPIPE, and a child would inherit that
         )
         try:
             return _watch(server, in_flight, awaited)
@@ -101,7 +100,7 @@ def _watch(server: int, in_flight: InFlight, awaited: set[signal.Signals]) -> in
 
 
 def _reap(server: int) -> int | None:
-    """Wait for the children that have ended; return the exit status of the server among them."""
+    """Reap children that have ended; return the exit status of the server if it is one of them."""
     found = None
     while True:
         try:
@@ -116,7 +115,7 @@ def _reap(server: int) -> int | None:
 
 
 def _end_group(group: int) -> None:
-    """SIGTERM for all of them, and SIGKILL for those that are still there a little later."""
+    """Send SIGTERM to the process group, and SIGKILL to processes that do not end in time."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + _EXIT_SECONDS
         try:

@@ -1,4 +1,4 @@
-"""One model in one worker process of multi-model-server: loaded once, then invoked."""
+"""A worker of multi-model-server: loads one model, then answers invocations of it."""
 
 import logging
 from collections.abc import Mapping
@@ -26,9 +26,9 @@ logger = logging.getLogger(__name__)
 
 
 class Request(NamedTuple):
-    """One request as multi-model-server hands it over; names of headers are in lower case.
+    """A request from multi-model-server; names of headers are in lower case.
 
-    `body` is None where it has read the body as a form, of which no bytes are left.
+    `body` is None where multi-model-server has parsed the body as a form and kept no bytes.
     """
 
     body: bytes | None
@@ -37,7 +37,7 @@ class Request(NamedTuple):
 
 
 class Worker:
-    """Answers for one model, one request at a time."""
+    """Answers invocations of one model, one at a time."""
 
     def __init__(self, servable: Servable, model_name: str, settings: Settings) -> None:
         self._servable = servable
@@ -51,7 +51,7 @@ class Worker:
 
     @classmethod
     def load(cls, model_dir: Path, model_name: str, settings: Settings) -> "Worker":
-        """Load the model, which is tried in a child first: then the reason is known if it crashes.
+        """Validate the model in a child, which reports the reason even of a crash, then load it.
 
         Raises:
             ContainerError: the model cannot be used.
@@ -68,7 +68,7 @@ class Worker:
             raise
 
     def reply(self, request: Request) -> Reply:
-        """Answer one request; whatever goes wrong is a reply, too."""
+        """Answer one request; errors become replies."""
         headers = request.headers
         seen = Observation(
             _identity(request), headers.get("content-type", ""), n_bytes=len(request.body or b"")
@@ -97,7 +97,7 @@ class Worker:
 
     def _answer(self, seen: Observation, request: Request) -> Answer:
         if request.body is None:
-            accepted = ("what the model takes; multi-model-server reads this one as a form",)
+            accepted = ("a type of the model; multi-model-server parses this one as a form",)
             raise UnsupportedContentTypeError(seen.content_type, accepted)
         headers = request.headers
         encoding = headers.get("content-encoding", "").lower()
@@ -117,22 +117,22 @@ class Worker:
             )
             if isinstance(answer.body, bytes):
                 return answer
-            return answer._replace(body=b"".join(answer.body))  # it has no way to stream
+            return answer._replace(body=b"".join(answer.body))  # multi-model-server cannot stream
 
 
 def _is_for_memory(error: ModelLoadError) -> bool:
-    """Whether a trial ran out of memory, or the model's own code did."""
+    """True if the validation run or the model's own code ran out of memory."""
     return bool(error.details.get("is_memory")) or isinstance(error.__cause__, MemoryError)
 
 
 def _below(roots: tuple[Path, ...], model_dir: Path) -> Path:
-    """The directory behind all links, which must not lead out of the roots."""
+    """Resolve links of the model directory; a path traversal check against the roots."""
     directory = model_dir.resolve()
     if not any(directory.is_relative_to(root.resolve()) for root in roots):
-        raise ModelLoadError("the model directory is a link that leads out of BYOA_MODEL_ROOTS")
+        raise ModelLoadError("the model directory is a link to one outside BYOA_MODEL_ROOTS")
     return directory
 
 
 def _identity(request: Request) -> str:
-    """The client's id, or the one that multi-model-server gives back as `x-request-id`."""
+    """Return the client's id, or the one that multi-model-server answers as `x-request-id`."""
     return request_id(request.headers.get("x-amzn-sagemaker-inference-id", "") or request.id)

@@ -1,7 +1,7 @@
-"""Takes a model that was refused with 507 off multi-model-server's list.
+"""Unregisters a model whose load multi-model-server has answered with 507.
 
-multi-model-server leaves it there, without a worker: it would answer 503 to every invocation, and
-409 to the platform, which loads it again once it has made room.
+multi-model-server keeps it registered, without a worker: it would answer 503 to every invocation,
+and 409 when the platform has made room and loads the model again.
 """
 
 import http.client
@@ -19,9 +19,9 @@ _POLL_SECONDS = 0.02
 
 
 def when_refused(model_name: str, port: int) -> None:
-    """Wait for the refusal in a thread, unregister the model, and end this process, its worker.
+    """Start a thread that waits for the 507, unregisters the model, and ends this worker process.
 
-    The worker may hang by then: it opens pipes that the server does not read any more.
+    The main thread may hang by then: it opens pipes that the server no longer reads.
     """
     threading.Thread(target=_unregister, args=(model_name, port), name="unregister").start()
 
@@ -32,7 +32,8 @@ def _unregister(model_name: str, port: int) -> None:
     try:
         while time.monotonic() < deadline:
             status, described = _ask(port, "GET", route)
-            # 404 says nothing: it takes the name off its list, fails, and puts it back.
+            # After a 404 the loop goes on: multi-model-server removes the name for a moment, fails,
+            # and puts it back.
             if status == 200 and not json.loads(described)["minWorkers"]:
                 _ask(port, "DELETE", route)
                 break

@@ -28,7 +28,7 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]
 
 
 def test_properties_are_the_settings_in_other_words() -> None:
-    """C-042, C-050: port, sizes, times, workers and the queue are settings of ours."""
+    """Takes port, sizes, times, workers and queue from settings (C-042, C-050)."""
     settings = Settings(
         port=9000, workers=3, timeout_seconds=7, max_waiting=5, max_payload_bytes=2 * MIB
     )
@@ -101,7 +101,7 @@ def test_command_runs_java_with_the_files_that_were_written(
 
 @pytest.mark.parametrize(
     ("missing", "problem"),
-    [("java", "needs Java, and there is none in PATH"), ("mms", "the package multi-model-server")],
+    [("java", "needs Java, which is not in PATH"), ("mms", "the package multi-model-server")],
 )
 def test_what_is_missing_is_named_with_a_remedy(
     tmp_path: Path,
@@ -122,7 +122,7 @@ def test_what_is_missing_is_named_with_a_remedy(
 
 def test_java_home_goes_before_path(tmp_path: Path, stand_ins: dict[str, str]) -> None:
     """As for multi-model-server's own command."""
-    with pytest.raises(PlatformError, match=f"there is none in JAVA_HOME={tmp_path}/jdk"):
+    with pytest.raises(PlatformError, match=f"which is not in JAVA_HOME={tmp_path}/jdk"):
         configuration.prepare(
             Settings(), tmp_path, "python", {**stand_ins, "JAVA_HOME": f"{tmp_path}/jdk"}
         )

@@ -121,7 +121,7 @@ def sums(model_directory: ModelDirectory, model_root: Path) -> Model:
 
 
 def test_answer_is_that_of_the_model(model: Model, booster: xgboost.Booster) -> None:
-    """C-086: content types, accept and headers as on `/invocations`."""
+    """Handles content types, accept and headers as `/invocations` (C-086)."""
     expected = booster.predict(xgboost.DMatrix(np.array([[1, 2]], np.float32)))
 
     status, body = model.ask(b"1,2\n", {**CSV, "Accept": "application/json"})
@@ -144,7 +144,7 @@ def test_answer_is_that_of_the_model(model: Model, booster: xgboost.Booster) -> 
 def test_bad_request_has_the_same_status_and_error_body_as_elsewhere(
     model: Model, body: bytes, headers: dict[str, str], status: int, code: str
 ) -> None:
-    """C-054, C-057: multi-model-server would make 503 of an exception."""
+    """Answers 4xx where multi-model-server would answer 503 (C-054, C-057)."""
     answered, text = model.ask(body, headers)
 
     error = json.loads(text)["error"]
@@ -153,7 +153,7 @@ def test_bad_request_has_the_same_status_and_error_body_as_elsewhere(
 
 
 def test_empty_body_is_204(model: Model) -> None:
-    """C-058: and without a content type there is nothing to type."""
+    """Answers an empty body with 204 and no content type (C-058)."""
     assert model.ask(b"") == (204, b"")
     assert model.context.headers == {}
 
@@ -163,16 +163,16 @@ def test_body_of_which_only_a_form_is_left_is_415(model: Model) -> None:
     status, text = model.ask(None, {"Content-Type": "application/x-www-form-urlencoded"})
 
     assert status == 415
-    assert b"reads this one as a form" in text
+    assert b"parses this one as a form" in text
 
 
 def test_header_names_are_matched_in_any_case(model: Model) -> None:
-    """multi-model-server looks them up as they were sent."""
+    """Finds headers in any case."""
     assert model.ask(b"1,2\n", {"CONTENT-TYPE": "text/csv", "ACCEPT": "text/csv"})[0] == 200
 
 
 def test_gzip_body_is_read(model: Model) -> None:
-    """multi-model-server hands it over as it came."""
+    """Inflates gzip, which multi-model-server does not."""
     body = gzip.compress(b"1,2\n3,4\n")
 
     assert model.ask(body, {**CSV, "Content-Encoding": "gzip"})[0] == 200
@@ -204,7 +204,7 @@ def test_requests_of_a_batch_are_answered_each_for_itself(sums: Model) -> None:
 def test_what_a_models_code_raises_is_an_answer(
     model_directory: ModelDirectory, model_root: Path, raised: str, status: int, code: str
 ) -> None:
-    """C-091: memory that runs out is 507; no traceback and no message of the code goes out."""
+    """Answers 507 for lack of memory; sends no traceback (C-091)."""
     script = f"def transform_fn(*arguments): raise {raised}('secret')\ndef model_fn(d): return 1"
     model_directory.write({"code/inference.py": script})
 
@@ -217,7 +217,7 @@ def test_what_a_models_code_raises_is_an_answer(
 def test_status_and_headers_of_user_code_are_set(
     model_directory: ModelDirectory, model_root: Path
 ) -> None:
-    """C-052: also a status that HTTP has no phrase for."""
+    """Sets a status without a phrase in HTTP, too (C-052)."""
     script = """
         def model_fn(model_dir):
             return None
@@ -236,7 +236,7 @@ def test_status_and_headers_of_user_code_are_set(
 
 
 def test_stream_is_one_body(model_directory: ModelDirectory, model_root: Path) -> None:
-    """multi-model-server cannot stream."""
+    """Joins a stream, since multi-model-server cannot stream."""
     script = "def model_fn(d): return 1\ndef transform_fn(*arguments): yield from ('a', b'b')"
     model_directory.write({"code/inference.py": script})
 
@@ -246,7 +246,7 @@ def test_stream_is_one_body(model_directory: ModelDirectory, model_root: Path) -
 def test_load_of_a_broken_model_raises_with_the_reason_in_the_log(
     model_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """C-082: the load fails; its answer says nothing, so the log does."""
+    """Fails the load, and logs the reason, which its answer lacks (C-082)."""
     with pytest.raises(ModelLoadError):
         handler.handle(None, Context(model_root))
 
@@ -263,7 +263,7 @@ def test_link_that_leads_out_of_the_roots_is_no_model(
     (tmp_path / "elsewhere" / "xgboost-model").write_bytes(booster.save_raw("ubj"))
     (model_root / "link").symlink_to(tmp_path / "elsewhere")
 
-    with pytest.raises(ModelLoadError, match="out of BYOA_MODEL_ROOTS"):
+    with pytest.raises(ModelLoadError, match="outside BYOA_MODEL_ROOTS"):
         handler.handle(None, Context(model_root / "link"))
 
 
@@ -283,7 +283,7 @@ def test_model_directory_does_not_come_before_pythons_own(
 def test_invocation_is_in_flight_while_it_is_answered(
     model_directory: ModelDirectory, model_root: Path, tmp_path: Path
 ) -> None:
-    """C-062: the launcher waits for it."""
+    """Holds the lock that the launcher waits for (C-062)."""
     script = f"""
         import threading
         begun, may_end = threading.Event(), threading.Event()

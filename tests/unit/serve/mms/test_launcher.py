@@ -97,7 +97,7 @@ def _is_there(process_id: int) -> bool:
 
 
 def test_sigterm_leaves_no_orphan(launch: Launch) -> None:
-    """C-062: workers that the server forgets are ended, also one that ignores SIGTERM."""
+    """Ends workers that the server leaves, one that ignores SIGTERM too (C-062)."""
     launched = launch(SERVER)
     process_ids = launched.process_ids()
     assert all(map(_is_there, process_ids))
@@ -110,7 +110,7 @@ def test_sigterm_leaves_no_orphan(launch: Launch) -> None:
 
 
 def test_server_that_ends_by_itself_is_an_end_with_its_status(launch: Launch) -> None:
-    """C-063: no half-alive container; and again no orphan."""
+    """Ends with the server, and leaves no orphan (C-063)."""
     launched = launch(SERVER)
     process_ids = launched.process_ids()
 
@@ -126,7 +126,7 @@ def test_exit_status_of_the_server_is_returned(launch: Launch) -> None:
 
 
 def test_server_is_not_stopped_while_something_is_in_flight(launch: Launch) -> None:
-    """C-062: what is being answered is answered; the server goes a second after that."""
+    """Finishes requests in flight, then ends the server (C-062)."""
     launched = launch(SERVER)
     process_ids = launched.process_ids()
     with closing(InFlight(launched.directory)) as in_flight, in_flight.answering():

@@ -26,7 +26,7 @@ class Artifact:
         self._work()
 
     def load(self) -> None:
-        raise AssertionError("what failed its trial is not loaded")
+        raise AssertionError("a model that failed its validation run is not loaded")
 
 
 def _run_out_of_memory() -> None:
@@ -38,10 +38,10 @@ def _fail() -> None:
 
 
 @pytest.mark.parametrize(("work", "raised"), [(_run_out_of_memory, MemoryError), (_fail, None)])
-def test_trial_without_memory_is_a_memory_error(
+def test_validation_run_without_memory_is_a_memory_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: Callable[[], None], raised: type | None
 ) -> None:
-    """C-081: multi-model-server makes 507 of it, and 500 of anything else."""
+    """Raises MemoryError, which multi-model-server answers with 507 (C-081)."""
     monkeypatch.setattr(loading, "inspect", lambda *_, **__: Artifact(work))
 
     with pytest.raises(raised or ModelLoadError):
@@ -59,7 +59,7 @@ def test_trial_without_memory_is_a_memory_error(
 def test_code_without_memory_is_a_memory_error(
     model_directory: ModelDirectory, script: str, raised: type[Exception]
 ) -> None:
-    """C-081: its code raises it while the model is loaded, and the reason names the function."""
+    """Names the function that ran out of memory (C-081)."""
     model_directory.write({"code/inference.py": script})
 
     with pytest.raises(raised, match="model_fn failed"):
@@ -67,7 +67,7 @@ def test_code_without_memory_is_a_memory_error(
 
 
 def test_code_has_its_process_to_itself(model_directory: ModelDirectory) -> None:
-    """C-089: modules need not be kept apart from those of others, which would cost `importlib`."""
+    """Does not isolate modules: `importlib` works as usual (C-089)."""
     script = """
         import importlib
 
@@ -92,7 +92,7 @@ def test_line_of_an_invocation_names_the_model(
     capfdbinary: pytest.CaptureFixture[bytes],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """C-087: and what the client called it."""
+    """Logs the model's name and the client's name of it (C-087)."""
     script = "def model_fn(d): return 1\ndef transform_fn(*arguments): return 'x'"
     model_directory.write({"code/inference.py": script})
     settings = Settings(model_roots=(model_directory.path,))

@@ -67,34 +67,34 @@ def _run_worker(name: str, port: int) -> int:
 
 
 def test_model_is_unregistered_once_the_refusal_is_through(api: tuple[type[Api], int]) -> None:
-    """C-081, C-082: not while its worker is still there, which means that the load still runs."""
-    stand_in, port = api
-    stand_in.described = [{"minWorkers": 1}, {"minWorkers": 1}, {"minWorkers": 0}]
+    """Waits until the load has ended, then unregisters (C-081, C-082)."""
+    fake, port = api
+    fake.described = [{"minWorkers": 1}, {"minWorkers": 1}, {"minWorkers": 0}]
 
     assert _run_worker("a b/é", port) == 1
 
     route = "/models/a%20b%2F%C3%A9"
-    assert stand_in.asked == [("GET", route)] * 3 + [("DELETE", route)]
+    assert fake.asked == [("GET", route)] * 3 + [("DELETE", route)]
 
 
 def test_model_that_is_gone_and_comes_back_is_unregistered(api: tuple[type[Api], int]) -> None:
-    """multi-model-server takes a name off its list before it finds that it cannot."""
-    stand_in, port = api
-    stand_in.described = [None, None, {"minWorkers": 0}]
+    """Goes on after a 404, since the name comes back."""
+    fake, port = api
+    fake.described = [None, None, {"minWorkers": 0}]
 
     assert _run_worker("m", port) == 1
 
-    assert stand_in.asked[-2:] == [("GET", "/models/m"), ("DELETE", "/models/m")]
+    assert fake.asked[-2:] == [("GET", "/models/m"), ("DELETE", "/models/m")]
 
 
 def test_model_that_stays_away_is_left_alone(api: tuple[type[Api], int]) -> None:
     """Then there is nothing to do but to end."""
-    stand_in, port = api
-    stand_in.described = [None]
+    fake, port = api
+    fake.described = [None]
 
     assert _run_worker("m", port) == 1
 
-    assert set(stand_in.asked) == {("GET", "/models/m")}
+    assert set(fake.asked) == {("GET", "/models/m")}
 
 
 def test_worker_ends_when_nobody_answers() -> None:

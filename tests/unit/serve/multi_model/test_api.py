@@ -66,7 +66,7 @@ def recording() -> Recording:
 def test_every_refusal_is_in_both_forms(
     client: FlaskClient, method: str, route: str, body: str, facts: tuple[int, str, str]
 ) -> None:
-    """C-082: multi-model-server's, and ours beside it; what nobody has foreseen is not shown."""
+    """Has multi-model-server's form and ours; hides unexpected errors (C-082)."""
     query = "?model_name=m&url=/m"
 
     answer = client.open(f"{route}{query}", method=method, data=body)
@@ -101,7 +101,7 @@ def test_unknown_path_names_the_paths_of_this_server(client: FlaskClient) -> Non
 def test_load_is_read_in_every_form_that_clients_send(
     recording: Recording, body: bytes, headers: dict[str, str]
 ) -> None:
-    """C-079: as the body of an invocation is."""
+    """Reads a load in the forms of an invocation's body (C-079)."""
     query = "" if body else "?model_name=m&url=/m"
 
     answer = _client(recording).post(f"/models{query}", data=body, headers=headers)
@@ -126,7 +126,7 @@ def test_load_is_read_in_every_form_that_clients_send(
 def test_load_that_cannot_be_read_is_refused_with_the_remedy(
     recording: Recording, body: bytes, encoding: str, status: int, reason: str
 ) -> None:
-    """C-082: the message says what is accepted."""
+    """Says what is accepted (C-082)."""
     client = _client(recording)
     client.application.config["MAX_CONTENT_LENGTH"] = 2**20
 

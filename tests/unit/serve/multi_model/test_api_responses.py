@@ -28,7 +28,7 @@ from serve.multi_model import api_responses
 def test_refusal_without_an_invocation_is_in_both_forms(
     reply: Reply, facts: tuple[int, str, str], headers: set[bytes]
 ) -> None:
-    """C-086: multi-model-server's, and ours beside it."""
+    """Has the members of multi-model-server and our own `error` (C-086)."""
     body = json.loads(reply.body)
 
     assert (body["code"], body["type"], body["error"]["code"]) == facts
@@ -38,7 +38,7 @@ def test_refusal_without_an_invocation_is_in_both_forms(
 
 
 def test_message_that_names_a_file_with_any_bytes_is_sent() -> None:
-    """C-082: JSON has no lone surrogates, by which Python means bytes that are no text."""
+    """Escapes lone surrogates, which JSON does not have (C-082)."""
     error: ContainerError = ModelLoadError(f"files found: {os.fsdecode(b'a-' + bytes([255]))}")
 
     reply = api_responses.refused_invocation(error, "me")

@@ -94,7 +94,7 @@ def worker(tmp_path: Path, registry: Registry, versions: Versions) -> Worker:
 
 
 def test_model_is_loaded_described_listed_and_unloaded(worker: Worker) -> None:
-    """C-079, C-083, C-084, C-085: in every answer as it was given."""
+    """Answers name and url as they were given (C-079, C-083, C-084, C-085)."""
 
     def work(catalogue: Catalogue) -> None:
         catalogue.load("b", worker.url)
@@ -112,7 +112,7 @@ def test_model_is_loaded_described_listed_and_unloaded(worker: Worker) -> None:
 
 @pytest.mark.parametrize("error", [ModelLoadError("bad"), MemoryError(), KeyError("unknown")])
 def test_load_that_fails_leaves_the_name_free(worker: Worker, error: Exception) -> None:
-    """C-082: in the trial, or in the worker after it."""
+    """Frees the name after a failure in the validation run or in the worker (C-082)."""
 
     def work(catalogue: Catalogue) -> None:
         worker.admission.error = error
@@ -130,7 +130,7 @@ def test_load_that_fails_leaves_the_name_free(worker: Worker, error: Exception) 
 
 
 def test_model_larger_than_a_workers_share_is_refused(worker: Worker) -> None:
-    """C-081: whether models are evicted or not."""
+    """Refuses it whether models are evicted or not (C-081)."""
     worker.admission.n_bytes = 26 * 2**20
 
     def work(catalogue: Catalogue) -> None:
@@ -143,7 +143,7 @@ def test_model_larger_than_a_workers_share_is_refused(worker: Worker) -> None:
 
 
 def test_third_model_is_evicted_for_or_refused(worker: Worker) -> None:
-    """C-081: as BYOA_ON_FULL says; what is refused leaves its name free."""
+    """Evicts or refuses as BYOA_ON_FULL says; a refused name is free (C-081)."""
 
     def load(*names: str) -> Callable[[Catalogue], None]:
         def work(catalogue: Catalogue) -> None:
@@ -162,7 +162,7 @@ def test_third_model_is_evicted_for_or_refused(worker: Worker) -> None:
 def test_trial_that_finds_no_room_is_repeated_where_idle_models_can_make_some(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-081: once, and not where BYOA_ON_FULL leaves the choice to the platform."""
+    """Repeats it once, and not with BYOA_ON_FULL=refuse (C-081)."""
     monkeypatch.setattr(cgroup, "memory_available_bytes", lambda: 0)
 
     def work(catalogue: Catalogue) -> None:
@@ -232,7 +232,7 @@ def _admitted(directory: Path, script: str) -> Model:
 
 
 def test_files_are_loaded_only_if_they_are_those_that_were_admitted(tmp_path: Path) -> None:
-    """C-088: touched files are read again, changed and missing ones refused."""
+    """Reads touched files again, refuses changed and missing ones (C-088)."""
     settings = Settings(base_dir=tmp_path, is_multi_model=True)
     model = _admitted(tmp_path, "def model_fn(model_dir): return None")
     script = Path(model.url, "code", "inference.py")
@@ -249,7 +249,7 @@ def test_files_are_loaded_only_if_they_are_those_that_were_admitted(tmp_path: Pa
 
 
 def test_files_that_change_while_they_are_read_are_not_loaded(tmp_path: Path) -> None:
-    """C-088: what was read before may be of the old ones, and what was read after of the new."""
+    """Refuses a mixture of old and new files (C-088)."""
     settings = Settings(base_dir=tmp_path, is_multi_model=True)
     model = _admitted(
         tmp_path,
@@ -268,7 +268,7 @@ def test_files_that_change_while_they_are_read_are_not_loaded(tmp_path: Path) ->
 def test_memory_that_a_users_code_lacks_is_507(
     tmp_path: Path, body: str, error: type[Exception]
 ) -> None:
-    """C-081: a trial before it had enough; other failures of code stay what they are."""
+    """Answers 507 for memory only; other failures of code stay theirs (C-081)."""
     model = _admitted(tmp_path, f"import numpy as np\ndef model_fn(model_dir): {body}")
 
     with pytest.raises(error):
@@ -278,7 +278,7 @@ def test_memory_that_a_users_code_lacks_is_507(
 def test_memory_that_an_algorithm_lacks_is_507(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-081: it raises the error itself."""
+    """Answers 507 where the algorithm raises MemoryError (C-081)."""
 
     def inspect(*_: object, **__: object) -> None:
         raise MemoryError

@@ -36,7 +36,7 @@ _SECONDS = 60  # until a test that hangs fails
 
 
 class Gate:
-    """Where a thread stops until it is let on, and others wait for it to come."""
+    """Stops a thread until it is opened; other threads can wait for it to arrive."""
 
     def __init__(self) -> None:
         self._reached, self._open = threading.Event(), threading.Event()
@@ -165,7 +165,7 @@ Url = Callable[[str], str]
 
 
 def _is_unknown(workers: list[Worker]) -> None:
-    """Every call on the name in every worker says that there is no such model."""
+    """Assert that every call on the name in every worker finds no such model."""
     for worker in workers:
         with pytest.raises(ModelNotFoundError):
             worker.catalogue.describe("m")
@@ -180,7 +180,7 @@ def _is_unknown(workers: list[Worker]) -> None:
 def test_model_is_unknown_until_its_load_can_succeed(
     workers: list[Worker], background: Start, url: Url, stage: str
 ) -> None:
-    """C-108, C-090: and its name is taken meanwhile, in every worker."""
+    """Answers 404 to other calls, and 409 to loads, in every worker (C-108, C-090)."""
     gate = Gate()
     if stage == "validation":
         workers[0].admission.gate = gate
@@ -205,7 +205,7 @@ def test_model_is_unknown_until_its_load_can_succeed(
 def test_model_whose_load_fails_was_never_there(
     workers: list[Worker], background: Start, url: Url, error: Exception
 ) -> None:
-    """C-108, C-082: whatever others asked for meanwhile, and its name is free."""
+    """Leaves no trace, and frees the name, whatever was called meanwhile (C-108, C-082)."""
     gate = Gate()
     workers[0].loads, workers[0].load_error = [gate], error
     load = background(workers[0].catalogue.load, "m", url("old"))
@@ -232,7 +232,7 @@ def test_load_succeeds_although_its_model_is_unloaded_at_once(
     monkeypatch: pytest.MonkeyPatch,
     loaded_again: bool,
 ) -> None:
-    """C-108: and although the name then means other files."""
+    """Succeeds also where the name then belongs to other files (C-108)."""
     gate, add = Gate(), registry.add
 
     def add_and_stop(model: Model, **options: Any) -> Any:
@@ -265,7 +265,7 @@ def test_load_succeeds_although_its_model_is_unloaded_at_once(
 def test_of_two_unloads_one_succeeds(
     workers: list[Worker], background: Start, url: Url, registry: Registry
 ) -> None:
-    """C-108, C-085: the other one finds no model, also while the first waits for an invocation."""
+    """Answers 404 to the second, also while the first waits (C-108, C-085)."""
     workers[0].catalogue.load("m", url("old"))
     gate = Gate()
     invocation = background(workers[2].invoke, "m", gate.stop)
@@ -285,7 +285,7 @@ def test_of_two_unloads_one_succeeds(
 def test_name_is_free_while_its_old_model_drains(
     workers: list[Worker], background: Start, url: Url, registry: Registry
 ) -> None:
-    """C-108, C-088: an invocation that began before is answered by the old model."""
+    """The old model answers an invocation that began before (C-108, C-088)."""
     workers[0].catalogue.load("m", url("old"))
     gate = Gate()
     invocation = background(workers[0].invoke, "m", gate.stop)
@@ -307,7 +307,7 @@ def test_name_is_free_while_its_old_model_drains(
 def test_invocation_that_waits_for_its_model_is_answered_although_it_is_unloaded(
     workers: list[Worker], background: Start, url: Url, registry: Registry, loaded_again: bool
 ) -> None:
-    """C-108, C-086: it found the model, and the unload waits for it."""
+    """The unload waits for an invocation that found the model (C-108, C-086)."""
     workers[0].catalogue.load("m", url("old"))
     gate = Gate()
     workers[1].loads = [gate]
@@ -335,7 +335,7 @@ def test_load_that_took_too_long_does_not_replace_its_successor(
     url: Url,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """C-108: a worker that no longer answers lost the name to another one."""
+    """A worker that stopped responding has lost the name to another one (C-108)."""
     gate = Gate()
     workers[0].loads = [gate]
     load = background(workers[0].catalogue.load, "m", url("old"))
@@ -358,7 +358,7 @@ _STATUS = {ModelNotFoundError: 404, ModelAlreadyLoadedError: 409, ModelLoadError
 def test_answers_are_those_of_some_order(
     workers: list[Worker], background: Start, url: Url, seed: int
 ) -> None:
-    """C-108: of calls of every kind at once; some loads fail."""
+    """Some order of the calls explains all answers, also where loads fail (C-108)."""
     loaded: str | None = None
     choice = random.Random(seed)  # noqa: S311
     for index in range(12):
@@ -406,7 +406,7 @@ def _do(catalogue: Catalogue, worker: Worker, call: Call, url: Url) -> None:
 
 
 def _wait(condition: Callable[[], bool]) -> None:
-    """Until another thread has come so far."""
+    """Wait until another thread has made the condition true."""
     pause = threading.Event()
     for _ in range(_SECONDS * 200):
         if condition():

@@ -18,7 +18,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def test_url_below_a_root_is_its_directory(directory: Path, tmp_path: Path) -> None:
-    """C-079: dots and links are followed first."""
+    """Resolves dots and links first (C-079)."""
     (tmp_path / "models" / "alias").symlink_to(directory)
 
     for url in (
@@ -36,7 +36,7 @@ def test_url_below_a_root_is_its_directory(directory: Path, tmp_path: Path) -> N
     "url", ["models", "file:///etc", "http://x/", "", "/a\0b", "/" + "a" * 5000]
 )
 def test_what_is_no_absolute_path_is_no_url(url: str, tmp_path: Path) -> None:
-    """C-082: the message says what is one."""
+    """Says that an absolute path is wanted (C-082)."""
     with pytest.raises(InvalidRequestError, match="absolute path of a directory"):
         model_files.directory_of(url, [tmp_path])
 
@@ -44,7 +44,7 @@ def test_what_is_no_absolute_path_is_no_url(url: str, tmp_path: Path) -> None:
 def test_url_outside_the_roots_is_refused_whether_it_exists_or_not(
     directory: Path, tmp_path: Path
 ) -> None:
-    """C-082: nobody learns from the answer what lies elsewhere."""
+    """The answer does not tell which files exist elsewhere: path traversal (C-082)."""
     (directory / "out").symlink_to(tmp_path)
     for url in ("/etc", "/nowhere", str(directory / "out"), f"{directory}/../../../.."):
         with pytest.raises(InvalidRequestError, match="outside the directories"):
@@ -52,7 +52,7 @@ def test_url_outside_the_roots_is_refused_whether_it_exists_or_not(
 
 
 def test_root_itself_is_no_directory_of_a_model(directory: Path, tmp_path: Path) -> None:
-    """C-082: it holds all models, which nobody wants to have read as one."""
+    """Refuses a root, which holds all models (C-082)."""
     models = tmp_path / "models"
     (tmp_path / "alias").symlink_to(models)
 
@@ -63,14 +63,14 @@ def test_root_itself_is_no_directory_of_a_model(directory: Path, tmp_path: Path)
 
 
 def test_file_or_nothing_is_no_directory(directory: Path, tmp_path: Path) -> None:
-    """C-082: 404, as from multi-model-server."""
+    """Answers 404, as multi-model-server does (C-082)."""
     for url in (directory / "xgboost-model", directory / "none", directory / ("x" * 300)):
         with pytest.raises(ModelNotFoundError):
             model_files.directory_of(str(url), [tmp_path / "models"])
 
 
 def test_digest_is_of_names_and_contents(directory: Path, tmp_path: Path) -> None:
-    """The same files elsewhere have the same one; a name or a byte makes another."""
+    """The same files elsewhere have the same digest; a name or a byte changes it."""
     copy = tmp_path / "copy"
     (copy / "code").mkdir(parents=True)
     for name in ("xgboost-model", "code/inference.py"):
@@ -86,7 +86,7 @@ def test_digest_is_of_names_and_contents(directory: Path, tmp_path: Path) -> Non
 
 
 def test_signature_changes_with_every_write_replacement_and_new_file(directory: Path) -> None:
-    """Also where size and time of a file are made to look the same."""
+    """Changes also where size and time of a file are forged."""
     seen = [model_files.signature(directory)]
     assert model_files.signature(directory) == seen[0]
     file = directory / "xgboost-model"
@@ -105,7 +105,7 @@ def test_signature_changes_with_every_write_replacement_and_new_file(directory: 
 
 
 def test_what_is_no_file_is_refused_without_being_opened(directory: Path) -> None:
-    """C-082: opening a FIFO would wait for ever."""
+    """Does not open a FIFO, which would wait for a writer (C-082)."""
     os.mkfifo(directory / "code" / "pipe")
 
     for look in (model_files.signature, model_files.digest):
@@ -114,7 +114,7 @@ def test_what_is_no_file_is_refused_without_being_opened(directory: Path) -> Non
 
 
 def test_link_may_lead_to_a_file_inside_only(directory: Path, tmp_path: Path) -> None:
-    """C-082: the message names it."""
+    """Names the link in the message (C-082)."""
     (directory / "alias").symlink_to("xgboost-model")
     model_files.signature(directory)
     (directory / "secret").symlink_to("/etc/passwd")
@@ -126,7 +126,7 @@ def test_link_may_lead_to_a_file_inside_only(directory: Path, tmp_path: Path) ->
 def test_more_files_than_a_model_has_are_refused(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-082: directories count as well, wherever they are."""
+    """Counts directories as well, on all levels (C-082)."""
     monkeypatch.setattr(model_files, "_MAX_MEMBERS", 4)
     (directory / "a").mkdir()
     model_files.digest(directory)
@@ -138,7 +138,7 @@ def test_more_files_than_a_model_has_are_refused(
 
 
 def test_directories_too_deep_for_recursion_are_refused(directory: Path) -> None:
-    """C-082: who looks into them next may call itself for each."""
+    """Protects later readers that recurse into directories (C-082)."""
     deep = directory
     for _ in range(101):
         deep = deep / "d"
@@ -152,7 +152,7 @@ def test_directories_too_deep_for_recursion_are_refused(directory: Path) -> None
 
 
 def test_more_bytes_than_there_is_memory_are_not_read(directory: Path) -> None:
-    """C-082: a sparse file of any size takes no room, and all the time to read."""
+    """Refuses a large sparse file, which would take long to read (C-082)."""
     os.truncate(directory / "xgboost-model", cgroup.memory_bytes())
 
     with pytest.raises(ModelLoadError, match="MiB together; the container has"):
@@ -160,7 +160,7 @@ def test_more_bytes_than_there_is_memory_are_not_read(directory: Path) -> None:
 
 
 def test_names_that_are_no_text_are_no_problem(directory: Path) -> None:
-    """Archives hold any bytes."""
+    """Accepts file names of any bytes, as in archives."""
     (directory / os.fsdecode(b"\xff\xfe")).write_bytes(b"x")
 
     assert model_files.digest(directory) != ""
@@ -168,7 +168,7 @@ def test_names_that_are_no_text_are_no_problem(directory: Path) -> None:
 
 
 def test_broken_link_and_unreadable_directory_are_model_errors(directory: Path) -> None:
-    """C-082: not an exception that nobody knows."""
+    """Raises `ModelLoadError`, not `OSError` (C-082)."""
     (directory / "broken").symlink_to("nowhere")
 
     with pytest.raises(ModelLoadError, match="cannot be read"):

@@ -48,7 +48,7 @@ def test_other_paths_have_no_lease(leases: ModelLeases) -> None:
 def test_first_turn_waits_for_the_load_and_the_next_does_not(
     leases: ModelLeases, add: Callable[..., Model]
 ) -> None:
-    """C-086: the log says which model it was, what the client called it, and how long it took."""
+    """Logs the model, the client's name of it, and the wait (C-086)."""
     add("m")
 
     async def work() -> list[Observation]:
@@ -74,7 +74,7 @@ def test_first_turn_waits_for_the_load_and_the_next_does_not(
 
 
 def test_lease_that_fails_is_released_well(leases: ModelLeases) -> None:
-    """C-086: 404, and there is nothing to give back."""
+    """Answers 404, and has nothing to release (C-086)."""
 
     async def work() -> None:
         lease = begun(leases, "/models/none/invoke")
@@ -91,7 +91,7 @@ def test_lease_that_fails_is_released_well(leases: ModelLeases) -> None:
 def test_model_that_is_not_thread_safe_takes_one_at_a_time(
     leases: ModelLeases, add: Callable[..., Model]
 ) -> None:
-    """C-089: others wait for the lock without holding a thread, and too many are refused."""
+    """Waits for the lock without a thread; refuses too many (C-089)."""
     add("slow")
     add("quick")
 
@@ -125,10 +125,10 @@ def test_model_that_is_not_thread_safe_takes_one_at_a_time(
     asyncio.run(work())
 
 
-def test_who_leaves_while_waiting_passes_the_turn_on(
+def test_client_that_leaves_while_waiting_passes_the_lock_on(
     leases: ModelLeases, add: Callable[..., Model]
 ) -> None:
-    """C-089: a client that hangs up does not stop those behind it."""
+    """Passes the lock on when a waiting client hangs up (C-089)."""
     add("slow")
 
     async def work() -> None:

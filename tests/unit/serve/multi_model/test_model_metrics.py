@@ -27,7 +27,7 @@ def text_of(metrics: ModelMetrics) -> dict[str, float]:
 
 
 def test_rows_add_up_and_what_a_dead_worker_had_is_gone() -> None:
-    """C-085: its counts stay, and its successor goes on from them."""
+    """Keeps its counts for its successor (C-085)."""
     metrics = ModelMetrics(2, emf_namespace=None)
     for row in (0, 1):
         metrics.use_row(row)
@@ -59,7 +59,7 @@ def test_rows_add_up_and_what_a_dead_worker_had_is_gone() -> None:
 def test_totals_are_a_line_in_embedded_metric_format(
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
-    """C-008: where a namespace is set, and nothing otherwise."""
+    """Logs them where a namespace is set, and nothing otherwise (C-008)."""
     import logging
 
     logging.getLogger("serve.multi_model.model_metrics").setLevel(logging.INFO)
@@ -74,7 +74,7 @@ def test_totals_are_a_line_in_embedded_metric_format(
 
 
 def test_utilization_is_in_percent(tmp_path: object) -> None:
-    """C-085: a file system that cannot be asked is no reason to fail."""
+    """Reports 0 where the file system cannot be measured (C-085)."""
     from pathlib import Path
 
     memory_percent, disk_percent = utilization(Path(str(tmp_path)))

@@ -25,12 +25,12 @@ from serve.multi_model import model_names
     ],
 )
 def test_name_is_read_from_the_path_as_it_was_sent(path: bytes, name: str | None) -> None:
-    """C-087: an encoded slash belongs to the name, a plain one does not."""
+    """Decodes an encoded slash as part of the name; a plain slash ends it (C-087)."""
     assert model_names.in_invoke_path(path) == name
 
 
 def test_name_in_the_path_of_a_model() -> None:
-    """C-087: the same without the verb."""
+    """Reads the name in `/models/NAME` (C-087)."""
     assert model_names.in_path(b"/models/x%2Finvoke") == "x/invoke"
     assert model_names.in_path(b"/models/x/invoke") is None
     assert model_names.in_path(b"/models/") is None
@@ -39,7 +39,7 @@ def test_name_in_the_path_of_a_model() -> None:
 
 @pytest.mark.parametrize("name", ["m", "a/b", "../x", "x" * 1024, "ü" * 512, " ", "-m", "模型"])
 def test_name_is_opaque(name: str) -> None:
-    """C-087: nothing is read into it."""
+    """Accepts any text as an opaque name (C-087)."""
     assert model_names.check(name) == name
 
 
@@ -47,14 +47,14 @@ def test_name_is_opaque(name: str) -> None:
     "name", [None, 1, "", ".", "..", "a\0", "a\n", "\x7f", "x" * 1025, "ü" * 513, "\ud800"]
 )
 def test_what_no_path_can_hold_is_no_name(name: object) -> None:
-    """C-087: and says so."""
+    """Refuses a name that cannot be in a path (C-087)."""
     with pytest.raises(InvalidRequestError, match="model_name"):
         model_names.check(name)
 
 
 @pytest.mark.parametrize("name", ["", "m", "ü/ 模型", "x" * 1024])
 def test_page_token_is_the_last_name(name: str) -> None:
-    """C-083: of URL-safe characters only."""
+    """Encodes the last name in URL-safe characters (C-083)."""
     token = model_names.page_token(name)
 
     assert model_names.after(token) == name
@@ -63,6 +63,6 @@ def test_page_token_is_the_last_name(name: str) -> None:
 
 @pytest.mark.parametrize("token", ["*", "a", "////", "/w==", "é", "gA"])
 def test_strange_page_token_is_refused(token: str) -> None:
-    """C-083: an old one is never strange: it is a name."""
+    """Refuses a token that is not an encoded name (C-083)."""
     with pytest.raises(InvalidRequestError, match="next_page_token"):
         model_names.after(token)

@@ -17,7 +17,7 @@ from serve.multi_model.residency.versions import Versions, is_settled
 def test_model_is_found_by_its_name_until_it_is_removed(
     registry: Registry, add: Callable[..., Model]
 ) -> None:
-    """C-079, C-085: it has a larger generation than any before it, of whatever name."""
+    """Has a larger generation than any model before it (C-079, C-085)."""
     first = add("a")
     second = add("b")
 
@@ -30,7 +30,7 @@ def test_model_is_found_by_its_name_until_it_is_removed(
 
 
 def test_name_can_be_reserved_once(registry: Registry, add: Callable[..., Model]) -> None:
-    """C-080, C-090: neither a model nor a load that is under way may be there."""
+    """Refuses the name of a model and of a load under way (C-080, C-090)."""
     generation = registry.reserve("a", "one", lambda owner: True)
     with pytest.raises(ModelAlreadyLoadedError, match="Model a is already being registered"):
         registry.reserve("a", "two", lambda owner: True)
@@ -43,7 +43,7 @@ def test_name_can_be_reserved_once(registry: Registry, add: Callable[..., Model]
 
 
 def test_reservation_of_the_dead_is_taken_over(registry: Registry) -> None:
-    """C-090: the name of a load that died with its worker is free at once."""
+    """Frees the name of a load whose worker has ended at once (C-090)."""
     lost = registry.reserve("a", "dead", lambda owner: True)
 
     generation = registry.reserve("a", "alive", lambda owner: owner != "dead")
@@ -58,7 +58,7 @@ def test_reservation_of_the_dead_is_taken_over(registry: Registry) -> None:
 
 
 def test_pages_follow_the_names(registry: Registry, add: Callable[..., Model]) -> None:
-    """C-083: each model is on one page, wherever others are added and removed meanwhile."""
+    """Lists each model on one page while others are added and removed (C-083)."""
     for name in ("c", "a", "d", "b"):
         add(name)
 
@@ -75,7 +75,7 @@ def test_pages_follow_the_names(registry: Registry, add: Callable[..., Model]) -
 def test_limit_of_all_models_together_is_kept(
     registry: Registry, add: Callable[..., Model]
 ) -> None:
-    """C-081: what would be too much is not added, and its name stays reserved for its owner."""
+    """Does not add a model beyond the limit; its name stays reserved (C-081)."""
     add("a", n_bytes=60)
     generation = registry.reserve("b", "me", lambda owner: True)
     model = Model(generation, "b", "/models/b", "d", "s", "xgboost", 50)
@@ -90,7 +90,7 @@ def test_limit_of_all_models_together_is_kept(
 def test_every_change_of_a_name_changes_its_version(
     registry: Registry, versions: Versions, add: Callable[..., Model]
 ) -> None:
-    """Workers that have the model in hand notice."""
+    """Workers that have the model in their cache notice every change."""
     place = versions.index("a")
     seen = [versions.cells[place]]
 
@@ -104,14 +104,14 @@ def test_every_change_of_a_name_changes_its_version(
 
 
 def test_moment_is_claimed_once(registry: Registry) -> None:
-    """Of several workers one reports."""
+    """One of several workers reports."""
     assert [registry.claim(moment) for moment in (5, 5, 4, 6)] == [True, False, False, True]
 
 
 def test_verdicts_are_kept_and_the_oldest_forgotten(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Models may come and go for years."""
+    """The table of verdicts is bounded."""
     monkeypatch.setattr(registry_module, "_MAX_VERDICTS", 2)
     good, bad = Verdict("xgboost", 5), Verdict("", 0, "it is damaged")
 
@@ -125,7 +125,7 @@ def test_verdicts_are_kept_and_the_oldest_forgotten(
 
 
 def test_problem_that_names_a_file_with_any_bytes_is_kept(registry: Registry) -> None:
-    """C-082: the database takes Unicode text only."""
+    """Escapes bytes that are not Unicode text (C-082)."""
     registry.remember("1", Verdict("", 0, f"files found: {os.fsdecode(bytes([255]))}"))
 
     assert registry.verdict("1") == Verdict("", 0, "files found: \\udcff")
@@ -134,7 +134,7 @@ def test_problem_that_names_a_file_with_any_bytes_is_kept(registry: Registry) ->
 def test_writer_that_is_killed_half_way_leaves_the_registry_as_it_was(
     registry: Registry, versions: Versions, add: Callable[..., Model]
 ) -> None:
-    """C-089: its lock is free, its change undone, and the version of the name is not trusted."""
+    """Frees the lock, undoes the change and distrusts the version (C-089)."""
     model = add("a")
     process_id = os.fork()
     if process_id == 0:
@@ -152,7 +152,7 @@ def test_writer_that_is_killed_half_way_leaves_the_registry_as_it_was(
 
 
 def _is_free(directory: Path) -> bool:
-    """Whether nobody has the lock of the registry that lies there."""
+    """True if no process holds the lock of the registry in `directory`."""
     with (directory / "registry.lock").open("r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -164,7 +164,7 @@ def _is_free(directory: Path) -> bool:
 def test_process_that_is_forked_during_a_change_does_not_get_the_lock(
     registry: Registry, tmp_path: Path
 ) -> None:
-    """C-089: as by a model's code in another thread; the writer is killed, and the child lives."""
+    """The lock is free when the writer is killed and its child lives (C-089)."""
     reading, writing = os.pipe()
     writer = os.fork()
     if writer == 0:
@@ -186,7 +186,7 @@ def test_process_that_is_forked_during_a_change_does_not_get_the_lock(
 def test_lock_is_given_back_even_if_another_process_has_it_open(
     registry: Registry, tmp_path: Path
 ) -> None:
-    """C-089: one that was forked without Python's knowledge."""
+    """Unlocks also for a child that was forked without Python's hooks (C-089)."""
     with registry._writing():
         (descriptor,) = registry._locks
         forked = os.dup(descriptor)
@@ -197,7 +197,7 @@ def test_lock_is_given_back_even_if_another_process_has_it_open(
 
 
 def test_full_disk_is_an_error_of_ours(registry: Registry, tmp_path: Path) -> None:
-    """Not an exception that nobody knows."""
+    """Raises `PlatformError`, not `sqlite3.Error`."""
     (tmp_path / "registry.sqlite").write_bytes(b"no database" * 1000)
     threaded: list[BaseException] = []
 

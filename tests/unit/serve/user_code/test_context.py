@@ -105,7 +105,7 @@ def test_response_is_told_by_header_type_and_status(context: Context) -> None:
 def test_response_header_that_cannot_be_sent_is_refused(
     context: Context, name: str, value: str, problem: str
 ) -> None:
-    """C-052: nothing is injected, cut short or mended; SageMaker's own limit holds."""
+    """Injects, truncates and corrects nothing; keeps SageMaker's limit (C-052)."""
     with pytest.raises(ValueError, match=problem):
         context.set_response_header(0, name, value)
 
@@ -113,7 +113,7 @@ def test_response_header_that_cannot_be_sent_is_refused(
 
 
 def test_longest_custom_attributes_are_sent(context: Context) -> None:
-    """C-052: 1,024 visible characters."""
+    """Accepts 1,024 visible characters (C-052)."""
     context.set_response_header(0, CUSTOM, "~" * 1024)
     context.set_response_header(0, "X-Mine", "x" * 5000)
 
@@ -133,7 +133,7 @@ def test_status_that_no_answer_has_is_refused(context: Context, code: object) ->
 
 
 def test_what_is_kept_on_the_context_is_there_in_each_invocation() -> None:
-    """model_fn's context and a request's are one to the user's code; requests are not mixed."""
+    """Attributes of model_fn's context are in each request's; requests are separate."""
     loaded = Context(Path("/m"), {})
     loaded.cache = {"a": 1}  # type: ignore[attr-defined]
 

@@ -41,7 +41,7 @@ def test_csv_is_a_table_also_when_it_has_one_row(body: bytes) -> None:
 
 
 def test_csv_of_text_is_refused_with_its_place() -> None:
-    """C-057: a script that wants text defines input_fn."""
+    """Names the position of text in CSV, for which a script has input_fn (C-057)."""
     with pytest.raises(MalformedPayloadError, match="line 1, column 2"):
         _decode(b"1,red\n", "text/csv")
 
@@ -85,7 +85,7 @@ def test_json_as_python_and_windows_write_it_is_read(body: bytes) -> None:
     "body", [b"", b"[1,", b"[nan]", b"[[1],[2,3]]", b'[[1],"a",{}]', b"[" * 100_000, b"\xff"]
 )
 def test_json_that_is_no_array_is_refused(body: bytes) -> None:
-    """C-057: 400, never 500."""
+    """Answers 400, never 500 (C-057)."""
     with pytest.raises(MalformedPayloadError):
         _decode(body, "application/json")
 
@@ -125,7 +125,7 @@ def test_npy_is_an_array_of_its_own_shape() -> None:
     ],
 )
 def test_npy_that_is_broken_or_pickled_is_refused(body: bytes) -> None:
-    """PITFALLS 68: truncated, of objects, or with a header that lies about its size."""
+    """Refuses truncated arrays, arrays of objects and headers with a false size."""
     with pytest.raises(MalformedPayloadError, match="not an NPY array"):
         _decode(body, "application/x-npy")
 
@@ -151,7 +151,7 @@ def test_other_formats_of_the_container_are_read_too() -> None:
 
 
 def test_unknown_format_is_refused_with_all_that_are_known() -> None:
-    """C-054: those of the toolkit and those of the container."""
+    """Lists the types of the toolkit and of the container (C-054)."""
     with pytest.raises(UnsupportedContentTypeError) as caught:
         _decode(b"x", "image/png")
 
@@ -208,7 +208,7 @@ def test_json_of_something_else_is_an_error() -> None:
     ],
 )
 def test_csv_has_one_line_a_record(prediction: Any, text: str) -> None:
-    """C-072, C-073: numbers as the toolkit writes them; text with a comma stays one cell."""
+    """Writes numbers as the toolkit does; quotes text with commas (C-072, C-073)."""
     assert default_codecs.encode(prediction, "text/csv").decode() == text
 
 
@@ -232,7 +232,7 @@ def test_npy_can_be_read_by_numpy() -> None:
     "prediction", [{"a": [1, 2], "b": (3,)}, [{"a": 1}], {1, 2}, object(), [[1, None], ["a", {2}]]]
 )
 def test_what_is_no_array_is_json_only(media_type: str, prediction: Any) -> None:
-    """C-053: no CSV of Python's notation for a dict; the log says what to do."""
+    """Writes no dict into CSV; the log says what to do (C-053)."""
     with pytest.raises(TypeError, match=f"cannot be written as {media_type}: .* output_fn"):
         default_codecs.encode(prediction, media_type)
 

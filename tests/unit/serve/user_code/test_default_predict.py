@@ -79,13 +79,13 @@ def test_algorithms_model_gets_sparse_rows() -> None:
     ],
 )
 def test_algorithms_model_never_gets_what_it_would_read_wrongly(data: Any, problem: str) -> None:
-    """C-057: a missing column is an error, never a missing value."""
+    """Takes a missing column for an error, never for a missing value (C-057)."""
     with pytest.raises(MalformedPayloadError, match=problem):
         default_predict.with_algorithm(data, SumModel())
 
 
 def test_foreign_model_is_given_the_data_as_they_are() -> None:
-    """scikit-learn's way."""
+    """Reads `n_features_in_`, as scikit-learn has it."""
 
     class Foreign:
         def predict(self, data: Any) -> Any:
@@ -97,7 +97,7 @@ def test_foreign_model_is_given_the_data_as_they_are() -> None:
 
 @pytest.mark.parametrize("model", [{"weights": []}, None, type("M", (), {"predict": 1})()])
 def test_foreign_model_without_predict_is_refused(model: Any) -> None:
-    """C-061: at start, with the function that is missing."""
+    """Fails at start, and names the missing function (C-061)."""
     with pytest.raises(
         ModelLoadError, match=r"no predict\(data\); define predict_fn\(data, model\)"
     ):
@@ -178,7 +178,7 @@ def test_one_record_is_a_table_for_a_model_that_tells_its_width(
 def test_records_that_the_model_cannot_take_are_the_clients_fault(
     classifier: LogisticRegression, data: Any, problem: str
 ) -> None:
-    """C-057: 400, in the toolkit 500."""
+    """Answers 400, where the toolkit answers 500 (C-057)."""
     with pytest.raises(MalformedPayloadError, match=problem):
         default_predict.with_foreign(data, classifier)
 
@@ -209,7 +209,7 @@ def test_what_the_model_says_of_the_records_is_for_the_log_only(
 
 
 def test_sparse_records_for_a_model_of_dense_ones_are_refused() -> None:
-    """C-057: scikit-learn raises a TypeError."""
+    """Answers 400 where scikit-learn raises a TypeError (C-057)."""
     model = HistGradientBoostingClassifier(max_iter=2).fit(*_table())
 
     with pytest.raises(MalformedPayloadError, match="refuses these records"):
@@ -228,7 +228,7 @@ def test_text_is_for_the_model_to_judge() -> None:
 
 @pytest.mark.parametrize("data", [np.ones((1, 4)), np.ones((1, 6)), np.array([list("abcde")])])
 def test_booster_never_takes_a_missing_column_for_a_missing_value(data: Any) -> None:
-    """C-057: XGBoost itself would predict for four columns of five."""
+    """Refuses four columns of five, for which XGBoost would predict (C-057)."""
     rows, labels = _table()
     booster = xgboost.train({}, xgboost.DMatrix(rows, labels), 2)
 
@@ -287,7 +287,7 @@ class Failing:
 
 
 def test_value_error_of_any_model_is_the_clients_fault() -> None:
-    """C-057: it says that an argument of the right type has a wrong value."""
+    """Answers 400 to a ValueError (C-057)."""
     with pytest.raises(MalformedPayloadError, match=r"\(list\)"):
         default_predict.with_foreign([[1], [2, 3]], Failing(ValueError("no")))
 

@@ -36,7 +36,7 @@ def load(directory: Path, files: dict[str, str]) -> ModuleType:
 
 
 def test_equal_names_are_different_modules(tmp_path: Path) -> None:
-    """C-089: also of packages and their parts, and relative imports within them."""
+    """Isolates packages, their modules and relative imports, too (C-089)."""
     loaded = [
         load(
             tmp_path / name,
@@ -63,7 +63,7 @@ def test_equal_names_are_different_modules(tmp_path: Path) -> None:
 
 
 def test_import_in_a_function_finds_its_own_models_module(tmp_path: Path) -> None:
-    """C-089: the first time and again, in any thread."""
+    """Finds it the first time and again, in any thread (C-089)."""
     loaded = [
         load(
             tmp_path / name,
@@ -96,7 +96,7 @@ def test_import_in_a_function_finds_its_own_models_module(tmp_path: Path) -> Non
 
 
 def test_python_and_installed_packages_come_first(tmp_path: Path) -> None:
-    """C-089: a model's json.py or numpy.py never takes the place of the real one."""
+    """A model's json.py or numpy.py never replaces the real one (C-089)."""
     module = load(
         tmp_path,
         {
@@ -113,7 +113,7 @@ def test_python_and_installed_packages_come_first(tmp_path: Path) -> None:
 
 
 def test_packages_of_its_own_lib_are_found(tmp_path: Path) -> None:
-    """C-089: what was installed with --target code/lib."""
+    """Finds packages installed with `--target code/lib` (C-089)."""
     module = load(
         tmp_path,
         {
@@ -127,7 +127,7 @@ def test_packages_of_its_own_lib_are_found(tmp_path: Path) -> None:
 
 
 def test_directories_added_to_the_search_path_are_the_models_own(tmp_path: Path) -> None:
-    """C-089: in front or behind, and Python's own modules come before what lies there."""
+    """Isolates them in any position; Python's own modules come first (C-089)."""
     loaded = [
         load(
             tmp_path / name,
@@ -155,7 +155,7 @@ def test_directories_added_to_the_search_path_are_the_models_own(tmp_path: Path)
 def test_directory_added_during_an_invocation_takes_no_name_from_other_models(
     tmp_path: Path,
 ) -> None:
-    """C-089: it stays in everybody's path, where it counts less than a model's own ones."""
+    """Stays in `sys.path`, after each model's own directories (C-089)."""
     text = (
         "import sys\ndef late():\n    sys.path.append(sys.modules['os'].path.dirname(__file__))\n"
         "    import own_helpers\n    return own_helpers.WHO"
@@ -174,7 +174,7 @@ def test_directory_added_during_an_invocation_takes_no_name_from_other_models(
 
 
 def test_other_ways_to_import_work_while_the_model_is_loaded(tmp_path: Path) -> None:
-    """C-089: import_module and pickle find the very same modules then."""
+    """`import_module` and pickle find the same modules while it is loaded (C-089)."""
     files = {
         "inference.py": "import importlib, pickle\nimport own_helpers\n"
         "same = importlib.import_module('own_helpers') is own_helpers\n"
@@ -198,7 +198,7 @@ def test_other_ways_to_import_work_while_the_model_is_loaded(tmp_path: Path) -> 
 
 
 def test_error_in_the_code_leaves_nothing_behind(tmp_path: Path) -> None:
-    """C-082: its exception comes through as it is."""
+    """Raises the exception of the code unchanged (C-082)."""
     with pytest.raises(ZeroDivisionError):
         load(tmp_path / "a", {"inference.py": "import own_bad", "own_bad.py": "1 / 0"})
     with pytest.raises(ModuleNotFoundError, match="own_missing"):
@@ -208,7 +208,7 @@ def test_error_in_the_code_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_modules_are_collected_with_their_model(tmp_path: Path) -> None:
-    """C-085: nothing keeps them when nobody uses the model any more."""
+    """Frees the modules with the model (C-085)."""
     import gc
     import weakref
 
@@ -228,7 +228,7 @@ def test_modules_are_collected_with_their_model(tmp_path: Path) -> None:
 
 
 def test_star_import_and_submodules_of_the_same_name(tmp_path: Path) -> None:
-    """C-089: forms that go through the import machinery every time."""
+    """Imports work in forms that use the import machinery every time (C-089)."""
     module = load(
         tmp_path,
         {
@@ -256,7 +256,7 @@ def test_script_that_imports_itself_finds_itself(tmp_path: Path) -> None:
 
 
 def test_classes_and_functions_are_found_by_their_module(tmp_path: Path) -> None:
-    """C-089: local dataclasses, pickle, type hints and process pools look in `sys.modules`."""
+    """Dataclasses, pickle, type hints and process pools find them (C-089)."""
     files = {
         "inference.py": """
             from __future__ import annotations

@@ -47,7 +47,7 @@ def test_find_takes_inference_py_where_nothing_is_named(model_directory: ModelDi
 def test_find_named_script_that_is_not_there_is_an_error(
     model_directory: ModelDirectory, program: str
 ) -> None:
-    """C-061: a server without the code that its owner asked for does not start."""
+    """Does not start without the script that SAGEMAKER_PROGRAM names (C-061)."""
     model_directory.write({"inference.py": "", "code/a.py": "", "code/sub/b.py": ""})
 
     with pytest.raises(ModelLoadError, match=r"SAGEMAKER_PROGRAM=.* that it has: a\.py, sub/b\.py"):
@@ -132,7 +132,7 @@ def test_find_named_script_without_any_code(model_directory: ModelDirectory) -> 
 def test_warns_of_requirements_that_are_not_installed(
     model_directory: ModelDirectory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """C-007: no network at start; the line says what to do instead."""
+    """Logs what to do instead of installing at start (C-007)."""
     model_directory.write({"code/inference.py": "", "code/requirements.txt": "polars"})
     script = script_loader.find(model_directory.path, None)
 
@@ -160,7 +160,7 @@ def test_does_not_warn_of_requirements_that_were_brought_along(
 def test_warns_of_a_script_beside_the_model(
     model_directory: ModelDirectory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """PITFALLS A10-106: root or code/ is the commonest mistake in the layout of an archive."""
+    """Warns of a script in the root of the archive, the most frequent mistake."""
     model_directory.write({"inference.py": "", "xgboost-model": ""})
 
     script_loader.warn_of_unused(model_directory.path, None)
@@ -190,7 +190,7 @@ def _load(directory: Path) -> object:
 def test_load_imports_siblings_and_packages_that_were_brought_along(
     model_directory: ModelDirectory,
 ) -> None:
-    """code/ and code/lib are on the path, and the first wins."""
+    """Searches code/ before code/lib."""
     model_directory.write(
         {
             "code/inference.py": "import features, vendored; value = features.value",
@@ -269,7 +269,7 @@ def test_load_script_that_imports_itself_runs_once(model_directory: ModelDirecto
 
 
 def test_load_scripts_of_equal_names_do_not_meet(model_directory: ModelDirectory) -> None:
-    """C-089: `import inference` in the second is the second."""
+    """`import inference` in the second script finds the second (C-089)."""
     script = "import inference as itself; value = {!r}"
     model_directory.write({"code/inference.py": script.format("one")})
     model_directory.write({"other/code/inference.py": script.format("two")})
@@ -300,7 +300,7 @@ def test_load_script_in_a_subdirectory_imports_its_siblings(
 
 
 def test_load_leaves_nothing_in_the_model_directory(model_directory: ModelDirectory) -> None:
-    """C-059: no byte code either."""
+    """Writes no byte code (C-059)."""
     model_directory.write({"code/inference.py": "import features", "code/features.py": ""})
 
     _load(model_directory.path)

@@ -100,7 +100,7 @@ def test_transform_fn_does_the_work_of_three(model_directory: ModelDirectory) ->
 def test_user_code_is_not_for_the_event_loop_nor_for_many_threads(
     model_directory: ModelDirectory,
 ) -> None:
-    """C-045: a ping never waits behind it; and it is loaded after the fork."""
+    """Runs in a thread, so that pings do not wait; is loaded after the fork (C-045)."""
     servable = model_directory.load(ECHO)
 
     assert not servable.may_run_inline(Invocation(b"1", "text/csv"))
@@ -123,7 +123,7 @@ def test_user_code_is_not_for_the_event_loop_nor_for_many_threads(
 def test_csv_and_json_come_as_text_and_all_else_as_bytes(
     model_directory: ModelDirectory, content_type: str, body: bytes, expected: str | bytes
 ) -> None:
-    """C-055: unlike in the toolkit, parameters and case make no difference."""
+    """Ignores parameters and case, unlike the toolkit (C-055)."""
     servable = model_directory.load(FOUR)
 
     answer = servable.invoke(Invocation(body, content_type, "text/plain"))
@@ -134,7 +134,7 @@ def test_csv_and_json_come_as_text_and_all_else_as_bytes(
 
 
 def test_text_that_is_not_utf_8_is_the_clients_fault(model_directory: ModelDirectory) -> None:
-    """C-057: 400; in the toolkit 500."""
+    """Answers 400 where the toolkit answers 500 (C-057)."""
     with pytest.raises(MalformedPayloadError, match="not UTF-8"):
         model_directory.load(FOUR).invoke(Invocation(b"\xff", "text/csv"))
 
@@ -159,7 +159,7 @@ def test_accept_is_told_as_it_is_and_names_the_answer(
     given: str,
     content_type: str,
 ) -> None:
-    """C-053, C-056: where the code does not say what it returns, it is what was asked for."""
+    """Takes the type of `accept` for a body returned without one (C-053, C-056)."""
     servable = model_directory.load(FOUR, default_accept=default)
 
     answer = servable.invoke(Invocation(b"1", "text/csv", accept))
@@ -171,7 +171,7 @@ def test_accept_is_told_as_it_is_and_names_the_answer(
 def test_hooks_are_called_before_and_after_the_model_is_loaded(
     model_directory: ModelDirectory,
 ) -> None:
-    """pre_model_fn(model_dir) and model_warmup_fn(model_dir, model)."""
+    """Calls pre_model_fn(model_dir) and model_warmup_fn(model_dir, model)."""
     model_directory.load("""
         calls = []
 
@@ -198,7 +198,7 @@ def test_hooks_are_called_before_and_after_the_model_is_loaded(
 
 
 def test_context_shows_the_request_and_takes_the_answer(model_directory: ModelDirectory) -> None:
-    """C-052: custom attributes are the container's to set, and here it does."""
+    """Sets custom attributes from the user's code (C-052)."""
     servable = model_directory.load("""
         def model_fn(model_dir, context):
             context.greeting = "hello"
@@ -260,7 +260,7 @@ def test_what_one_invocation_sets_the_next_one_does_not_have(
 def test_returned_value_is_a_body_or_a_body_and_its_type(
     model_directory: ModelDirectory, result: Any, body: bytes, content_type: str
 ) -> None:
-    """C-053: as in the toolkit; a dict becomes JSON, and is called JSON."""
+    """Sends bodies as the toolkit does; a dict becomes JSON, with its type (C-053)."""
     answer = _returning(model_directory, result, "text/plain")
 
     assert answer.body == body
@@ -287,7 +287,7 @@ def test_returned_value_that_is_no_body_is_an_error_that_says_so(
 
 
 def test_returned_type_that_cannot_be_sent_is_refused(model_directory: ModelDirectory) -> None:
-    """C-052: no header is injected through the content type."""
+    """Injects no header through the content type (C-052)."""
     with pytest.raises(ValueError, match="not printable ASCII"):
         _returning(model_directory, ("a", "text/plain\r\nX-Injected: 1"))
 
@@ -356,7 +356,7 @@ def _streamed(answer: Answer) -> list[bytes]:
 
 
 def test_generator_is_streamed_as_it_goes(model_directory: ModelDirectory) -> None:
-    """C-065: only the first piece is made before the answer begins; text and bytes mix."""
+    """Makes only the first piece before the answer begins (C-065)."""
     made = []
 
     def pieces() -> Iterator[str | bytes]:
@@ -385,7 +385,7 @@ def test_generator_sets_headers_before_its_first_piece(model_directory: ModelDir
 
 
 def test_error_before_the_first_piece_is_an_ordinary_error(model_directory: ModelDirectory) -> None:
-    """C-066: with a status of its own, or without."""
+    """Answers an error before the first piece with its status, or 500 (C-066)."""
 
     def failing(context: Any) -> Iterator[str]:
         raise ValueError("too early")
@@ -438,7 +438,7 @@ def test_closing_the_stream_closes_the_users_generator(model_directory: ModelDir
 def test_sys_exit_in_the_middle_of_a_stream_is_an_error_with_its_cause(
     model_directory: ModelDirectory,
 ) -> None:
-    """PITFALLS 55: the thread goes on, and the log has the traceback."""
+    """The thread goes on, and the log has the traceback."""
 
     def result(context: Any) -> Iterator[str]:
         yield "a"
@@ -542,7 +542,7 @@ UNSUPPORTED = """
 def test_unsupported_format_error_is_known_by_its_name(
     model_directory: ModelDirectory, content_type: str, status: int, message: str
 ) -> None:
-    """C-054: that of AWS's encoders and decoders, which a script may bring along."""
+    """Answers 415 to the exception of AWS's encoders and decoders (C-054)."""
     servable = model_directory.load(UNSUPPORTED)
 
     with pytest.raises(UserCodeError) as caught:
@@ -570,7 +570,7 @@ def test_body_without_a_content_type_is_refused_with_the_type_it_was_read_as(
 def test_what_would_end_the_thread_ends_the_invocation(
     model_directory: ModelDirectory, error: BaseException
 ) -> None:
-    """PITFALLS 55: and the log shows where it came from."""
+    """Becomes a RuntimeError, with the original exception as its cause."""
     with pytest.raises(RuntimeError, match="the user's code raised") as caught:
         _returning(model_directory, _raising(error))
 
@@ -578,7 +578,7 @@ def test_what_would_end_the_thread_ends_the_invocation(
 
 
 def test_empty_body_is_the_users_to_judge(model_directory: ModelDirectory) -> None:
-    """C-058: as in the toolkit; where no function of the user reads it, 204 as without a script."""
+    """Passes it to the user's function; without one it is 204 (C-058)."""
     assert model_directory.load(FOUR).invoke(Invocation(b"", "text/csv", "a/b")).body == (
         b"['', 'text/csv', 10, 'a/b']"
     )
@@ -595,7 +595,7 @@ def test_empty_body_is_the_users_to_judge(model_directory: ModelDirectory) -> No
 def test_default_answers_of_a_batch_can_be_joined(
     model_directory: ModelDirectory, accept: str, body: bytes | None
 ) -> None:
-    """C-073: each text ends with one newline, as without a script."""
+    """Ends each default JSON and CSV answer with one newline, as without a script (C-073)."""
     script = "def model_fn(d): return 1\ndef predict_fn(d, m): return [1, 2]"
     invocation = Invocation(b"1", "text/csv", accept)
 
@@ -619,7 +619,7 @@ def test_batch_leaves_what_the_users_code_has_written(model_directory: ModelDire
 def test_selected_outputs_are_the_scripts_own_affair(
     model_directory: ModelDirectory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """C-099: a setting that does nothing is named in the log."""
+    """Logs a setting that has no effect (C-099)."""
     model_directory.load(ECHO, output_keys=("probability",))
 
     (record,) = (record for record in caplog.records if record.message == "setting_not_used")
@@ -662,7 +662,7 @@ def test_defaults_read_predict_and_write(model_directory: ModelDirectory) -> Non
 def test_default_answer_is_the_best_of_what_is_accepted(
     model_directory: ModelDirectory, accept: str, content_type: str
 ) -> None:
-    """C-056: q-values count, unlike in the toolkit; as there, the first of equals wins."""
+    """Uses q-values, unlike the toolkit; the first of equals wins (C-056)."""
     servable = model_directory.load("def model_fn(d): pass\ndef predict_fn(d, m): return [1]")
 
     assert servable.invoke(Invocation(b"1", "text/csv", accept)).content_type == content_type
@@ -671,7 +671,7 @@ def test_default_answer_is_the_best_of_what_is_accepted(
 def test_generator_of_predict_fn_is_streamed_without_output_fn(
     model_directory: ModelDirectory,
 ) -> None:
-    """C-065: no default can write it, and none is needed."""
+    """Streams a generator of predict_fn without an encoder (C-065)."""
     servable = model_directory.load("""
         def predict_fn(data, model):
             yield "a"
@@ -763,7 +763,7 @@ def test_context_has_the_manifest_of_an_artifact(model_directory: ModelDirectory
 def test_script_that_cannot_be_used_is_a_reason_not_to_start(
     model_directory: ModelDirectory, script: str, reason: str
 ) -> None:
-    """C-061: one line says what failed; the user's own exception is its cause."""
+    """Says in one line what failed, with the user's exception as cause (C-061)."""
     with pytest.raises(ModelLoadError, match=reason):
         model_directory.load(script)
 
@@ -771,7 +771,7 @@ def test_script_that_cannot_be_used_is_a_reason_not_to_start(
 def test_default_accept_that_nothing_writes_is_a_reason_not_to_start(
     model_directory: ModelDirectory,
 ) -> None:
-    """C-056: with an output_fn of the user's it may be anything."""
+    """Accepts any default with an output_fn of the user's (C-056)."""
     script = "def model_fn(d): return str\ndef predict_fn(d, m): return [1]"
     servable = model_directory.load(script, default_accept="CSV")
     assert servable.invoke(Invocation(b"1", "text/csv")).body == b"1\n"
@@ -792,7 +792,7 @@ def test_program_names_another_script(model_directory: ModelDirectory) -> None:
 
 
 def test_code_without_a_script_is_passed_over(model_directory: ModelDirectory) -> None:
-    """C-060: training code is left in artifacts, too."""
+    """Serves a model artifact with training code in it (C-060)."""
     model_directory.write({"code/train.py": "", "xgboost-model": bytes(_booster().save_raw("ubj"))})
 
     assert isinstance(loading.inspect(model_directory.path, Settings()), loading.Artifact)
@@ -813,7 +813,7 @@ def test_loading_is_logged_with_script_and_type(
 def test_what_the_code_prints_is_seen_at_once(
     model_directory: ModelDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-008: also where Python would hold it back, as in a file."""
+    """Logs prints at once, also where Python would buffer them (C-008)."""
     file = tmp_path / "stdout"
     with file.open("w") as stream:
         monkeypatch.setattr(sys, "stdout", stream)

@@ -137,7 +137,7 @@ def test_function_that_does_not_tell_its_parameters_gets_no_context() -> None:
     ],
 )
 def test_function_that_cannot_be_called_is_refused_at_start(function: Any, problem: str) -> None:
-    """C-061: rather than at each invocation, as in AWS's toolkit."""
+    """Fails at start, where AWS's toolkit fails at each invocation (C-061)."""
     with pytest.raises(ModelLoadError, match=problem):
         _called(function)
 

@@ -15,7 +15,7 @@ MEBIBYTE = 2**20
 
 
 def test_growth_is_what_was_allocated_and_is_still_held() -> None:
-    """C-081: in small pieces and in a large one; what is free again does not count."""
+    """Counts small and large allocations, but none freed again (C-081)."""
     before = memory_budget.footprint()
     small = [bytes(2000) for _ in range(5000)]
     with_small = memory_budget.footprint()
@@ -31,13 +31,13 @@ def test_growth_is_what_was_allocated_and_is_still_held() -> None:
 
 
 def test_growth_is_at_least_a_page() -> None:
-    """C-081: no model is free."""
+    """Counts at least a page for any model (C-081)."""
     assert Footprint(5, 5).growth_since(Footprint(5, 9)) == memory_budget.PAGE_BYTES
     assert Footprint(9000, 5).growth_since(Footprint(0, 0)) == 9000
 
 
 def test_free_heap_is_given_back_to_the_system() -> None:
-    """C-085: what glibc keeps for itself goes when it is told."""
+    """Returns to the system memory that glibc keeps (C-085)."""
     libc = ctypes.CDLL(None)
     libc.malloc.restype = ctypes.c_void_p
     libc.free.argtypes = [ctypes.c_void_p]
@@ -62,7 +62,7 @@ def test_free_heap_is_given_back_to_the_system() -> None:
 def test_memory_is_given_back_when_enough_has_come_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """C-085: looking through the heap for every small model would cost more than it brings."""
+    """Does not walk the heap for each small model (C-085)."""
     given_back = []
     monkeypatch.setattr(memory_budget, "give_back", lambda: given_back.append(True))
     trimmer = Trimmer()
@@ -75,14 +75,14 @@ def test_memory_is_given_back_when_enough_has_come_together(
 
 
 def test_workers_share_the_memory_of_the_setting() -> None:
-    """C-081: BYOA_MODEL_MEMORY_MB is for all of them."""
+    """Divides BYOA_MODEL_MEMORY_MB among the workers (C-081)."""
     assert (
         memory_budget.model_bytes(Settings(model_memory_bytes=100 * MEBIBYTE), 4) == 25 * MEBIBYTE
     )
 
 
 def test_default_is_four_fifths_of_what_the_server_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """C-081: of the cgroup's limit, each worker being as large as this process is now."""
+    """Estimates each worker as large as this process (C-081)."""
     monkeypatch.setattr(cgroup, "memory_bytes", lambda: 1000 * MEBIBYTE)
     monkeypatch.setattr(memory_budget, "_status", lambda name: 50 * MEBIBYTE)
 

@@ -93,7 +93,7 @@ async def until(holds: Callable[[], bool]) -> None:
 def test_model_is_loaded_on_its_first_lease_and_then_here(
     cache: ModelCache, loader: Loader, add: Callable[..., Model]
 ) -> None:
-    """C-079: and leased at once from then on."""
+    """Leases it without waiting from then on (C-079)."""
     add("a")
 
     async def work() -> tuple[CachedModel | None, bool, CachedModel | None, bool]:
@@ -111,7 +111,7 @@ def test_model_is_loaded_on_its_first_lease_and_then_here(
 
 
 def test_unknown_model_is_an_error(cache: ModelCache) -> None:
-    """C-086: nothing is loaded on demand that nobody registered."""
+    """Does not load a model that is not registered (C-086)."""
     with pytest.raises(ModelNotFoundError, match="Model not found: a"):
         run(lambda: cache.lease("a"))
 
@@ -119,7 +119,7 @@ def test_unknown_model_is_an_error(cache: ModelCache) -> None:
 def test_many_waiting_share_one_load(
     cache: ModelCache, loader: Loader, add: Callable[..., Model]
 ) -> None:
-    """C-090: and all get the same model."""
+    """Loads the model once for all waiting invocations: single-flight (C-090)."""
     model = add("a")
     loader.gate.clear()
 
@@ -136,7 +136,7 @@ def test_many_waiting_share_one_load(
 def test_load_goes_on_when_who_asked_for_it_has_gone(
     cache: ModelCache, loader: Loader, add: Callable[..., Model]
 ) -> None:
-    """C-079: the platform asks again after 60 s; the model is there then, loaded once."""
+    """Finishes the load for the client's next attempt (C-079)."""
     add("a")
     loader.gate.clear()
 
@@ -156,7 +156,7 @@ def test_load_goes_on_when_who_asked_for_it_has_gone(
 def test_failed_load_is_told_to_all_and_forgotten(
     cache: ModelCache, loader: Loader, metrics: ModelMetrics, add: Callable[..., Model]
 ) -> None:
-    """C-082: the next one tries again, and the room is free."""
+    """Loads again for the next invocation, with the room free (C-082)."""
     add("a", n_bytes=30)
     loader.error = ModelLoadError("broken")
     loader.gate.clear()
@@ -183,7 +183,7 @@ def test_load_that_does_not_end_ends_its_process(
     monkeypatch: pytest.MonkeyPatch,
     add: Callable[..., Model],
 ) -> None:
-    """C-082: those that wait are told; nothing else stops a thread."""
+    """Fails waiting invocations, and replaces the process (C-082)."""
     monkeypatch.setattr(residency_module, "MODEL_TIMEOUT_SECONDS", 0.05)
     add("a")
     loader.gate.clear()
@@ -198,7 +198,7 @@ def test_load_that_does_not_end_ends_its_process(
 def test_least_recently_used_goes_first(
     cache: ModelCache, loader: Loader, add: Callable[..., Model]
 ) -> None:
-    """C-081: being leased counts as being used, on either way."""
+    """A lease counts as a use, waited for or not (C-081)."""
     for name in ("a", "b", "c", "d", "e"):
         add(name)
 
@@ -222,7 +222,7 @@ def test_least_recently_used_goes_first(
 def test_leased_and_pinned_models_are_never_evicted(
     cache: ModelCache, add: Callable[..., Model], pinned: str
 ) -> None:
-    """C-081: 507 is true then, and has the numbers. What is pinned is a pattern or a very name."""
+    """Refuses with the numbers; patterns and names are pinned (C-081)."""
     for name in (pinned, "a", "b", "c"):
         add(name)
 
@@ -250,7 +250,7 @@ def test_idle_models_make_room_to_validate_another(
     n_free_bytes: int,
     evicted: str,
 ) -> None:
-    """C-081: the least recent first, until as much is free as any model may take."""
+    """Evicts the least recently used until the largest model would fit (C-081)."""
     monkeypatch.setattr(cgroup, "memory_available_bytes", lambda: n_free_bytes)
     for name in ("vip-1", "leased", "a", "b"):
         add(name, n_bytes=7)
@@ -277,7 +277,7 @@ def test_idle_models_make_room_to_validate_another(
 def test_model_larger_than_everything_is_refused_and_evicts_nothing(
     cache: ModelCache, add: Callable[..., Model]
 ) -> None:
-    """C-081: the models that are here stay."""
+    """Keeps all models (C-081)."""
     add("a")
     add("huge", n_bytes=31)
 
@@ -293,7 +293,7 @@ def test_model_larger_than_everything_is_refused_and_evicts_nothing(
 def test_forgotten_model_drains_first(
     cache: ModelCache, registry: Registry, metrics: ModelMetrics, add: Callable[..., Model]
 ) -> None:
-    """C-085: whoever has it finishes; then it is freed; then the caller is told."""
+    """Frees it after its last lease, and returns then (C-085)."""
     model = add("a")
 
     async def work() -> None:
@@ -316,7 +316,7 @@ def test_forgotten_model_drains_first(
 def test_several_generations_of_a_name_drain_in_any_order(
     cache: ModelCache, registry: Registry, add: Callable[..., Model], first: int
 ) -> None:
-    """C-085: the last unload is told when the last one has gone."""
+    """Returns from the last unload when the last model is free (C-085)."""
 
     async def drain(name: str) -> None:
         leased, forgetting = [], []
@@ -343,7 +343,7 @@ def test_several_generations_of_a_name_drain_in_any_order(
 def test_model_that_is_forgotten_while_it_is_loaded_does_not_stay(
     cache: ModelCache, registry: Registry, loader: Loader, add: Callable[..., Model]
 ) -> None:
-    """C-085: those that waited for it get it, nobody after them."""
+    """Leases it to waiting invocations, and to none after them (C-085)."""
     model = add("a")
     loader.gate.clear()
 
@@ -365,7 +365,7 @@ def test_model_that_is_forgotten_while_it_is_loaded_does_not_stay(
 def test_replaced_model_is_noticed_without_being_told(
     cache: ModelCache, registry: Registry, loader: Loader, add: Callable[..., Model]
 ) -> None:
-    """C-088: from the registry's change on, nobody gets the old one."""
+    """Never leases the old model after the registry's change (C-088)."""
     add("a")
 
     async def work() -> None:
@@ -382,7 +382,7 @@ def test_replaced_model_is_noticed_without_being_told(
 def test_late_message_does_not_drop_the_successor(
     cache: ModelCache, registry: Registry, add: Callable[..., Model]
 ) -> None:
-    """C-088: it is for generations up to the deleted one."""
+    """Drops generations up to the deleted one only (C-088)."""
     old = add("a")
     registry.remove("a")
     add("a")
@@ -398,7 +398,7 @@ def test_late_message_does_not_drop_the_successor(
 def test_unsettled_version_is_never_trusted_but_the_model_goes_on(
     cache: ModelCache, versions: Versions, loader: Loader, add: Callable[..., Model]
 ) -> None:
-    """C-089: after a writer has died every invocation asks the registry, and is answered."""
+    """After a writer was killed every invocation asks the registry (C-089)."""
     add("a")
     change = versions.change("a")
     change.__enter__()
@@ -430,7 +430,7 @@ def test_name_in_the_same_place_is_only_looked_up_again(
 
 
 def test_room_of_what_is_being_freed_is_free(cache: ModelCache, add: Callable[..., Model]) -> None:
-    """C-081: one after the other may evict without waiting: no false 507."""
+    """Counts the room of a model as free while it is freed: no false 507 (C-081)."""
     for index in range(40):
         add(f"m{index}")
 
@@ -445,7 +445,7 @@ def test_room_of_what_is_being_freed_is_free(cache: ModelCache, add: Callable[..
 def test_models_with_code_hold_up_no_others(
     cache: ModelCache, registry: Registry, loader: Loader, add: Callable[..., Model]
 ) -> None:
-    """C-089: they are loaded one at a time, however many wait, and take one thread."""
+    """Loads them one at a time, in one thread, however many wait (C-089)."""
     add("a")
     names = [f"code-{index}" for index in range(6)]
     for name in names:
@@ -468,7 +468,7 @@ def test_models_with_code_hold_up_no_others(
 def test_freeing_does_not_wait_for_loads(
     cache: ModelCache, loader: Loader, add: Callable[..., Model]
 ) -> None:
-    """C-085: however many are slow to load."""
+    """Frees models however many are slow to load (C-085)."""
     for name in ("a", *(names := [f"slow-{index}" for index in range(8)])):
         add(name, n_bytes=1)
 

@@ -14,7 +14,7 @@ from tests.waiting import PATIENCE_SECONDS
 
 
 def test_all_do_as_they_are_told_before_the_teller_goes_on(tmp_path: Path) -> None:
-    """C-085: each has forgotten the model by then, the teller too."""
+    """Returns when each worker, the caller too, has dropped the model (C-085)."""
     heard: list[tuple[str, str, int]] = []
 
     async def work() -> bool:
@@ -40,7 +40,7 @@ def test_all_do_as_they_are_told_before_the_teller_goes_on(tmp_path: Path) -> No
 
 
 def test_slow_one_is_waited_for_until_the_time_is_up(tmp_path: Path) -> None:
-    """C-085: the teller knows that not all have done it."""
+    """Returns False where a worker has not answered in time (C-085)."""
 
     async def work() -> bool:
         worker = Peers(tmp_path)
@@ -80,7 +80,7 @@ uvloop.run(work())
 
 
 def test_nobody_waits_for_the_dead(tmp_path: Path) -> None:
-    """C-085: neither for one that died before, nor for one that dies while it is asked."""
+    """Does not wait for a worker that has ended, before or meanwhile (C-085)."""
     process = subprocess.Popen(
         [sys.executable, "-c", LISTENER, tmp_path], stdout=subprocess.PIPE, text=True
     )
@@ -109,12 +109,12 @@ def test_nobody_waits_for_the_dead(tmp_path: Path) -> None:
 
 
 def test_unknown_worker_is_not_alive(tmp_path: Path) -> None:
-    """C-090: there never was one of that name."""
+    """Takes a worker that never existed for ended (C-090)."""
     assert not Peers(tmp_path).is_alive("1-none")
 
 
 def test_process_that_the_dead_one_has_forked_does_not_pass_for_it(tmp_path: Path) -> None:
-    """C-085, C-090: a model's code may fork, and what it forks may live on."""
+    """A process forked by a model's code does not count as worker (C-085, C-090)."""
     with subprocess.Popen(
         [sys.executable, "-c", LISTENER, tmp_path, "forks"], stdout=subprocess.PIPE, text=True
     ) as process:
@@ -136,7 +136,7 @@ def test_process_that_the_dead_one_has_forked_does_not_pass_for_it(tmp_path: Pat
 def test_worker_is_found_only_when_it_listens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-085: before that, others would take it for dead, and remove its socket for ever."""
+    """Shows the socket to other workers only once it listens (C-085)."""
     found: list[list[Path]] = []
     listen = socket.socket.listen
 
