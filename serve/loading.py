@@ -31,7 +31,7 @@ class Loadable(Protocol):
     def load(self) -> Servable:
         """Load the model; raises `ModelLoadError`."""
 
-    def try_out(self) -> None:
+    def validate(self) -> None:
         """Validate the model: verify, load and predict once, in a process that may crash."""
 
 
@@ -78,9 +78,9 @@ class Artifact:
         """See `container.codecs.records.Columns`."""
         return _libsvm_base(self.manifest, self.settings)
 
-    def try_out(self) -> None:
-        """Verify, load and predict; see `validation_run.try_model`."""
-        validation_run.try_model(
+    def validate(self) -> None:
+        """Verify, load and predict; see `validation_run.validate_model`."""
+        validation_run.validate_model(
             self.algorithm,
             self.directory,
             self.manifest,

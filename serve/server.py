@@ -108,7 +108,7 @@ def _run_one_model(settings: Settings, listener: socket.socket, placeholder: "Pl
     from serve.runtime import validation_run
 
     artifact = loading.inspect(settings.base_dir / "model", settings)
-    validation_run.in_child(artifact.try_out)
+    validation_run.in_child(artifact.validate)
     # Otherwise each worker loads the model itself. OpenMP's threads do not survive a fork either.
     can_share = artifact.is_fork_safe and os.environ["OMP_NUM_THREADS"] == "1"
     shared = artifact.load() if can_share else None

@@ -60,7 +60,7 @@ class Worker:
         directory = _below(settings.model_roots, model_dir)
         try:
             artifact = loading.inspect(directory, settings, model_name=model_name)
-            validation_run.in_child(artifact.try_out)
+            validation_run.in_child(artifact.validate)
             return cls(artifact.load(), model_name, settings)
         except ModelLoadError as error:
             if _is_for_memory(error):

@@ -35,15 +35,15 @@ from serve.runtime import row_parallelism
 
 logger = logging.getLogger(__name__)
 
-# The platform waits 8 minutes for the first good ping; this is half of them.
+# Half of the 8 minutes in which the platform waits for the first successful ping.
 MODEL_TIMEOUT_SECONDS = 240.0
 _MAX_MESSAGE_BYTES = 2**16
-_MAX_CELLS = 2**21  # features or outputs of all records that are tried
+_MAX_CELLS = 2**21  # features or outputs of all records of a validation run
 _LARGEST = float(np.finfo(np.float32).max)
 _MAX_PROBLEM_CHARACTERS = 4000  # of up to 12 bytes each in JSON: a pipe takes 64 KiB at once
 
 
-def try_model(
+def validate_model(
     algorithm: Algorithm,
     directory: Path,
     manifest: ModelManifest | None,
@@ -52,7 +52,8 @@ def try_model(
     """Verify a model, load it and predict with it in all ways that the server does.
 
     Raises:
-        ModelLoadError, PredictionError: what is wrong with it.
+        ModelLoadError: the model cannot be used.
+        PredictionError: the model refuses records that it should take.
     """
     records = algorithm.verify(directory, manifest)
     model = algorithm.load(directory, manifest, options)
@@ -61,14 +62,16 @@ def try_model(
 
 
 def predict_in_all_ways(model: Model, records: Floats | None, *, in_blocks: bool) -> None:
-    """Predict for one record and for many, dense and sparse, and look through the heap.
+    """Predict for one record and for many, dense and sparse, with a pattern in freed memory.
 
     A model may predict for a record of zeros, and crash for two records, or for a record that
-    reaches another leaf. Only for a process that may die.
+    reaches another leaf. The pattern makes the use of freed memory a crash. Only for a process that
+    may crash.
 
     Args:
-        records: What `Algorithm.verify` returned; without any, a record of zeros is all there is.
-        in_blocks: Whether the server predicts large bodies in several threads.
+        model: The loaded model.
+        records: Of `Algorithm.verify`, float32 `[n, n_features]`; None to predict for zeros only.
+        in_blocks: True if the server predicts large bodies in row blocks.
     Raises:
         PredictionError: the model refuses records that it should take.
     """
@@ -83,20 +86,20 @@ def _predict_many(model: Model, records: Floats, *, in_blocks: bool) -> None:
     n_features = model.n_features
     n_records = max(1, _MAX_CELLS // max(1, n_features, n_outputs(model)))
     extremes = np.array([0, np.nan, *(-_LARGEST, _LARGEST)], dtype=np.float32)[:n_records]
-    tried = np.repeat(extremes, n_features).reshape(len(extremes), n_features)
-    tried = np.concatenate([tried, records])[:n_records]
-    model.predict(tried)
-    is_given = ~np.isnan(tried)
+    dense = np.repeat(extremes, n_features).reshape(len(extremes), n_features)
+    dense = np.concatenate([dense, records])[:n_records]
+    model.predict(dense)
+    is_given = ~np.isnan(dense)
     offsets = np.concatenate([[0], np.cumsum(is_given.sum(axis=1))]).astype(np.int64)
     columns = np.nonzero(is_given)[1].astype(np.int32)
-    model.predict(SparseRows(offsets, columns, tried[is_given], n_features))
+    model.predict(SparseRows(offsets, columns, dense[is_given], n_features))
     n_rows = 2 * row_parallelism.BLOCK_ROWS
     if in_blocks and n_rows <= n_records:
-        row_parallelism.predict(model, np.resize(tried, (n_rows, n_features)))
+        row_parallelism.predict(model, np.resize(dense, (n_rows, n_features)))
 
 
 def in_child(work: Callable[[], object], *, timeout_seconds: float = MODEL_TIMEOUT_SECONDS) -> None:
-    """Do `work` in a child of this process, which must have no threads.
+    """Run `work` in a forked child; this process must have no threads.
 
     Raises:
         ModelLoadError: the work raised it or another error, crashed, or took too long; its detail
@@ -129,7 +132,7 @@ def run_and_exit(
     secret: bytes = b"",
     directory: Path | None = None,
 ) -> NoReturn:
-    """Do `work` in this process, a child; write a report, and exit without the parent's clean-up.
+    """Run `work` in this process, a child; write a report, and exit without the parent's clean-up.
 
     The report is `secret`, then JSON: with exit code 0 the result of the work, with exit code 1
     `{"problem": …, "is_memory": …}`.
@@ -179,7 +182,7 @@ def _read_until_closed(reader: int, deadline: float) -> bytes | None:
 
 
 def judge(report: bytes | None, status: int, timeout_seconds: float) -> None:
-    """Raise what the end of a validation run means for the model.
+    """Turn the report and the exit of a validation run into an error, if the model failed it.
 
     Args:
         report: Of `run_and_exit`, perhaps empty; None where the run took too long.
@@ -195,14 +198,17 @@ def judge(report: bytes | None, status: int, timeout_seconds: float) -> None:
     if os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
         hint = (
-            "it was probably killed for the memory that it took"
+            "it was probably killed because memory ran out"
             if name == "SIGKILL"
-            else "its file is damaged, or made to do so"
+            else "its file is damaged, or was made to crash the server"
         )
-        problem = f"the model crashed the process that tried it ({name}); {hint}"
+        problem = f"the model crashed the process that validated it ({name}); {hint}"
         raise ModelLoadError(problem, is_memory=name == "SIGKILL")
     exit_code = os.WEXITSTATUS(status)
     if exit_code != 0:
         failure = json.loads(report) if report else {}
-        problem = failure.get("problem") or f"trying the model ended with status {exit_code}"
+        problem = (
+            failure.get("problem")
+            or f"the validation of the model ended with exit code {exit_code}"
+        )
         raise ModelLoadError(problem, is_memory=failure.get("is_memory", False))

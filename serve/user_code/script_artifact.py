@@ -86,7 +86,7 @@ class ScriptArtifact:
         )
         return servable
 
-    def try_out(self) -> None:
+    def validate(self) -> None:
         """Do nothing: the user's code runs in the process that serves, and only there."""
 
     def _load_model(self, functions: UserFunctions, context: Context, name: str) -> Loaded:
@@ -120,7 +120,7 @@ class ScriptArtifact:
             algorithm.verify(self.directory, self.manifest)
         else:
             validation_run.in_child(
-                lambda: validation_run.try_model(
+                lambda: validation_run.validate_model(
                     algorithm, self.directory, self.manifest, self.options
                 )
             )

@@ -1,4 +1,4 @@
-"""Models that make the server's own behaviour visible, and a client without sockets."""
+"""Models with predictable answers, and an ASGI client without sockets."""
 
 import asyncio
 import sys
@@ -26,7 +26,7 @@ from serve.user_code.servable import ScriptServable
 
 
 class SumModel:
-    """Predicts the sum of a record's features, so that expectations are arithmetic."""
+    """Predicts the sum of a record's features."""
 
     n_features = 2
     error: Exception | None = None
@@ -45,7 +45,7 @@ EVERY_CAPABILITY = Capabilities(
 
 @dataclass
 class SumAlgorithm:
-    """What an algorithm says of itself; training is not part of it."""
+    """The members of an algorithm that serving uses."""
 
     name: str = "sum"
     required_channels: tuple[str, ...] = ()
@@ -72,7 +72,7 @@ class Reply(NamedTuple):
 
 
 class Client:
-    """Calls an ASGI application as gunicorn does."""
+    """ASGI client: calls an application as gunicorn does."""
 
     def __init__(self, app: InferenceApplication) -> None:
         self.app = app
@@ -158,7 +158,7 @@ LIMITS = Limits(
 
 
 class Server:
-    """Makes applications as the worker does, and remembers whether one asked to be replaced."""
+    """Creates applications as a worker does, and records `retire`."""
 
     def __init__(self, servable: Servable, metrics: Metrics) -> None:
         self._servable = servable
@@ -193,7 +193,7 @@ def client(server: Server) -> Client:
 
 @pytest.fixture
 def own_interpreter(tmp_path: Path) -> Iterator[None]:
-    """What loading a user's code does to the interpreter is undone."""
+    """Undo the changes of the interpreter by a user's code."""
     path, writes_nothing = list(sys.path), sys.dont_write_bytecode
     yield
     sys.path[:], sys.dont_write_bytecode = path, writes_nothing
@@ -204,7 +204,7 @@ def own_interpreter(tmp_path: Path) -> Iterator[None]:
 
 @dataclass
 class ModelDirectory:
-    """A model directory that a test fills."""
+    """A model directory for a test to fill."""
 
     path: Path
 

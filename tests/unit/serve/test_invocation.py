@@ -18,7 +18,7 @@ from tests.unit.serve.conftest import SumAlgorithm, SumModel
 
 
 def test_invoke_answers_in_the_default_type(servable: ModelServable) -> None:
-    """C-056: no Accept means the default of the image."""
+    """Answers in the default format where there is no Accept (C-056)."""
     answer = servable.invoke(Invocation(b"1,2\n3,4\n", "text/csv"))
 
     assert answer == Answer(b"3.0\n7.0\n", "text/csv", 2, answer.stages)
@@ -26,7 +26,7 @@ def test_invoke_answers_in_the_default_type(servable: ModelServable) -> None:
 
 
 def test_invoke_answers_as_asked(servable: ModelServable) -> None:
-    """The best of what is accepted, parameters and case aside."""
+    """Answers in the best accepted format, whatever the case and the parameters."""
     answer = servable.invoke(Invocation(b"1,2", "TEXT/CSV; charset=utf-8", "Application/JSON"))
 
     assert answer.content_type == "application/json"
@@ -34,14 +34,14 @@ def test_invoke_answers_as_asked(servable: ModelServable) -> None:
 
 
 def test_invoke_without_a_content_type_takes_the_algorithms_first(servable: ModelServable) -> None:
-    """A request without Content-Type is legal."""
+    """A request without Content-Type is read in the algorithm's first format."""
     assert servable.invoke(Invocation(b"1,2")).body == b"3.0\n"
 
 
 def test_invoke_without_a_content_type_says_so_where_the_body_is_refused(
     servable: ModelServable,
 ) -> None:
-    """C-057: the client learns as what the body was read, and which header to send."""
+    """The error names the assumed format and the header to send (C-057)."""
     with pytest.raises(MalformedPayloadError) as caught:
         servable.invoke(Invocation(b"1,2\n1,x\n"))
 
@@ -54,17 +54,17 @@ def test_invoke_without_a_content_type_says_so_where_the_body_is_refused(
 
 
 def test_invoke_empty_body_has_an_empty_answer(servable: ModelServable) -> None:
-    """C-058: whatever the headers say."""
+    """An empty body has an empty answer, whatever the headers (C-058)."""
     assert servable.invoke(Invocation(b"", "text/nonsense")) == EMPTY
 
 
 def test_invoke_label_column_is_dropped_when_declared(servable: ModelServable) -> None:
-    """Training data can be sent back as it is with label_size=1."""
+    """With label_size=1 the label column is skipped."""
     assert servable.invoke(Invocation(b"9,1,2", "text/csv;label_size=1")).body == b"3.0\n"
 
 
 def test_invoke_judges_the_headers_before_the_body(servable: ModelServable) -> None:
-    """No work is done for an answer that cannot be given."""
+    """Refused before decoding."""
     with pytest.raises(UnsupportedContentTypeError, match="'text/xml'"):
         servable.invoke(Invocation(b"not,csv", "text/xml", "text/html"))
     with pytest.raises(UnsupportedAcceptError, match="'text/html'"):
@@ -82,13 +82,13 @@ def test_invoke_judges_the_headers_before_the_body(servable: ModelServable) -> N
 def test_invoke_wrong_width_or_text_is_refused(
     servable: ModelServable, body: bytes, message: str
 ) -> None:
-    """C-057: a missing column is an error, never a missing value."""
+    """A missing column is an error, never a missing value (C-057)."""
     with pytest.raises(MalformedPayloadError, match=message):
         servable.invoke(Invocation(body, "text/csv"))
 
 
 def test_invoke_sparse_records_may_be_narrower_but_not_wider(servable: ModelServable) -> None:
-    """A column that does not occur is missing; one that the model lacks is an error."""
+    """A sparse record may lack columns, and has none beyond the model's."""
     with pytest.raises(
         MalformedPayloadError, match="line 1, column 2: the feature's column is not in 0 to 1"
     ):
@@ -96,7 +96,7 @@ def test_invoke_sparse_records_may_be_narrower_but_not_wider(servable: ModelServ
 
 
 def test_invoke_answers_with_what_was_selected(servable: ModelServable) -> None:
-    """C-099: the keys asked for, in their order, instead of the score."""
+    """Answers with the selected outputs in their order, instead of the score (C-099)."""
     selecting = replace(servable, output_keys=("both", "half"))
 
     csv = selecting.invoke(Invocation(b"1,2\n3,4\n", "text/csv"))
@@ -109,7 +109,7 @@ def test_invoke_answers_with_what_was_selected(servable: ModelServable) -> None:
 def test_invoke_does_not_offer_what_selected_outputs_cannot_be_written_as(
     servable: ModelServable,
 ) -> None:
-    """C-099: an array of numbers has no room for keys; the next best that is accepted is taken."""
+    """Formats without room for keys are passed over (C-099)."""
     algorithm = SumAlgorithm(response_types=("text/csv", "application/x-npy"))
     selecting = replace(servable, algorithm=algorithm, output_keys=("half",))
 
@@ -124,7 +124,7 @@ def test_invoke_does_not_offer_what_selected_outputs_cannot_be_written_as(
 def test_invoke_in_batch_transform_ends_with_a_newline(
     servable: ModelServable, accept: str
 ) -> None:
-    """C-073: answers of consecutive requests can be joined byte by byte."""
+    """Answers of consecutive requests can be joined byte by byte (C-073)."""
     algorithm = SumAlgorithm(response_types=("text/csv", accept))
     batch = replace(servable, algorithm=algorithm, is_batch=True)
 
@@ -139,7 +139,7 @@ def test_invoke_in_batch_transform_ends_with_a_newline(
 def test_invoke_refuses_to_answer_for_fewer_records_than_were_sent(
     servable: ModelServable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-072: the number of predictions is the number of records, or there is no answer."""
+    """A model with too few predictions is an error, not an answer (C-072)."""
     monkeypatch.setattr(servable.model, "predict", lambda features: np.zeros(1, dtype=np.float32))
 
     with pytest.raises(PredictionError, match="1 predictions for 2 records"):
@@ -150,7 +150,7 @@ def test_invoke_refuses_to_answer_for_fewer_records_than_were_sent(
 def test_servable_is_quick_only_with_a_quick_and_thread_safe_algorithm(
     servable: ModelServable, is_quick: bool, is_thread_safe: bool
 ) -> None:
-    """What is slow would hold up the pings, what is not thread-safe belongs into its one thread."""
+    """Only quick, thread-safe models run inline on the event loop."""
     algorithm = SumAlgorithm(
         capabilities=Capabilities(is_quick=is_quick, is_thread_safe=is_thread_safe)
     )
@@ -163,7 +163,7 @@ def test_servable_is_quick_only_with_a_quick_and_thread_safe_algorithm(
 def test_invoke_refuses_an_answer_for_which_there_is_no_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Records times outputs are judged before anything is predicted."""
+    """Refused before the prediction, by records times outputs."""
 
     class WideModel(SumModel):
         n_outputs = 4_000_000
@@ -179,7 +179,7 @@ def test_invoke_refuses_an_answer_for_which_there_is_no_room(
 def test_content_type_is_parsed_once_for_all_requests_with_it(
     servable: ModelServable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Per model, not per request; clients that invent content types take no memory."""
+    """Parsed per model, not per request; the table of formats is bounded."""
     parsed: list[str] = []
     parse = content_types.parse
 

@@ -1,4 +1,4 @@
-"""libsvm requests are read as the model was trained, as the operator says, or as in AWS's image."""
+"""The first libsvm column: of the training data, the operator's setting, or AWS's rule."""
 
 import json
 import logging
@@ -35,7 +35,7 @@ Make = Callable[..., Servable]
 
 @pytest.fixture
 def serve(tmp_path: Path, booster: xgboost.Booster) -> Make:
-    """Loads the model, with a manifest of this base (or none) and these settings."""
+    """Load the model, with a manifest of this base (or none) and these settings."""
 
     def load(*bases: Any, **settings: Any) -> Servable:
         (tmp_path / "xgboost-model").write_bytes(booster.save_raw("ubj"))
@@ -79,7 +79,7 @@ def _refused(message: str) -> Iterator[None]:
 def test_manifest_decides_for_every_record_alone(
     serve: Make, first: int, leave_out: int | None
 ) -> None:
-    """C-101, C-072: also for one that lacks the first or the last column."""
+    """The manifest's base holds for records without the first or last column (C-101, C-072)."""
     servable = serve(first, libsvm_base=1 - first)
     (expected,) = _scores(servable, _csv(leave_out), "text/csv")
 
@@ -91,7 +91,7 @@ def test_manifest_decides_for_every_record_alone(
 
 @pytest.mark.parametrize("given", [{}, {"libsvm_base": 1}])
 def test_model_of_an_older_manifest_counts_from_0(serve: Make, given: dict[str, int]) -> None:
-    """C-101: such models were trained on the columns as they were written."""
+    """A model of an older manifest counts from 0 (C-101)."""
     servable = serve(UNKNOWN, **given)
 
     assert _scores(servable, _libsvm(RECORD, 0)) == _scores(servable, _csv(), "text/csv")
@@ -103,7 +103,7 @@ def test_model_of_an_older_manifest_counts_from_0(serve: Make, given: dict[str, 
 def test_model_of_other_training_data_counts_as_the_operator_says(
     serve: Make, given: dict[str, int], first: int
 ) -> None:
-    """C-101: from 0 by default; never guessed."""
+    """The operator's base holds, by default 0; it is never guessed (C-101)."""
     servable = serve(None, **given)
 
     assert _scores(servable, _libsvm(RECORD, first)) == _scores(servable, _csv(), "text/csv")
@@ -112,7 +112,7 @@ def test_model_of_other_training_data_counts_as_the_operator_says(
 
 
 def test_model_without_a_manifest_is_served_as_in_awss_image(serve: Make) -> None:
-    """C-101: a request counts from 1 unless one of its columns is 0."""
+    """A request counts from 1 unless one of its columns is 0 (C-101)."""
     servable = serve()
     expected = _scores(servable, _csv(), "text/csv")
 
@@ -126,7 +126,7 @@ def test_model_without_a_manifest_is_served_as_in_awss_image(serve: Make) -> Non
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_operator_fixes_the_base_of_a_model_without_a_manifest(serve: Make, first: int) -> None:
-    """C-101: then a record's score no longer depends on the others of its request."""
+    """With a fixed base, a record's score does not depend on its request (C-101)."""
     servable = serve(libsvm_base=first)
 
     lacks_first = _scores(servable, _csv(leave_out=0), "text/csv")
@@ -136,7 +136,7 @@ def test_operator_fixes_the_base_of_a_model_without_a_manifest(serve: Make, firs
 
 
 def test_empty_value_is_an_empty_cell(serve: Make) -> None:
-    """C-102: as it occurs in AWS's own test data."""
+    """Reads libsvm as in AWS's own test data (C-102)."""
     servable = serve()
 
     body = _libsvm(RECORD, 1).replace(b"8:0.385", b"8:")
@@ -161,7 +161,7 @@ def test_log_says_the_base_once_a_loaded_model(
     settings: dict[str, int],
     said: Any,
 ) -> None:
-    """C-101: an operator can look it up."""
+    """The log has the base of a loaded model (C-101)."""
     with caplog.at_level(logging.INFO):
         servable = serve(*bases, **settings)
         servable.invoke(Invocation(_libsvm(RECORD, 1, leave_out=7), "text/libsvm"))
@@ -176,7 +176,7 @@ def test_log_says_the_base_once_a_loaded_model(
 def test_what_stands_in_for_input_fn_counts_in_the_same_way(
     model_directory: ModelDirectory, booster: xgboost.Booster, base: tuple[int, ...], first: int
 ) -> None:
-    """C-101: with the model of an algorithm, and with one of the user's own."""
+    """The default input_fn has the same base, for all kinds of models (C-101)."""
     model_directory.write({"xgboost-model": bytes(booster.save_raw("ubj"))})
     if base:
         facts = ModelFacts(framework=Framework(name="xgboost", version="3"), n_features=8)

@@ -1,4 +1,4 @@
-"""What one worker refuses: too much at once, too slow, too large once decompressed."""
+"""Limits of a worker: concurrency, time, and the size of bodies."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ GZIP = CSV | {"Content-Encoding": "gzip"}
 
 
 class BlockingServable:
-    """Answers when it is told to; says in which threads it was called."""
+    """Answers when `may_answer` is set; records the thread of each call."""
 
     is_thread_safe = True
     has_own_formats = True
@@ -58,7 +58,7 @@ def _all_at_once(client: Client, n: int, then: Callable[[], None]) -> list[Reply
 
 
 def test_more_than_may_wait_is_refused_at_once(server: Server, blocking: BlockingServable) -> None:
-    """Two threads and two places to wait: of ten, four are answered and six told to come again."""
+    """With two threads and a queue of two, four of ten are answered and six refused."""
     client = server.client(blocking)
 
     replies = _all_at_once(client, 10, blocking.may_answer.set)
@@ -70,7 +70,7 @@ def test_more_than_may_wait_is_refused_at_once(server: Server, blocking: Blockin
 
 
 def test_places_are_free_again_after_the_work(server: Server, blocking: BlockingServable) -> None:
-    """Being full once is not being full for ever."""
+    """A worker that was full accepts work again."""
     client = server.client(blocking)
     _all_at_once(client, 10, blocking.may_answer.set)
 
@@ -82,7 +82,7 @@ def test_places_are_free_again_after_the_work(server: Server, blocking: Blocking
 def test_what_is_not_thread_safe_is_called_from_one_thread(
     server: Server, blocking: BlockingServable
 ) -> None:
-    """One after the other, whatever the setting says."""
+    """Models that are not thread-safe have one thread, whatever the setting."""
     blocking.is_thread_safe = False
     client = server.client(blocking)
 
@@ -95,7 +95,7 @@ def test_what_is_not_thread_safe_is_called_from_one_thread(
 def test_ping_is_answered_while_all_threads_are_busy(
     server: Server, blocking: BlockingServable
 ) -> None:
-    """C-045: a ping never waits behind a prediction."""
+    """A ping does not wait for a prediction (C-045)."""
     client = server.client(blocking)
 
     async def scenario() -> tuple[int, float]:
@@ -117,7 +117,7 @@ def test_ping_is_answered_while_all_threads_are_busy(
 def test_invocation_over_the_time_limit_is_given_up_and_the_process_replaced(
     server: Server, blocking: BlockingServable
 ) -> None:
-    """A thread that hangs cannot be stopped; the worker that it lives in can."""
+    """A worker with a thread that hangs asks to be replaced."""
     client = server.client(blocking, timeout_seconds=0.2)
 
     async def scenario() -> Reply:
@@ -136,8 +136,7 @@ def test_invocation_over_the_time_limit_is_given_up_and_the_process_replaced(
 def test_invocation_whose_client_has_left_is_still_watched(
     server: Server, blocking: BlockingServable, metrics: Metrics, ends: bool
 ) -> None:
-    """C-061: one that hangs has its worker replaced, although nobody waits for it; the others that
-    came meanwhile had a thread of their own."""
+    """An abandoned invocation that hangs has its worker replaced, and delays no others (C-061)."""
     client = server.client(blocking, timeout_seconds=0.3)
 
     async def scenario() -> int:
@@ -163,7 +162,7 @@ def test_invocation_whose_client_has_left_is_still_watched(
 
 
 def test_lease_lasts_as_long_as_its_thread(server: Server, blocking: BlockingServable) -> None:
-    """C-085: a model is in use while a thread is at it, whether or not anybody waits."""
+    """A thread keeps its lease until it ends, also after a timeout (C-085)."""
     holders = ["the request"]
 
     class Watched(OneModel):
@@ -192,7 +191,7 @@ def test_lease_lasts_as_long_as_its_thread(server: Server, blocking: BlockingSer
 
 
 def test_draining_waits_for_every_request(server: Server) -> None:
-    """C-062: a model that is being loaded counts as much as an invocation."""
+    """Draining waits for a model that is being loaded (C-062)."""
     client = server.client()
     may_end = asyncio.Event()
 
@@ -218,7 +217,7 @@ def test_draining_waits_for_every_request(server: Server) -> None:
 
 
 def test_a_models_own_timeout_error_is_its_own(server: Server) -> None:
-    """It is a failed invocation, and no reason to replace the process."""
+    """A TimeoutError of the model is a failed invocation; the process stays."""
 
     class Failing(BlockingServable):
         def invoke(self, invocation: Invocation) -> Answer:
@@ -234,7 +233,7 @@ def test_a_models_own_timeout_error_is_its_own(server: Server) -> None:
 def test_what_would_end_a_thread_ends_the_request_only(
     server: Server, error: BaseException
 ) -> None:
-    """PITFALLS 55: a model that calls sys.exit does not take the worker with it."""
+    """A model that calls sys.exit fails one invocation; the worker stays."""
 
     class Exiting(BlockingServable):
         def invoke(self, invocation: Invocation) -> Answer:
@@ -247,7 +246,7 @@ def test_what_would_end_a_thread_ends_the_request_only(
 
 
 def test_bodies_are_bounded_together(server: Server, blocking: BlockingServable) -> None:
-    """Many bodies that are each within the limit do not fill the memory."""
+    """Bodies within the limit of one are refused beyond the limit of all."""
     client = server.client(blocking, max_held_bytes=2)
 
     replies = _all_at_once(client, 3, blocking.may_answer.set)
@@ -257,7 +256,7 @@ def test_bodies_are_bounded_together(server: Server, blocking: BlockingServable)
 
 
 def test_body_that_does_not_arrive_is_given_up(server: Server) -> None:
-    """PITFALLS 78: a slow body does not hold its place for ever."""
+    """A body that arrives too slowly is refused."""
     client = server.client(timeout_seconds=0.1)
 
     async def scenario() -> list[int]:
@@ -285,7 +284,7 @@ def test_body_that_does_not_arrive_is_given_up(server: Server) -> None:
 
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip"])
 def test_gzip_body_is_decompressed(client: Client, encoding: str) -> None:
-    """Content-Encoding: gzip, also in several members."""
+    """Decompresses Content-Encoding: gzip, also of several members."""
     headers = CSV | {"Content-Encoding": encoding}
     body = gzip.compress(b"1,2\n") + gzip.compress(b"3,4\n")
 
@@ -293,7 +292,7 @@ def test_gzip_body_is_decompressed(client: Client, encoding: str) -> None:
 
 
 def test_gzip_body_that_does_not_say_so_is_decompressed(client: Client, server: Server) -> None:
-    """No format begins so; the limits are the same."""
+    """Detects gzip without a header, with the same limits."""
     small = gzip.compress(b"1,2\n")
     large = gzip.compress(b"1,2\n" * 1000)
 
@@ -305,7 +304,7 @@ def test_gzip_body_that_does_not_say_so_is_decompressed(client: Client, server: 
 
 
 def test_gzip_body_of_a_script_is_its_own() -> None:
-    """User code may read any bytes: it gets what was sent."""
+    """User code that reads the body gets the bytes as sent."""
     seen: list[bytes] = []
 
     class Script:
@@ -330,7 +329,7 @@ def test_gzip_body_of_a_script_is_its_own() -> None:
 def test_gzip_body_is_decompressed_for_a_script_without_input_fn(
     model_directory: ModelDirectory,
 ) -> None:
-    """What stands in for `input_fn` reads formats, none of which begins as gzip does."""
+    """The default `input_fn` detects gzip, too."""
     script = "def model_fn(d): return 1\ndef predict_fn(d, m): return d"
     client = Server(model_directory.load(script), Metrics(2)).client()
 
@@ -340,14 +339,14 @@ def test_gzip_body_is_decompressed_for_a_script_without_input_fn(
 
 
 def test_identity_encoding_is_no_encoding(client: Client) -> None:
-    """A client that says so gets its answer."""
+    """The encoding identity is accepted."""
     headers = CSV | {"Content-Encoding": "identity"}
 
     assert client.request("POST", "/invocations", b"1,2\n", headers).body == b"3.0\n"
 
 
 def test_gzip_bomb_is_refused_under_the_limit(server: Server) -> None:
-    """PITFALLS 71: 1 MB that would be 1 GB is given up after the limit, not after the gigabyte."""
+    """A decompression bomb is unpacked only up to the limit."""
     client = server.client(max_payload_bytes=2**21, max_held_bytes=2**22)
     bomb = zlib.compressobj(9, wbits=31)
     body = b"".join([*(bomb.compress(b"1" * 2**20) for _ in range(1024)), bomb.flush()])
@@ -366,7 +365,7 @@ def test_gzip_bomb_is_refused_under_the_limit(server: Server) -> None:
     ids=["no-gzip", "truncated", "wrong-header", "one-byte"],
 )
 def test_broken_gzip_is_400(client: Client, body: bytes) -> None:
-    """PITFALLS 71: wrong header, truncated, garbage."""
+    """A damaged gzip body is refused."""
     reply = client.request("POST", "/invocations", body, GZIP)
 
     assert reply.status == 400
@@ -375,7 +374,7 @@ def test_broken_gzip_is_400(client: Client, body: bytes) -> None:
 
 @pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "nonsense"])
 def test_other_encodings_are_415(client: Client, encoding: str) -> None:
-    """The client learns what to send instead."""
+    """The error names the accepted encodings."""
     headers = CSV | {"Content-Encoding": encoding}
     reply = client.request("POST", "/invocations", b"1,2\n", headers)
 
@@ -384,7 +383,7 @@ def test_other_encodings_are_415(client: Client, encoding: str) -> None:
 
 
 class StreamingServable:
-    """Streams three pieces, or what the test puts in their place."""
+    """Streams three pieces, or those of the test."""
 
     is_thread_safe = False
     has_own_formats = True
@@ -400,7 +399,7 @@ class StreamingServable:
 
 
 def test_stream_sends_each_piece_before_the_next_is_made(server: Server) -> None:
-    """C-065: the first leaves before the last is computed."""
+    """The first piece is sent before the last is computed (C-065)."""
     made: list[int] = []
     sent: list[int] = []
 
@@ -420,7 +419,7 @@ def test_stream_sends_each_piece_before_the_next_is_made(server: Server) -> None
 
 
 def test_stream_that_breaks_is_raised_so_that_the_connection_is_cut(server: Server) -> None:
-    """C-066: half an answer must not look like a whole one."""
+    """A stream that fails is visibly incomplete (C-066)."""
 
     def pieces() -> Iterator[bytes]:
         yield b"half"
@@ -433,7 +432,7 @@ def test_stream_that_breaks_is_raised_so_that_the_connection_is_cut(server: Serv
 
 
 def test_stream_ends_when_the_client_has_gone(server: Server) -> None:
-    """An endless stream does not occupy its thread for ever."""
+    """An endless stream ends when its client disconnects."""
     made: list[int] = []
 
     def pieces() -> Iterator[bytes]:
@@ -453,7 +452,7 @@ def test_stream_ends_when_the_client_has_gone(server: Server) -> None:
 def test_answers_that_are_not_read_count_as_held(
     server: Server, blocking: BlockingServable
 ) -> None:
-    """PITFALLS 106: what slow clients leave unread is bounded, with what is being received."""
+    """Unread answers count against the limit of all bodies."""
     client = server.client(blocking, max_held_bytes=1000)
     blocking.may_answer.set()
     is_read = asyncio.Event()

@@ -23,7 +23,7 @@ def model_dir(tmp_path: Path) -> Path:
 
 
 def test_inspect_recognises_a_model_without_a_manifest(model_dir: Path) -> None:
-    """Models of AWS's own container carry none."""
+    """Loads a model without a manifest, as of AWS's container."""
     artifact = loading.inspect(model_dir, Settings())
 
     assert artifact.algorithm.name == "xgboost"
@@ -32,7 +32,7 @@ def test_inspect_recognises_a_model_without_a_manifest(model_dir: Path) -> None:
 
 
 def test_inspect_default_accept_is_folded_and_checked(model_dir: Path) -> None:
-    """C-056: the setting decides, if the algorithm can write it."""
+    """The setting is the default format, if the algorithm can write it (C-056)."""
     assert (
         loading.inspect(model_dir, Settings(default_accept="JSON")).default_accept
         == "application/json"
@@ -42,7 +42,7 @@ def test_inspect_default_accept_is_folded_and_checked(model_dir: Path) -> None:
 
 
 def test_inspect_directory_without_a_model_lists_what_is_there(tmp_path: Path) -> None:
-    """C-061: the reason is in the first message."""
+    """The error has the reason (C-061)."""
     (tmp_path / "notes.txt").write_text("mine")
 
     with pytest.raises(ModelLoadError, match=r"files found: notes\.txt"):
@@ -50,13 +50,13 @@ def test_inspect_directory_without_a_model_lists_what_is_there(tmp_path: Path) -
 
 
 def test_inspect_missing_directory_says_so(tmp_path: Path) -> None:
-    """The message says what to do about it."""
+    """The error says what to do."""
     with pytest.raises(ModelLoadError, match="mount a trained model there"):
         loading.inspect(tmp_path / "model", Settings())
 
 
 def test_inspect_model_of_an_algorithm_that_is_not_installed(tmp_path: Path) -> None:
-    """The manifest names an algorithm that this image does not have."""
+    """A manifest with an unknown algorithm is an error that names it."""
     facts = ModelFacts(framework=Framework(name="x", version="1"), n_features=1)
     manifest.write(tmp_path, "bilstm", facts)
 
@@ -65,7 +65,7 @@ def test_inspect_model_of_an_algorithm_that_is_not_installed(tmp_path: Path) -> 
 
 
 def test_inspect_refuses_outputs_that_the_algorithm_does_not_have(model_dir: Path) -> None:
-    """C-099: a misspelt key is an error at start, not an answer of NaN."""
+    """A misspelt output key is an error at start, not an answer of NaN (C-099)."""
     assert loading.inspect(model_dir, Settings(output_keys=("predicted_score",)))
     with pytest.raises(SettingsError, match=r"SAGEMAKER_INFERENCE_OUTPUT='score'.*predicted_score"):
         loading.inspect(model_dir, Settings(output_keys=("score",)))
@@ -74,7 +74,7 @@ def test_inspect_refuses_outputs_that_the_algorithm_does_not_have(model_dir: Pat
 def test_inspect_refuses_a_default_that_selected_outputs_cannot_be_written_as(
     model_dir: Path,
 ) -> None:
-    """C-099: a default that no invocation could be answered in is an error at start."""
+    """A default format that cannot hold the outputs is an error at start (C-099)."""
     settings = Settings(default_accept="application/x-npy", output_keys=("predicted_score",))
 
     assert loading.inspect(model_dir, replace(settings, output_keys=()))
@@ -82,8 +82,8 @@ def test_inspect_refuses_a_default_that_selected_outputs_cannot_be_written_as(
         loading.inspect(model_dir, settings)
 
 
-def test_try_out_finds_what_loading_alone_would_not(model_dir: Path) -> None:
-    """PITFALLS C-1: XGBoost loads a cycle without a word, and dies of the first record."""
+def test_validation_finds_what_loading_alone_would_not(model_dir: Path) -> None:
+    """A model that crashes at its first record fails the validation run."""
     booster = xgboost.Booster(model_file=bytearray((model_dir / "xgboost-model").read_bytes()))
     model = json.loads(booster.save_raw("json"))
     model["learner"]["gradient_booster"]["model"]["trees"][0]["left_children"][0] = 0
@@ -92,11 +92,11 @@ def test_try_out_finds_what_loading_alone_would_not(model_dir: Path) -> None:
 
     artifact.load()
     with pytest.raises(ModelLoadError, match="tree 0: a child index is out of range"):
-        validation_run.in_child(artifact.try_out)
+        validation_run.in_child(artifact.validate)
 
 
 def test_program_binds_only_those_of_many_models_that_bring_code(tmp_path: Path) -> None:
-    """C-089: a model without code is its algorithm's, whatever SAGEMAKER_PROGRAM names."""
+    """A model without code is loaded by its algorithm, whatever SAGEMAKER_PROGRAM is (C-089)."""
     directory = tmp_path / "model"
     directory.mkdir()
     (directory / "xgboost-model").write_bytes(b"{")

@@ -1,4 +1,4 @@
-"""Requests that fail leave nothing in memory for the collector to find."""
+"""Failed requests leave no reference cycles in memory."""
 
 import gc
 import logging
@@ -22,7 +22,7 @@ LARGE = 2**17
 
 @pytest.fixture
 def n_left() -> Iterator[Callable[[type[Exception]], int]]:
-    """Says how many exceptions of a kind the test has left, without help of the collector."""
+    """Count the exceptions that a test leaves without a garbage collection."""
     logging.disable()  # pytest keeps what is logged, tracebacks included
     gc.collect()
     gc.disable()
@@ -59,7 +59,7 @@ def test_error_is_forgotten_once_it_is_answered(
     n_bytes: int,
     kind: type[Exception],
 ) -> None:
-    """Its traceback holds the frames, and those the body, of up to 100 MB."""
+    """The error is freed: its traceback refers to frames, and they to the body."""
     limits = {"max_payload_bytes": 2 * LARGE, "max_held_bytes": 2 * LARGE}
     if kind is OverloadedError:
         limits["max_held_bytes"] = LARGE - 1
@@ -76,7 +76,7 @@ def test_error_is_forgotten_once_it_is_answered(
 
 
 def test_error_of_a_block_is_forgotten(n_left: Callable[[type[Exception]], int]) -> None:
-    """Also one that was raised in another thread."""
+    """An error of a row block in another thread is freed, too."""
 
     class Refusing:
         n_features = 1

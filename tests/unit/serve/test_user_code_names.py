@@ -28,7 +28,7 @@ def booster() -> xgboost.Booster:
 
 
 class Frame:
-    """As much of a table of pandas or polars as is looked at."""
+    """The part of a pandas or polars table that the container uses."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.columns = list(names)
@@ -43,7 +43,7 @@ class Frame:
 
 
 def scores(servable: ScriptServable, names: Sequence[str], called: Sequence[str]) -> list[float]:
-    """What is answered to the columns `names`, which the body gives other names."""
+    """Invoke with columns called `names`."""
     body = io.BytesIO()
     columns = [pa.array(ROWS[:, NAMES.index(name)]) for name in names]
     pq.write_table(pa.Table.from_arrays(columns, list(called)), body)
@@ -78,7 +78,7 @@ MODEL_FNS = {
 def test_parquet_is_read_in_the_order_of_the_model(
     model_directory: ModelDirectory, model_fn: str
 ) -> None:
-    """C-103: whoever loads the model, as long as the container reads the body."""
+    """Columns match by name where the container reads the body (C-103)."""
     trained = booster()
     trained.save_model(model_directory.path / "xgboost-model.json")
     servable = model_directory.load(model_fn)
@@ -91,7 +91,7 @@ def test_parquet_is_read_in_the_order_of_the_model(
 
 
 def test_table_of_a_users_input_fn_is_put_in_the_order_of_an_algorithms_model() -> None:
-    """A frame has names, too."""
+    """A data frame of input_fn is matched by name."""
     model = SumModel()
     model.feature_names = ("age", "income")  # type: ignore[attr-defined]
     seen: list[Any] = []
@@ -116,7 +116,7 @@ def test_table_of_a_users_input_fn_is_put_in_the_order_of_a_booster() -> None:
 
 
 class _Fitted:
-    """As scikit-learn keeps the names of a frame."""
+    """Has feature names as a scikit-learn model."""
 
     feature_names_in_ = np.array(NAMES, dtype=object)
 
@@ -128,7 +128,7 @@ class _NotFitted:
 
 
 class _Placeholders:
-    """As LightGBM calls the columns of an array."""
+    """Has LightGBM's placeholder names for an array."""
 
     feature_names_in_ = np.array(["Column_0", "Column_1"])
 

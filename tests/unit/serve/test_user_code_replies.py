@@ -1,4 +1,4 @@
-"""What a client and the log see of a user's code: the whole way but for sockets."""
+"""Replies and log lines of user code, through the whole application without sockets."""
 
 import asyncio
 import json
@@ -63,7 +63,7 @@ def _error(reply: Reply) -> dict[str, str]:
 def test_request_id_of_the_context_is_that_of_the_reply_and_the_log(
     scripted: Client, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One id from end to end."""
+    """The request id is the same everywhere."""
     caplog.set_level(logging.INFO)
 
     assert _post(scripted, b"id").body == b"mine-7"
@@ -72,7 +72,7 @@ def test_request_id_of_the_context_is_that_of_the_reply_and_the_log(
 
 
 def test_code_runs_in_a_thread_and_always_the_same(scripted: Client) -> None:
-    """C-045: never on the event loop."""
+    """User code runs in a thread, never on the event loop (C-045)."""
     names = {_post(scripted, b"thread").body for _ in range(3)}
 
     assert names == {b"invocation"}
@@ -82,7 +82,7 @@ def test_code_runs_in_a_thread_and_always_the_same(scripted: Client) -> None:
 def test_exception_is_500_with_an_id_and_the_traceback_in_the_log_only(
     scripted: Client, body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """PITFALLS 55: and the next invocation is answered."""
+    """An exception of user code fails one invocation, and the next is answered."""
     reply = _post(scripted, body)
 
     assert reply.status == 500
@@ -102,7 +102,7 @@ def test_exception_is_500_with_an_id_and_the_traceback_in_the_log_only(
 def test_exception_with_a_status_is_that_status_with_its_message(
     scripted: Client, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A refusal is no failure: one line in the log, without a traceback."""
+    """A refusal of user code is one log line without a traceback."""
     caplog.set_level(logging.INFO)
 
     reply = _post(scripted, b"refused")
@@ -121,7 +121,7 @@ def test_exception_with_a_status_is_that_status_with_its_message(
 def test_exception_with_a_status_of_5xx_has_its_traceback_in_the_log(
     scripted: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Somebody has to look at it."""
+    """A 5xx of user code has its traceback in the log."""
     assert _post(scripted, b"failed").status == 503
 
     (record,) = (record for record in caplog.records if record.message == "invocation")
@@ -129,7 +129,7 @@ def test_exception_with_a_status_of_5xx_has_its_traceback_in_the_log(
 
 
 class Streaming:
-    """Streams what the test gives it, in the thread that user code has."""
+    """Streams the test's pieces in the thread of user code."""
 
     is_thread_safe = False
     has_own_formats = True
@@ -145,7 +145,7 @@ class Streaming:
 
 
 def test_stream_of_a_client_that_has_gone_is_closed_in_the_users_own_thread(server: Server) -> None:
-    """Its `finally` does not run on the event loop."""
+    """A generator is closed in its thread, not on the event loop."""
     closed_in: list[str] = []
 
     def pieces() -> Iterator[bytes]:
@@ -164,7 +164,7 @@ def test_stream_of_a_client_that_has_gone_is_closed_in_the_users_own_thread(serv
 
 
 def test_invocation_that_waits_for_a_long_stream_does_not_end_the_worker(server: Server) -> None:
-    """C-065: a stream may take minutes; whoever waits behind it is told to come again."""
+    """Requests behind a long stream are refused beyond the queue (C-065)."""
     may_end = threading.Event()
 
     def pieces() -> Iterator[bytes]:
@@ -191,7 +191,7 @@ def test_invocation_that_waits_for_a_long_stream_does_not_end_the_worker(server:
 def test_stream_whose_next_piece_never_comes_has_its_worker_replaced(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its thread cannot be stopped, and nobody else would be served."""
+    """A stream that hangs has its worker replaced."""
     monkeypatch.setattr("serve.http.responses.STREAM_SECONDS", 0.1)
     may_end = threading.Event()
 
@@ -215,7 +215,7 @@ def test_stream_whose_next_piece_never_comes_has_its_worker_replaced(
 def test_stream_that_goes_on_and_on_is_ended(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-065: the platform takes 8 minutes of it; the worker is as good as before."""
+    """A stream ends after 8 minutes, and the worker goes on (C-065)."""
     monkeypatch.setattr("serve.http.responses.STREAM_SECONDS", 0.1)
 
     def pieces() -> Iterator[bytes]:
@@ -234,7 +234,7 @@ def test_stream_that_goes_on_and_on_is_ended(
 def test_script_is_loaded_by_the_name_that_a_traceback_shows(
     model_directory: ModelDirectory,
 ) -> None:
-    """The file, not a string or a copy."""
+    """Imports the script's file itself."""
     servable = model_directory.load(SCRIPT)
 
     assert isinstance(servable, ScriptServable)

@@ -1,4 +1,4 @@
-"""How the lines of invocations come to be written."""
+"""Writing of the access log's lines."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from serve.http.access_log import Observation, Observer
 
 @pytest.fixture
 def writes(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> list[bytes]:
-    """Every single write to standard output."""
+    """Collects each write to standard output."""
     caplog.set_level("INFO")
     made: list[bytes] = []
     monkeypatch.setattr("container.logs.write_lines", made.append)
@@ -27,7 +27,7 @@ def _ids(written: bytes) -> list[str]:
 
 
 def test_lines_of_one_turn_of_the_loop_are_written_together(writes: list[bytes]) -> None:
-    """And no later: before anything else happens."""
+    """Written in the same event loop iteration, not later."""
     observer = Observer(None)
 
     async def two_turns() -> None:
@@ -44,7 +44,7 @@ def test_lines_of_one_turn_of_the_loop_are_written_together(writes: list[bytes])
 
 
 def test_no_write_is_larger_than_a_pipe_takes_whole(writes: list[bytes]) -> None:
-    """C-008: or the lines of several workers would mix."""
+    """No write is larger than a pipe takes in one piece: lines of workers do not mix (C-008)."""
     observer = Observer(None)
 
     async def many() -> None:
@@ -61,7 +61,7 @@ def test_no_write_is_larger_than_a_pipe_takes_whole(writes: list[bytes]) -> None
 def test_failure_comes_after_what_went_before(
     writes: list[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In the order in which they happened, though it is logged on another way."""
+    """Errors, which go through logging, keep their place among the other lines."""
     observer = Observer(None)
 
     async def fail() -> None:
@@ -77,7 +77,7 @@ def test_failure_comes_after_what_went_before(
 
 
 def test_without_a_loop_lines_are_written_at_once(writes: list[bytes]) -> None:
-    """In a worker of multi-model-server."""
+    """Without an event loop, as in multi-model-server, each line is written at once."""
     Observer(None).record(_seen("alone"))
 
     assert [_ids(write) for write in writes] == [["alone"]]

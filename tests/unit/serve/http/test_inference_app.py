@@ -24,19 +24,19 @@ def _error(reply: Reply) -> dict[str, str]:
 
 
 def test_ping_is_200_with_an_empty_body(client: Client) -> None:
-    """C-044."""
+    """Answers a ping with 200 and no body (C-044)."""
     assert client.request("GET", "/ping") == Reply(200, {"content-length": "0"}, b"")
 
 
 def test_invocation_answers_with_type_and_length(client: Client) -> None:
-    """C-047, C-053."""
+    """Answers an invocation with its predictions, type and length (C-047, C-053)."""
     reply = client.request("POST", "/invocations", b"1,2\n", CSV)
 
     assert reply == Reply(200, {"content-type": "text/csv", "content-length": "4"}, b"3.0\n")
 
 
 def test_body_in_many_parts_is_one_body(client: Client) -> None:
-    """C-074: chunked requests arrive in pieces cut anywhere."""
+    """Joins a body that arrives in pieces cut anywhere (C-074)."""
     assert client.request("POST", "/invocations", [b"1", b",2\n3", b",4", b""], CSV).body == (
         b"3.0\n7.0\n"
     )
@@ -44,7 +44,7 @@ def test_body_in_many_parts_is_one_body(client: Client) -> None:
 
 @pytest.mark.parametrize("encoding", [{}, {"Content-Encoding": "gzip"}])
 def test_empty_body_gives_204(client: Client, encoding: dict[str, str]) -> None:
-    """C-058."""
+    """Answers an empty body with an empty answer (C-058)."""
     assert client.request("POST", "/invocations", b"", CSV | encoding).status == 204
 
 
@@ -63,7 +63,7 @@ def test_empty_body_gives_204(client: Client, encoding: dict[str, str]) -> None:
 def test_bad_request_has_status_code_and_the_error_body(
     client: Client, body: bytes | list[bytes], headers: dict[str, str], status: int, code: str
 ) -> None:
-    """C-050, C-054, C-057: each refusal says why in the same form."""
+    """Each refusal has a code and a reason in the same form (C-050, C-054, C-057)."""
     reply = client.request("POST", "/invocations", body, headers)
 
     assert reply.status == status
@@ -71,7 +71,7 @@ def test_bad_request_has_status_code_and_the_error_body(
 
 
 def test_too_large_body_closes_the_connection(client: Client) -> None:
-    """What was not read would be taken for the next request."""
+    """The rest of an unread body would be parsed as the next request."""
     assert client.request("POST", "/invocations", b"1" * 1001, CSV).headers["connection"] == "close"
 
 
@@ -82,7 +82,7 @@ def test_too_large_body_closes_the_connection(client: Client) -> None:
 def test_wrong_method_is_405_and_names_the_right_ones(
     client: Client, method: str, path: str, allow: str
 ) -> None:
-    """C-047."""
+    """Answers a wrong method with 405 and the right ones (C-047)."""
     reply = client.request(method, path)
 
     assert reply.status == 405
@@ -91,7 +91,7 @@ def test_wrong_method_is_405_and_names_the_right_ones(
 
 
 def test_head_is_refused_without_a_body(client: Client) -> None:
-    """A HEAD reply has none, whatever it says."""
+    """A reply to HEAD has no body, whatever its Content-Length."""
     reply = client.request("HEAD", "/invocations")
 
     assert reply.status == 405
@@ -104,7 +104,7 @@ def test_head_is_refused_without_a_body(client: Client) -> None:
 def test_absolute_form_and_slashes_at_the_beginning_are_the_path(
     client: Client, before: str
 ) -> None:
-    """RFC 9112, section 3.2.2: every server takes the first; clients that join urls send others."""
+    """Absolute targets (RFC 9112, section 3.2.2) and repeated slashes mean the same path."""
     assert client.request("GET", f"{before}/ping").status == 200
     reply = client.request("POST", f"{before}/invocations", b"1,2\n", CSV)
     assert reply.body == b"3.0\n"
@@ -129,7 +129,7 @@ def test_absolute_form_and_slashes_at_the_beginning_are_the_path(
     ],
 )
 def test_unknown_path_is_404(client: Client, path: str) -> None:
-    """C-047: Flask answers in the same form as the hot path."""
+    """Flask answers errors in the same form as the hot path (C-047)."""
     reply = client.request("POST", path, b"1,2", CSV)
 
     assert reply.status == 404
@@ -138,7 +138,7 @@ def test_unknown_path_is_404(client: Client, path: str) -> None:
 
 
 def test_request_id_is_the_clients_own(client: Client) -> None:
-    """The id of the request can be found in the log."""
+    """The id of a failed request is in the answer and in the log."""
     headers = {"X-Amzn-SageMaker-Inference-Id": "mine-1", "Content-Type": "text/xml"}
 
     assert _error(client.request("POST", "/invocations", b"1", headers))["request_id"] == "mine-1"
@@ -147,7 +147,7 @@ def test_request_id_is_the_clients_own(client: Client) -> None:
 
 @pytest.mark.parametrize("bad", ["", "x" * 65, "a\tb", "a\x1bb"])
 def test_request_id_unfit_to_log_is_replaced(client: Client, bad: str) -> None:
-    """PITFALLS 82: no control characters and no novels in the log."""
+    """An id with control characters or of great length is replaced by a new one."""
     headers = {"X-Amzn-SageMaker-Inference-Id": bad, "Content-Type": "text/xml"}
 
     made = _error(client.request("POST", "/invocations", b"1", headers))["request_id"]
@@ -173,7 +173,7 @@ def test_failing_model_is_500_and_the_server_lives(
 
 
 def test_client_that_goes_away_gets_no_answer(client: Client) -> None:
-    """PITFALLS 85: half a request is dropped, and the next one is answered."""
+    """A request that ends early is dropped, and the next one is answered."""
 
     async def half() -> list[object]:
         sent: list[object] = []
@@ -195,7 +195,7 @@ def test_client_that_goes_away_gets_no_answer(client: Client) -> None:
 def test_large_body_is_answered_as_a_small_one_is(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The thread makes no difference to the answer, errors included."""
+    """Answers and errors of a thread are those of the event loop."""
     monkeypatch.setattr("serve.runtime.latency._MAX_BYTES", 2)
 
     assert client.request("POST", "/invocations", b"1,2\n", CSV).body == b"3.0\n"
@@ -205,7 +205,7 @@ def test_large_body_is_answered_as_a_small_one_is(
 def test_every_invocation_is_one_log_line_and_a_ping_none(
     client: Client, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """PITFALLS A12-120: the log tells of work, not of pings."""
+    """The access log has invocations, not pings."""
     caplog.set_level(logging.INFO)
 
     client.request("GET", "/ping")
@@ -224,7 +224,7 @@ def test_every_invocation_is_one_log_line_and_a_ping_none(
 def test_draining_fails_the_ping_and_still_answers_what_was_on_its_way(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-062: requests sent before anybody could know are answered, later ones turned away."""
+    """Requests sent before the end of readiness are answered, later ones refused (C-062)."""
     assert client.app.begin_drain() is True
     assert client.app.begin_drain() is False
 
@@ -240,7 +240,7 @@ def test_draining_fails_the_ping_and_still_answers_what_was_on_its_way(
 def test_drained_returns_when_the_last_request_is_answered(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worker leaves after its work, not before."""
+    """Draining ends after the requests in flight."""
     monkeypatch.setattr("serve.http.inference_app._LATE_ARRIVAL_SECONDS", 0)
 
     async def scenario(app: InferenceApplication) -> list[str]:
@@ -280,7 +280,7 @@ def test_drained_returns_when_the_last_request_is_answered(
 
 
 def test_websocket_is_refused(client: Client) -> None:
-    """There is no WebSocket route yet, and the connection does not hang."""
+    """A WebSocket handshake is refused, and its connection does not hang."""
     sent: list[dict[str, object]] = []
 
     async def receive() -> dict[str, object]:
@@ -295,7 +295,7 @@ def test_websocket_is_refused(client: Client) -> None:
 
 
 class SlowModel(SumModel):
-    """Takes its time on the event loop."""
+    """Takes CPU time on the event loop."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -308,7 +308,7 @@ class SlowModel(SumModel):
 
 
 class Always(LatencyHeuristic):
-    """Believes that everything is quick, until it is told."""
+    """Expects every invocation to be quick until `is_over`."""
 
     is_over = False
 
@@ -317,7 +317,7 @@ class Always(LatencyHeuristic):
 
 
 async def _finished(client: Client, n_invocations: int, order: list[str]) -> list[Reply]:
-    """Invoke at once, and ping after that; `order` says what was answered when."""
+    """Invoke concurrently, then ping; `order` lists the answers in order."""
 
     async def send(method: str, path: str) -> Reply:
         reply = await client.send(method, path, b"1,2\n", CSV)
@@ -329,7 +329,7 @@ async def _finished(client: Client, n_invocations: int, order: list[str]) -> lis
 
 
 def test_ping_does_not_wait_for_the_quick_invocations_before_it(server: Server) -> None:
-    """C-045: a burst is answered over many iterations of the loop, and its excess refused."""
+    """A burst is answered over many event loop iterations, and its excess refused (C-045)."""
     servable = ModelServable(SumAlgorithm(), SlowModel(0.002), "text/csv", latency=Always())
     client = server.client(servable, n_waiting=30)
     order: list[str] = []
@@ -348,17 +348,17 @@ def test_ping_does_not_wait_for_the_quick_invocations_before_it(server: Server) 
 def test_invocations_that_wait_for_the_loop_go_to_threads_when_they_are_not_quick(
     server: Server,
 ) -> None:
-    """C-045: those after a slow one are not done on the event loop one after the other."""
-    pace = Always()
+    """Invocations queued behind a slow one are offloaded to threads (C-045)."""
+    heuristic = Always()
     threads: list[str] = []
 
     class Told(SlowModel):
         def predict(self, features: Floats | SparseRows) -> Floats:
             threads.append(threading.current_thread().name)
-            pace.is_over = len(threads) == 2
+            heuristic.is_over = len(threads) == 2
             return super().predict(features)
 
-    servable = ModelServable(SumAlgorithm(), Told(0.02), "text/csv", latency=pace)
+    servable = ModelServable(SumAlgorithm(), Told(0.02), "text/csv", latency=heuristic)
     order: list[str] = []
 
     asyncio.run(_finished(server.client(servable, n_waiting=30), 3, order))

@@ -1,4 +1,4 @@
-"""Bodies of requests: what becomes of the compressed ones, and what is held meanwhile."""
+"""Request bodies: decompression, and the memory that counts as held."""
 
 import asyncio
 import gzip
@@ -45,7 +45,7 @@ def read(of: RequestBodies, *parts: bytes, headers: dict[bytes, bytes] | None = 
 @pytest.mark.parametrize("level", [0, 1, 9])
 @pytest.mark.parametrize("n_members", [1, 2, 50])
 def test_gzip_of_any_length_is_undone(level: int, n_members: int) -> None:
-    """Members end anywhere within the pieces that they are read in, and hold any number."""
+    """Gzip members of any size end anywhere in the pieces that are read."""
     source = random.Random(7)  # noqa: S311 - no secret
     parts = [
         source.randbytes(source.choice([0, 1, 100, 50_000])) + b"1,2,3\n" * source.randrange(90_000)
@@ -67,13 +67,13 @@ def test_gzip_of_any_length_is_undone(level: int, n_members: int) -> None:
     ids=["zeros-after", "text-after", "half-a-member", "no-last-byte"],
 )
 def test_gzip_that_does_not_end_where_the_body_does_is_refused(body: bytes, problem: str) -> None:
-    """PITFALLS 71: what cannot be read to its end is not read in part."""
+    """A gzip stream that is cut or damaged is refused, not read in part."""
     with pytest.raises(MalformedPayloadError, match=problem):
         _inflate(bodies(), body, "gzip")
 
 
 def test_gzip_of_many_members_is_read_in_linear_time() -> None:
-    """Twenty bytes are a member: copying what follows each took 65 s for 6 MB."""
+    """Many tiny members take linear time: copying the rest for each took 65 s for 6 MB."""
     body = EMPTY * (2**21 // len(EMPTY))
     started = time.process_time()
 
@@ -83,7 +83,7 @@ def test_gzip_of_many_members_is_read_in_linear_time() -> None:
 
 
 def test_gzip_takes_little_memory_beyond_what_it_becomes() -> None:
-    """It is put together once."""
+    """The pieces are joined once."""
     body = gzip.compress(b"0.5,1.25\n" * 2**20)
     of = bodies()
 
@@ -96,7 +96,7 @@ def test_gzip_takes_little_memory_beyond_what_it_becomes() -> None:
 
 
 def test_body_in_parts_takes_little_memory_beyond_itself() -> None:
-    """The parts are not kept beside the whole."""
+    """The pieces are freed once they are joined."""
     of = bodies()
     part = bytes(2**16)
 
@@ -109,7 +109,7 @@ def test_body_in_parts_takes_little_memory_beyond_itself() -> None:
 
 
 def test_inflated_body_is_held_while_it_is_worked_on() -> None:
-    """Small bodies that become large ones do not fill the memory together."""
+    """Decompressed bodies count against the limit of all bodies together."""
     of = bodies(max_held_bytes=3000)
     body = gzip.compress(bytes(2000))
 
@@ -128,7 +128,7 @@ def test_inflated_body_is_held_while_it_is_worked_on() -> None:
 
 @pytest.mark.parametrize("encoding", ["", "identity"])
 def test_plain_body_is_not_held_twice(encoding: str) -> None:
-    """It is the same memory."""
+    """A body without an encoding counts once."""
     of = bodies(max_held_bytes=3000)
     body = read(of, bytes(2000))
 
@@ -155,7 +155,7 @@ def _inflated(of: RequestBodies) -> None:
 
 @pytest.mark.parametrize("attempt", [_in_one, _in_parts, _announced, _inflated])
 def test_without_a_limit_the_memory_is_one(attempt: Callable[[RequestBodies], None]) -> None:
-    """SAGEMAKER_MAX_PAYLOAD_IN_MB=0: what will never fit is not told to come again."""
+    """Without a payload limit, a body larger than the memory is 413, not 503."""
     of = bodies(max_bytes=0, max_held_bytes=3000)
 
     with pytest.raises(PayloadTooLargeError, match="3000 bytes, the limit set by the memory"):
@@ -164,7 +164,7 @@ def test_without_a_limit_the_memory_is_one(attempt: Callable[[RequestBodies], No
 
 
 def test_bomb_is_given_up_at_the_limit() -> None:
-    """PITFALLS 71: hardly more is unpacked than may be held."""
+    """A decompression bomb is unpacked only up to the limit."""
     body = gzip.compress(bytes(2**25))
     of = bodies(max_bytes=0, max_held_bytes=2**20)
 
@@ -179,7 +179,7 @@ def test_bomb_is_given_up_at_the_limit() -> None:
 
 @pytest.mark.parametrize("encoding", ["", "identity"])
 def test_gzip_without_an_encoding_is_undone_where_no_format_begins_so(encoding: str) -> None:
-    """Under the same limits as gzip that says what it is; anything else is left as it is."""
+    """Gzip without a header has the same limits; other bodies stay as they are."""
     body = gzip.compress(b"1,2\n" * 1000)
 
     def inflate(of: RequestBodies, body: bytes) -> bytes:
@@ -198,7 +198,7 @@ def test_gzip_without_an_encoding_is_undone_where_no_format_begins_so(encoding: 
 
 
 def test_no_format_begins_as_gzip_does() -> None:
-    """What is taken for gzip could not have been read otherwise."""
+    """No format begins with gzip's magic number."""
     for name in codecs.REQUEST_TYPES:
         with pytest.raises(MalformedPayloadError):
             codecs.decoder(name)(gzip.compress(b"1,2\n"), Columns(n_features=2))

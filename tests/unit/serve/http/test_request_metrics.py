@@ -1,4 +1,4 @@
-"""The counters behind `GET /metrics`, shared by forked processes."""
+"""The counters of `GET /metrics`, shared by forked processes."""
 
 import os
 
@@ -8,7 +8,7 @@ from serve.http.request_metrics import Metrics
 
 
 def _samples(metrics: Metrics) -> dict[str, float]:
-    """Every sample of the text, as `name{label="value"}`."""
+    """Parse the samples of the text, by `name{label="value"}`."""
     found = {}
     for family in text_string_to_metric_families(metrics.text().decode()):
         for sample in family.samples:
@@ -18,7 +18,7 @@ def _samples(metrics: Metrics) -> dict[str, float]:
 
 
 def test_counts_of_all_processes_are_added_up() -> None:
-    """Two children count into rows of their own; a third takes over the row of the first."""
+    """Two processes have separate rows; a third continues the row of the first."""
     metrics = Metrics(2)
     rows = []
     for status in (200, 400, 200):
@@ -40,7 +40,7 @@ def test_counts_of_all_processes_are_added_up() -> None:
 
 
 def test_latency_is_a_cumulative_histogram() -> None:
-    """A value on a bound belongs below it, one above all bounds only to +Inf."""
+    """A value on a bound counts below it, and one above all bounds only in +Inf."""
     metrics = Metrics(1)
     metrics.take_row()
     for seconds in (0.001, 0.5, 61.0):
@@ -58,7 +58,7 @@ def test_latency_is_a_cumulative_histogram() -> None:
 
 
 def test_more_processes_than_rows_share_one() -> None:
-    """Too many that retire at once do not keep a worker from being born."""
+    """More processes than rows share one; spawning goes on."""
     metrics = Metrics(1)
 
     assert [metrics.take_row(), metrics.take_row()] == [0, 0]
@@ -68,7 +68,7 @@ def test_more_processes_than_rows_share_one() -> None:
 
 
 def test_status_that_no_table_has_is_counted() -> None:
-    """A user's code may choose any number."""
+    """Statuses of user code may be any number."""
     metrics = Metrics(1)
     metrics.take_row()
     metrics.count(999, 0.1, 0)

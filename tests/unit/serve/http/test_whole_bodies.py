@@ -1,4 +1,4 @@
-"""Requests that Flask answers in a thread, which they get when they are there."""
+"""Bodies for Flask: received before a thread is taken."""
 
 import asyncio
 from typing import Any
@@ -11,7 +11,7 @@ from serve.http.whole_bodies import WholeBodies
 
 
 class Application:
-    """Says what body it was called with."""
+    """Answers with the body that it received."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -59,7 +59,7 @@ def app(inner: Application) -> WholeBodies:
 
 
 def test_application_gets_the_whole_body(app: WholeBodies, inner: Application) -> None:
-    """In one piece, and after it what becomes of the client."""
+    """The body comes in one piece, and after it the disconnection of the client."""
     sent = asyncio.run(_ask(app, [_part(b"{"), _part(b""), _part(b"}", more=False)]))
 
     assert inner.bodies == [b"{}"]
@@ -82,7 +82,7 @@ def test_body_that_does_not_come_or_is_too_large_takes_no_thread(
     headers: dict[bytes, bytes],
     status: int,
 ) -> None:
-    """The connection is closed, since the rest of the body may still come."""
+    """The connection closes: the rest of the body may still arrive."""
     sent = asyncio.run(_ask(app, messages, headers))
 
     assert sent[0]["status"] == status
@@ -91,6 +91,6 @@ def test_body_that_does_not_come_or_is_too_large_takes_no_thread(
 
 
 def test_client_that_leaves_takes_no_thread(app: WholeBodies, inner: Application) -> None:
-    """Half a body is dropped."""
+    """A request whose client disconnects is dropped."""
     assert asyncio.run(_ask(app, [_part(b"{")])) == []
     assert inner.bodies == []

@@ -22,7 +22,7 @@ class Artifact:
     def __init__(self, work: Callable[[], None]) -> None:
         self._work = work
 
-    def try_out(self) -> None:
+    def validate(self) -> None:
         self._work()
 
     def load(self) -> None:

@@ -1,4 +1,4 @@
-"""What the answers of one process may take together."""
+"""The memory bound of the answers of one process."""
 
 import pytest
 
@@ -9,14 +9,14 @@ from serve.runtime.answer_memory import SMALL, room_for
 
 @pytest.fixture
 def _two_gibibytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container of two CPUs, in which so much is free."""
+    """A container of two CPUs with a fixed amount of free memory."""
     monkeypatch.setattr(cgroup, "memory_available_bytes", lambda: 2 << 30)
     monkeypatch.setattr(cgroup, "cpu_count", lambda: 2)
 
 
 @pytest.mark.usefixtures("_two_gibibytes")
 def test_answer_that_is_too_large_is_refused_with_the_numbers() -> None:
-    """One more record than the message says."""
+    """One record more than the message allows is refused."""
     most = (1 << 30) // (64 * 1000)
 
     with room_for(most, 1000):
@@ -32,7 +32,7 @@ def test_answer_that_is_too_large_is_refused_with_the_numbers() -> None:
 
 @pytest.mark.usefixtures("_two_gibibytes")
 def test_answers_in_hand_leave_less_for_the_next() -> None:
-    """What is given back is there again, also after an error."""
+    """Released memory is available again, also after an error."""
     with room_for(10_000, 1000):
         with pytest.raises(OutOfMemoryError), room_for(10_000, 1000):
             pass
@@ -45,7 +45,7 @@ def test_answers_in_hand_leave_less_for_the_next() -> None:
 
 
 def test_small_answer_is_never_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor is the memory looked at, which costs more than a prediction."""
+    """Small answers are not counted: looking at the memory costs more than a prediction."""
     monkeypatch.delattr(cgroup, "memory_available_bytes")
 
     with room_for(SMALL, 1):

@@ -1,4 +1,4 @@
-"""Bodies decoded in processes that may crash, hang and take memory without harm to the worker."""
+"""Decoder processes may crash, hang and exceed memory without harm to the worker."""
 
 import io
 import os
@@ -76,7 +76,7 @@ decoder.main()
 
 @pytest.fixture
 def pool(tmp_path: Path) -> Iterator[DecoderPool]:
-    """One process at a time, which does as the body says."""
+    """A pool of one process, which acts as the body says."""
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(PROGRAM))
     command = (sys.executable, str(program))
@@ -108,7 +108,7 @@ def process_of(pool: DecoderPool) -> int:
 def test_records_are_those_of_the_codec(
     parquet_pool: DecoderPool, label_size: int, has_weight: bool
 ) -> None:
-    """Features, labels and weights come back bit by bit, NaN included, and can be written to."""
+    """Features, labels and weights are bit-identical, NaN included, and writable."""
     random = np.random.default_rng(5)
     cells = random.normal(size=(1000, 5))
     cells[::7, 4] = np.nan
@@ -129,7 +129,7 @@ def test_records_are_those_of_the_codec(
 
 
 def test_many_cells_come_back(parquet_pool: DecoderPool) -> None:
-    """More than a socket holds, in both directions."""
+    """Bodies and arrays may be larger than a socket's buffer."""
     column = np.arange(2**20, dtype=np.float32)
     body = parquet(a=column, b=-column)
 
@@ -139,7 +139,7 @@ def test_many_cells_come_back(parquet_pool: DecoderPool) -> None:
 
 
 def test_refusal_of_the_codec_is_passed_on(pool: DecoderPool) -> None:
-    """Problem and place, and the process is kept."""
+    """The problem and its position are passed on, and the process stays."""
     before = process_of(pool)
 
     with pytest.raises(MalformedPayloadError) as caught:
@@ -164,7 +164,7 @@ def test_refusal_of_the_codec_is_passed_on(pool: DecoderPool) -> None:
 def test_death_of_the_process_costs_one_body(
     pool: DecoderPool, body: bytes, error: type[ContainerError], words: str
 ) -> None:
-    """C-057: the body is refused, and the next one has another process."""
+    """A crash refuses one body, and the next body gets another process (C-057)."""
     before = process_of(pool)
 
     with pytest.raises(error) as caught:
@@ -175,7 +175,7 @@ def test_death_of_the_process_costs_one_body(
 
 
 def test_process_that_died_in_between_is_replaced(pool: DecoderPool) -> None:
-    """Whatever killed it, the next body is not the one that pays."""
+    """A process that was killed while idle is replaced; no body fails for it."""
     before = process_of(pool)
     os.kill(before, signal.SIGKILL)
     os.waitid(os.P_PID, before, os.WEXITED | os.WNOWAIT)
@@ -184,7 +184,7 @@ def test_process_that_died_in_between_is_replaced(pool: DecoderPool) -> None:
 
 
 def test_body_that_takes_too_long_is_refused(pool: DecoderPool) -> None:
-    """A parser that hangs is ended, whatever it is doing."""
+    """A decoder that hangs is stopped at its time limit."""
     before = process_of(pool)
     pool.limit_seconds(1.0)  # of which two fifths are for the work
 
@@ -196,7 +196,7 @@ def test_body_that_takes_too_long_is_refused(pool: DecoderPool) -> None:
 
 
 def test_memory_of_a_body_is_limited(pool: DecoderPool) -> None:
-    """2 GiB are asked for; the process survives, and says what the limit is."""
+    """A body that needs 2 GiB is refused with the limit, and the process stays."""
     before = process_of(pool)
 
     with pytest.raises(MalformedPayloadError, match="bytes of memory to decode, the limit for one"):
@@ -206,13 +206,13 @@ def test_memory_of_a_body_is_limited(pool: DecoderPool) -> None:
 
 
 def test_fault_of_our_own_is_no_fault_of_the_client(pool: DecoderPool) -> None:
-    """It becomes a 500 whose cause is in the log, and is not shown."""
+    """A bug of a codec is a 500 whose cause is only in the log."""
     with pytest.raises(RuntimeError, match="failed with IndexError: secret"):
         pool.decode(PARQUET, b"bug", Columns())
 
 
 def test_process_that_cannot_start_is_a_fault_of_the_platform(pool: DecoderPool) -> None:
-    """Nothing is known of the body."""
+    """A decoder that exits at its start is no fault of the body."""
     pool.command.append("--broken")
 
     with pytest.raises(PlatformError, match="ended at its start: exit code 3"):
@@ -220,7 +220,7 @@ def test_process_that_cannot_start_is_a_fault_of_the_platform(pool: DecoderPool)
 
 
 def test_program_that_does_not_exist_is_a_fault_of_the_platform(pool: DecoderPool) -> None:
-    """As where no process can be started any more."""
+    """The error names the reason why no process can be started."""
     pool.command[0] = "/nonexistent/python"
 
     with pytest.raises(PlatformError, match="cannot be started: No such file"):
@@ -228,7 +228,7 @@ def test_program_that_does_not_exist_is_a_fault_of_the_platform(pool: DecoderPoo
 
 
 def test_bodies_beyond_the_processes_wait_and_are_refused(pool: DecoderPool) -> None:
-    """One of two is decoded; the other one is told to come again."""
+    """One of two bodies is decoded; the other one is refused with 503."""
     process_of(pool)
     pool.limit_seconds(4.0)
     began = threading.Barrier(2)
@@ -249,7 +249,7 @@ def test_bodies_beyond_the_processes_wait_and_are_refused(pool: DecoderPool) -> 
 
 
 def test_process_ends_with_its_owner(pool: DecoderPool) -> None:
-    """A worker that is killed leaves no orphan: its end of the socket is closed."""
+    """Decoders exit with a worker that is killed: its end of the socket closes."""
     process_id = process_of(pool)
     decoder = pool._idle[0]
 
@@ -260,7 +260,7 @@ def test_process_ends_with_its_owner(pool: DecoderPool) -> None:
 
 
 def test_signals_to_the_group_are_left_to_the_server(pool: DecoderPool) -> None:
-    """A server that drains still answers; Ctrl-C reaches every process of a terminal."""
+    """Decoders ignore SIGTERM and SIGINT, as the server drains with their help."""
     process_id = process_of(pool)
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -270,7 +270,7 @@ def test_signals_to_the_group_are_left_to_the_server(pool: DecoderPool) -> None:
 
 
 def test_only_formats_with_a_native_parser_are_isolated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The quick formats never leave the worker."""
+    """Formats that are not isolated are decoded in the worker."""
 
     def refuse(*_: object) -> None:
         raise AssertionError("sent to another process")
@@ -281,14 +281,14 @@ def test_only_formats_with_a_native_parser_are_isolated(monkeypatch: pytest.Monk
 
 
 def test_columns_can_be_sent() -> None:
-    """Whatever a caller asks for reaches the other process."""
+    """All columns of a request reach the decoder process."""
     columns = Columns(label_size=1, n_features=3)
 
     assert pickle.loads(pickle.dumps(columns)) == columns  # noqa: S301
 
 
 def test_pages_that_unpack_to_far_more_are_refused(parquet_pool: DecoderPool) -> None:
-    """400 kB whose decimals of 256 bits would take a gigabyte."""
+    """A body of 400 kB whose decimals would take a gigabyte is refused."""
     decimals = pa.array([0] * 100_000, pa.int64()).cast(pa.decimal256(76, 0))
     stream = io.BytesIO()
     table = pa.table({f"c{index}": decimals for index in range(330)})

@@ -1,4 +1,4 @@
-"""What is answered on the event loop, and what is not."""
+"""The latency heuristic: inline on the event loop, or offloaded to a thread."""
 
 import time
 from collections.abc import Callable
@@ -11,50 +11,50 @@ from tests.unit.serve.conftest import SumModel
 
 
 def test_new_model_is_given_a_try() -> None:
-    """Of each size in a thread first, and with a large body never."""
-    pace = LatencyHeuristic()
+    """The first invocation of each size is offloaded, and large bodies always are."""
+    heuristic = LatencyHeuristic()
     for size in (1, 2**13, 2**16, 2**17):
-        assert not pace.is_quick(size)
-        pace.record(size, 0.0005)
+        assert not heuristic.is_quick(size)
+        heuristic.record(size, 0.0005)
 
     for size in (1, 2**13, 2**16):
-        assert pace.is_quick(size)
-    assert not pace.is_quick(2**17)
-    assert not pace.is_quick(2**15)
+        assert heuristic.is_quick(size)
+    assert not heuristic.is_quick(2**17)
+    assert not heuristic.is_quick(2**15)
 
 
 def test_slow_invocation_sends_those_of_its_size_away_for_a_while() -> None:
-    """Others are not affected; some quick ones bring it back."""
-    pace = LatencyHeuristic()
+    """A slow invocation affects its size only; quick ones undo it."""
+    heuristic = LatencyHeuristic()
     for size in (200, 1000, 3000):
-        pace.record(size, 0.0005)
-    pace.record(1000, 0.05)
-    assert not pace.is_quick(1000)
-    assert not pace.is_quick(600)
-    assert pace.is_quick(200)
-    assert pace.is_quick(3000)
+        heuristic.record(size, 0.0005)
+    heuristic.record(1000, 0.05)
+    assert not heuristic.is_quick(1000)
+    assert not heuristic.is_quick(600)
+    assert heuristic.is_quick(200)
+    assert heuristic.is_quick(3000)
 
     for _ in range(200):
-        pace.record(1000, 0.0005)
+        heuristic.record(1000, 0.0005)
 
-    assert pace.is_quick(1000)
+    assert heuristic.is_quick(1000)
 
 
 def test_one_slow_invocation_in_a_hundred_keeps_all_away() -> None:
-    """The worst counts, not the mean: it is what a ping waits for."""
-    pace = LatencyHeuristic()
+    """The maximum counts, not the mean: a ping waits for the slowest invocation."""
+    heuristic = LatencyHeuristic()
     for _ in range(10):
-        pace.record(1000, 0.05)
+        heuristic.record(1000, 0.05)
         for _ in range(99):
-            pace.record(1000, 0.0005)
-            assert not pace.is_quick(1000)
+            heuristic.record(1000, 0.0005)
+            assert not heuristic.is_quick(1000)
 
 
 @pytest.mark.parametrize("is_refused", [False, True], ids=["answered", "refused"])
 def test_servable_notes_what_it_took(
     servable: ModelServable, model: SumModel, is_refused: bool
 ) -> None:
-    """CPU time, also of a body that is refused in the end."""
+    """CPU time counts, also of an invocation that fails."""
 
     def burn(features: object) -> object:
         until = time.thread_time() + 0.005

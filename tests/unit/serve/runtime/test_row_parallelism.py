@@ -1,4 +1,4 @@
-"""Predictions cut into blocks of rows are those of the whole."""
+"""Row blocks: predictions in parallel are those of the whole."""
 
 import threading
 import weakref
@@ -19,7 +19,7 @@ FEATURES = np.arange(N_ROWS * 3, dtype=np.float32).reshape(N_ROWS, 3)
 
 
 class SpyModel:
-    """Predicts row sums, and notes what it was given by whom."""
+    """Predicts row sums; records the rows and the thread of each call."""
 
     n_features = 3
 
@@ -41,7 +41,7 @@ class SpyModel:
 
 
 def test_large_predictions_are_shared_among_threads() -> None:
-    """In order, in blocks of about the same size, one of them the caller's own."""
+    """Blocks of about the same size, in order; one is predicted by the caller."""
     at_once = threading.Barrier(3, timeout=PATIENCE_SECONDS)
 
     def meet(n_rows: int) -> None:
@@ -58,7 +58,7 @@ def test_large_predictions_are_shared_among_threads() -> None:
 
 
 def test_small_predictions_are_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Handing over costs more than it gains; no thread is started for them."""
+    """Small predictions start no thread."""
     monkeypatch.setattr(row_parallelism, "_pool", lambda: pytest.fail("threads were asked for"))
     model = SpyModel()
 
@@ -68,7 +68,7 @@ def test_small_predictions_are_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_cpu_predicts_alone() -> None:
-    """Where there is no other CPU there is no other thread."""
+    """With one CPU the caller predicts everything."""
     model = SpyModel()
 
     predicted = RowBlockPool(0).predict(model, FEATURES)
@@ -78,7 +78,7 @@ def test_one_cpu_predicts_alone() -> None:
 
 
 def test_sparse_rows_and_several_outputs_are_put_together() -> None:
-    """Each block has its own offsets; columns of outputs stay side by side."""
+    """Sparse blocks have their own offsets, and several outputs stay in order."""
     offsets = np.arange(0, 3 * N_ROWS + 1, 3, dtype=np.int64)
     columns = np.tile(np.arange(3, dtype=np.int32), N_ROWS)
     sparse = SparseRows(offsets, columns, FEATURES.ravel(), 3)
@@ -95,7 +95,7 @@ def test_sparse_rows_and_several_outputs_are_put_together() -> None:
 
 
 def test_error_in_any_block_is_the_predictions() -> None:
-    """And the threads live to predict again."""
+    """An error reaches the caller, and the threads go on."""
     helpers = RowBlockPool(2)
     asked_by = threading.current_thread().name
     at_once = threading.Barrier(3, timeout=PATIENCE_SECONDS)
@@ -115,7 +115,7 @@ def test_error_in_any_block_is_the_predictions() -> None:
 
 
 def test_blocks_that_no_helper_takes_are_the_callers() -> None:
-    """Somebody else's prediction does not hold this one up."""
+    """A prediction does not wait for threads that are busy with another one."""
     helpers = RowBlockPool(1)
     may_go_on, is_busy = threading.Event(), threading.Event()
 
@@ -142,7 +142,7 @@ def test_blocks_that_no_helper_takes_are_the_callers() -> None:
 def test_thread_holds_no_model_any_more_once_it_has_predicted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """C-085: whoever waits may free the model at once, however slowly the thread comes back."""
+    """No thread refers to the model after the prediction (C-085)."""
     may_go_on = threading.Event()
 
     class SlowFuture(Future[Floats]):

@@ -1,4 +1,4 @@
-"""The threads that do what would hold up the event loop."""
+"""The bounded thread pool, and inline work on the event loop."""
 
 import asyncio
 import threading
@@ -13,13 +13,12 @@ from tests.waiting import PATIENCE_SECONDS
 
 
 class Thing:
-    """What can be looked for when nobody should hold it any more."""
+    """An object whose last reference a test can observe."""
 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_thread_holds_nothing_any_more_once_it_has_answered(fails: bool) -> None:
-    """C-085: what was worked on is free as soon as whoever waited lets go of it, and so is the
-    result, however slowly the thread comes back from saying so."""
+    """No thread refers to the work or its result once the caller has the result (C-085)."""
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
@@ -59,7 +58,7 @@ def _capacity() -> ThreadPool:
 def test_inline_work_leaves_each_iteration_of_the_loop_to_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """C-045: once the time of an iteration is used up, work is done in the next ones, in order."""
+    """Inline work beyond an iteration's time runs in the next ones, in order (C-045)."""
     monkeypatch.setattr("serve.runtime.thread_pool._INLINE_SECONDS", 0)
     seen: list[str] = []
 
@@ -83,7 +82,7 @@ def test_inline_work_leaves_each_iteration_of_the_loop_to_others(
 
 
 def test_idle_loop_does_inline_work_at_once() -> None:
-    """An idle server answers without another iteration of its loop."""
+    """Inline work of an idle server runs at once."""
 
     async def scenario() -> None:
         capacity = _capacity()
@@ -98,7 +97,7 @@ def test_idle_loop_does_inline_work_at_once() -> None:
 def test_inline_work_beyond_the_limit_is_refused_from_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """C-048: a few in each iteration, so that refusing does not take the time of answering."""
+    """A few are refused in each iteration: refusals leave time for answers (C-048)."""
     monkeypatch.setattr("serve.runtime.thread_pool._INLINE_SECONDS", 0)
 
     async def scenario() -> list[object]:
@@ -117,7 +116,7 @@ def test_inline_work_beyond_the_limit_is_refused_from_its_end(
 def test_inline_work_of_a_client_that_has_gone_is_not_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its place in the line is free at once, and an error of another's work is its own."""
+    """A cancelled caller frees its place in the queue, and errors reach only their callers."""
     monkeypatch.setattr("serve.runtime.thread_pool._INLINE_SECONDS", 0)
     done: list[str] = []
 
@@ -142,7 +141,7 @@ def test_inline_work_of_a_client_that_has_gone_is_not_done(
 
 
 def test_refusals_of_the_line_before_the_threads_leave_the_loop_to_others() -> None:
-    """C-045: clients that come again at once do not keep a ping waiting."""
+    """Clients that retry at once do not delay a ping (C-045)."""
     may_end = threading.Event()
     n_refused_at_a_ping: list[int] = []
 

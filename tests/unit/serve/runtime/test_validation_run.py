@@ -11,7 +11,7 @@ from serve.runtime import validation_run
 
 
 def test_work_that_succeeds_leaves_nothing_behind() -> None:
-    """No zombie, no descriptor, no change in this process."""
+    """Leaves no zombie, no descriptor and no change in this process."""
     before = sorted(os.listdir("/proc/self/fd")), _children()
     changed: list[int] = []
 
@@ -50,16 +50,16 @@ def _exit() -> None:
     [
         (_refuse, "^the tree is a cycle$"),
         (_fail, "ValueError: no such column"),
-        (_crash, r"crashed the process that tried it \(SIGSEGV\); its file is damaged"),
+        (_crash, r"crashed the process that validated it \(SIGSEGV\); its file is damaged"),
         (_run_out_of_memory, "more memory than there is"),
         (os.abort, "SIGABRT"),
         (_exit, "SystemExit: 0"),
-        (lambda: os.kill(os.getpid(), 9), "killed for the memory"),
-        (lambda: os._exit(7), "status 7"),
+        (lambda: os.kill(os.getpid(), 9), "killed because memory ran out"),
+        (lambda: os._exit(7), "exit code 7"),
     ],
 )
 def test_work_that_does_not_is_a_load_error_with_the_reason(work: object, message: str) -> None:
-    """PITFALLS C-1, C-061: whatever happens there, this process lives and says why."""
+    """A crash, hang or error of the child is an error with its reason here (C-061)."""
     with pytest.raises(ModelLoadError, match=message):
         validation_run.in_child(work, timeout_seconds=10)  # type: ignore[arg-type]
 
@@ -69,7 +69,7 @@ def test_work_that_does_not_is_a_load_error_with_the_reason(work: object, messag
     [(_run_out_of_memory, True), (lambda: os.kill(os.getpid(), 9), True), (_crash, False)],
 )
 def test_want_of_memory_is_told_from_other_reasons(work: object, is_memory: bool) -> None:
-    """C-081: of a model that does not fit the platform hears 507, of a broken one it does not."""
+    """The error says whether memory was the reason, which is 507 (C-081)."""
     with pytest.raises(ModelLoadError) as failure:
         validation_run.in_child(work, timeout_seconds=10)  # type: ignore[arg-type]
 
@@ -81,7 +81,7 @@ def test_want_of_memory_is_told_from_other_reasons(work: object, is_memory: bool
     [("x", "x"), ("é", "é"), ("\N{GRINNING FACE}", "\N{GRINNING FACE}"), ("\udcff", "\\udcff")],
 )
 def test_long_reason_is_cut_and_still_heard(character: str, written: str) -> None:
-    """A file may say what it asks for at any length, in any characters."""
+    """Long problems with any characters arrive, cut to a bounded length."""
 
     def refuse() -> None:
         raise ModelLoadError("the model is " + character * 100_000)
@@ -94,7 +94,7 @@ def test_long_reason_is_cut_and_still_heard(character: str, written: str) -> Non
 
 
 def test_work_that_hangs_is_killed() -> None:
-    """A model that never comes to an end does not hold up the start for ever."""
+    """A model that hangs fails the validation run at its time limit."""
     started = time.monotonic()
 
     with pytest.raises(ModelLoadError, match="took longer than"):

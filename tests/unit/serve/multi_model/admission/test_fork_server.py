@@ -118,9 +118,12 @@ def test_verdict_is_remembered_by_digest(
 @pytest.mark.parametrize(
     ("script", "problem"),
     [
-        ("os.kill(os.getpid(), signal.SIGSEGV)", r"crashed the process that tried it \(SIGSEGV\)"),
+        (
+            "os.kill(os.getpid(), signal.SIGSEGV)",
+            r"crashed the process that validated it \(SIGSEGV\)",
+        ),
         ("os.abort()", "SIGABRT"),
-        ("os._exit(3)", "ended with status 3"),
+        ("os._exit(3)", "ended with exit code 3"),
         ("raise ValueError('no')", "inference.py cannot be loaded: ValueError: no"),
         ("def model_fn(): pass", "model_fn takes 0 parameters"),
         ("x" * 100_000, "NameError"),
