@@ -52,9 +52,10 @@ def _compare(given: argparse.Namespace) -> int:
         results.sharing = _sharing(servers, given.output)
     results.write(given.output / RESULTS_FILE)
     (given.output / "report.md").write_text(report.render(results))
-    draw("plot", given.output, RESULTS_FILE, "plot.png")
+    (given.output / report.POINTS_FILE).write_text(report.points_csv(results))
+    draw("plot", given.output, RESULTS_FILE, report.PLOT_FILE)
     _print_targets(results)
-    print(f"bench: report.md, results.json and plot.png are in {given.output}")
+    print(f"bench: report.md, results.json, points.csv and plot.png are in {given.output}")
     return 1 if any(s.problem for s in results.subjects if s.role == Role.OURS) else 0
 
 

@@ -1,9 +1,11 @@
-"""Puts the last results into the documentation.
+"""Put the last results into the documentation.
 
-Each section of the page is replaced when its report is there, and else left as it is.
+Each section of the page is replaced if its report is there, and otherwise left as it is. The plot
+and the figures of every point go into a folder beside the page.
 """
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -26,6 +28,8 @@ def main(
     for section, found_text in found.items():
         text = insert(text, found_text, section)
     page.write_text(text)
+    if "results" in found:
+        _publish_files(bench_dir, page.with_suffix(""))
     for section in SECTIONS:
         print(f"publish: {section}: {'published' if section in found else 'no report, left as is'}")
     return 0 if found else 1
@@ -40,8 +44,16 @@ def reports(bench_dir: Path, training_dir: Path) -> dict[str, str]:
     }
     results_file = bench_dir / RESULTS_FILE
     if results_file.exists():  # an interrupted run has no report.md
-        found["results"] = report.render(Results.read(results_file))
+        found["results"] = report.render(Results.read(results_file), f"{PAGE.stem}/")
     return {section: text for section, text in found.items() if text}
+
+
+def _publish_files(bench_dir: Path, directory: Path) -> None:
+    directory.mkdir(exist_ok=True)
+    points = report.points_csv(Results.read(bench_dir / RESULTS_FILE))
+    (directory / report.POINTS_FILE).write_text(points)
+    if (plot := bench_dir / report.PLOT_FILE).exists():
+        shutil.copy(plot, directory)
 
 
 def _joined(files: list[Path]) -> str:

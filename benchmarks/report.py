@@ -1,5 +1,7 @@
-"""The report of a run in Markdown."""
+"""Report of a run: a page of Markdown, and the figures of every point as CSV."""
 
+import csv
+import io
 from collections.abc import Callable, Iterable, Sequence
 
 from benchmarks.results import Point, Results, Sample, Subject
@@ -12,22 +14,29 @@ from benchmarks.summary import (
 )
 from benchmarks.targets import judge, rows
 
+POINTS_FILE = "points.csv"
+PLOT_FILE = "plot.png"
 _DASH = "-"
 _MET = {True: "met", False: "**missed**", None: "not measured"}
 
 
-def render(results: Results) -> str:
-    """Write the whole report."""
+def render(results: Results, directory: str = "") -> str:
+    """Write the page: overview and plot first.
+
+    Args:
+        results: Of one run.
+        directory: Folder of `POINTS_FILE` and `PLOT_FILE`, relative to the page, with its slash.
+    """
     summary = Summary(results)
     parts = [
+        _overview(summary),
+        f"![A bar for each server, with the range of its rounds]({directory}{PLOT_FILE})",
         _how_it_ran(summary),
+        f"Requests/s, p50, p99, CPU time, errors and foreign load of every point, with the lowest"
+        f" and the highest round: [{POINTS_FILE}]({directory}{POINTS_FILE}).",
         "### Targets",
         _targets(results),
-        "### Overview",
-        _overview(summary),
-        "### Every point",
-        _every_point(summary),
-        "### What was compared",
+        "### Servers",
         _subjects(results),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -90,35 +99,37 @@ def _overview(summary: Summary) -> str:
     return table(header, map(line, summary.subjects))
 
 
-def _every_point(summary: Summary) -> str:
-    header = [
-        "rows × connections, server",
-        "requests/s",
-        "p50 ms",
-        "p99 ms",
-        "CPU µs",
-        "errors",
-        "CPUs used by others",
-    ]
+def points_csv(results: Results) -> str:
+    """Write one line for each point and server, with the median and the range of each figure."""
+    summary = Summary(results)
+    figures: dict[str, Callable[[Sample], float]] = {
+        "requests_per_second": _rate,
+        "p50_ms": lambda sample: sample.p50_ms,
+        "p99_ms": lambda sample: sample.p99_ms,
+        "cpu_us": _cpu,
+        "foreign_cpus": lambda sample: sample.foreign_cpus,
+    }
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    ranges = [f"{name}{end}" for name in figures for end in ("", "_low", "_high")]
+    writer.writerow(["rows", "connections", "server", *ranges, "errors", "requests"])
+    for point in summary.points:
+        for subject in summary.subjects:
+            cells = [
+                cell
+                for figure in figures.values()
+                for cell in _range(summary.spread(subject.name, point, figure))
+            ]
+            ends = summary.errors(subject.name, point)
+            writer.writerow([point.n_rows, point.connections, subject.title, *cells, *ends])
+    return text.getvalue()
 
-    def line(point: Point, subject: Subject) -> list[str]:
-        def figure(of: Callable[[Sample], float], form: str) -> str:
-            return spread(summary.spread(subject.name, point, of), form)
 
-        failed, total = summary.errors(subject.name, point)
-        return [
-            f"{point.n_rows} × {point.connections}, {subject.title}",
-            figure(_rate, "{:,.0f}"),
-            figure(lambda sample: sample.p50_ms, "{:.2f}"),
-            figure(lambda sample: sample.p99_ms, "{:.2f}"),
-            figure(_cpu, "{:,.0f}"),
-            f"{failed:,} of {total:,}" if failed else "0",
-            figure(lambda sample: sample.foreign_cpus, "{:.2f}"),
-        ]
-
-    return table(
-        header, (line(point, subject) for point in summary.points for subject in summary.subjects)
-    )
+def _range(found: Spread | None) -> list[str]:
+    """Write median, lowest and highest; empty cells where nothing was measured."""
+    if found is None:
+        return ["", "", ""]
+    return [f"{value:.6g}" for value in (found.median, found.low, found.high)]
 
 
 def _subjects(results: Results) -> str:

@@ -55,6 +55,7 @@ _PATH = re.compile(
 _MODULE = re.compile(rf"(?<![\w./-])(?:{_FOLDERS})(?!\.(?:py|txt|md)\b)(?:\.[A-Za-z_]\w*)+\b")
 _FILE = re.compile(r"(?<![\w./*-])[a-z]\w*\.py\b")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_TARGET = re.compile(r"\]\([^)\s]+\)")
 _FENCE = re.compile(r"^( *)(```|~~~).*?^\1\2 *$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#+ +(.*?) *$", re.MULTILINE)
 # Files of users, of the standard library and of other projects that the prose speaks of.
@@ -202,9 +203,10 @@ def _problems(repository: Repository, file: str, prose: Prose) -> Iterator[tuple
         for match in pattern.finditer(text):
             phrase = " ".join(match[0].split())
             yield match.start(), f"{phrase!r}: say instead: {instead}"
-    yield from _dangling(repository, text)
     if file.endswith(".md"):
         yield from _dead_links(repository, file, text)
+        text = _TARGET.sub(lambda target: " " * len(target[0]), text)  # relative to the page
+    yield from _dangling(repository, text)
 
 
 def _dangling(repository: Repository, text: str) -> Iterator[tuple[int, str]]:

@@ -48,7 +48,7 @@ check "hadolint" .venv/bin/hadolint Dockerfile
 check "contract table" .venv/bin/python -m scripts.contract_table --check
 check "settings table" .venv/bin/python -m scripts.settings_table --check
 # Folders without findings so far; without arguments: everything.
-check "words" .venv/bin/python -m scripts.check_words benchmarks scripts local_test docs/adr tests/unit/benchmarks \
+check "words" .venv/bin/python -m scripts.check_words benchmarks scripts local_test docs/adr docs/index.md docs/tutorial.md docs/benchmarks.md tests/unit/benchmarks \
     tests/unit/local_test tests/unit/scripts tests/architecture tests/corpus tests/ledger.py README.md CONTRIBUTING.md SECURITY.md
 
 if [ ${#failed[@]} -gt 0 ]; then

@@ -60,8 +60,12 @@ def test_every_report_that_there_is_is_published(
     for name in ("soak", "multi_model_mms", "multi_model_gunicorn", "report"):
         (tmp_path / f"{name}.md").write_text(f"new {name}\n")
 
+    (tmp_path / "plot.png").write_bytes(b"new plot")
+
     assert publish.main(tmp_path, tmp_path, page) == 0
 
+    assert (tmp_path / "page" / "plot.png").read_bytes() == b"new plot"
+    assert ",OURS," in (tmp_path / "page" / "points.csv").read_text()
     assert "**OURS** (ours 1.0)" in section_of(page, "results")
     assert section_of(page, "soak") == "new soak"
     many = section_of(page, "many models").split("\n\n")

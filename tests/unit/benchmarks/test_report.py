@@ -1,5 +1,6 @@
-"""The report in Markdown."""
+"""The report in Markdown, and the figures of every point as CSV."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def test_spread_is_written_with_its_range(
     assert report.spread(found, form, scale) == text
 
 
-def test_render_shows_every_server_point_and_problem(results: Results) -> None:
+def test_render_shows_every_server_and_problem(results: Results) -> None:
     """A server that failed is in no table and its reason in the list."""
     results.subjects.append(make_subject("broken", "peer", problem="it ended"))
     results.samples = [
@@ -43,11 +44,38 @@ def test_render_shows_every_server_point_and_problem(results: Results) -> None:
 
     text = report.render(results)
 
-    assert "| 1 × 8, OURS | 1,000 | 1.00 | 2.00 | 200 (190–220) | 0 | 0.50 |" in text
-    assert "| 2 of 6,002 |" in text
+    assert "| OURS | 200 (190–220) |" in text
     assert "| BROKEN |" not in text
     assert "**BROKEN** (broken 1.0): 2 processes; asked in CSV; as it comes. *Not" in text
     assert "others used 0.50 (0.25–0.50) of the 2 CPUs, and more than 0.1 in 100% of" in text
+
+
+def test_render_begins_with_the_overview_and_the_plot(results: Results) -> None:
+    """The plot and the points are linked in the folder beside the page."""
+    results.samples = [make_sample("ours")]
+
+    overview, plot, *_ = report.render(results, "benchmarks/").split("\n\n")
+
+    assert overview.startswith("| server |")
+    assert plot.endswith("(benchmarks/plot.png)")
+    assert "(benchmarks/points.csv)" in report.render(results, "benchmarks/")
+
+
+def test_points_are_lines_with_median_lowest_and_highest(results: Results) -> None:
+    """Every server has a line at every point, with empty cells where it was not measured."""
+    results.samples = [make_sample("ours", cpu_us=cost) for cost in (190, 200, 220)]
+    results.samples += [make_sample("fast", errors=2), make_sample("slow", n_rows=100)]
+
+    lines = list(csv.DictReader(report.points_csv(results).splitlines()))
+
+    assert [(line["rows"], line["server"]) for line in lines] == [
+        (n_rows, server) for n_rows in ("1", "100") for server in ("OURS", "SLOW", "FAST", "FLOOR")
+    ]
+    ours, slow, fast, _ = lines[:4]
+    assert [ours[f"cpu_us{end}"] for end in ("", "_low", "_high")] == ["200", "190", "220"]
+    assert (ours["connections"], ours["p99_ms"], ours["errors"]) == ("8", "2", "0")
+    assert (fast["errors"], fast["requests"]) == ("2", "3002")
+    assert slow["cpu_us"] == ""
 
 
 def test_results_survive_being_written_and_read(results: Results, tmp_path: Path) -> None:
