@@ -92,9 +92,9 @@ def _interrupt(backend: Backend, ml: MlTree, chance: random.Random) -> None:
 def test_job_that_is_interrupted_anywhere_ends_as_the_one_that_was_not(
     backend: Backend, tmp_path: Path, given: dict[str, str]
 ) -> None:
-    """C-029 to C-033, PITFALLS 23, 26, 116, 117: SIGTERM, SIGKILL, a truncated newest checkpoint
-    and stray files, at moments drawn with a seed; in the end every byte of the model is the same,
-    and so is every score."""
+    """SIGTERM, SIGKILL, a truncated newest checkpoint and stray files, at moments drawn with a
+    seed; in the end every byte of the model is the same, and so is every score (C-029 to C-033).
+    """
     unbroken = _tree(tmp_path / "unbroken", backend, given)
     assert _run(backend, unbroken).exit_code == 0
     broken = _tree(tmp_path / "broken", backend, given)
@@ -116,7 +116,7 @@ def test_job_that_is_interrupted_anywhere_ends_as_the_one_that_was_not(
 def test_resumed_job_falls_back_one_checkpoint_and_says_so(
     backend: Backend, tmp_path: Path
 ) -> None:
-    """C-031 to C-033: names that sort, the newest three, the round that it goes on from.
+    """Names that sort, the newest three, the round that it goes on from (C-031 to C-033).
 
     There are four for a moment, since the oldest goes once the newest is whole.
     """
@@ -147,7 +147,7 @@ def test_resumed_job_falls_back_one_checkpoint_and_says_so(
 
 
 def test_sigterm_leaves_a_model_of_the_finished_rounds(backend: Backend, tmp_path: Path) -> None:
-    """C-029: exit code 143, a model that loads and predicts, no failure file."""
+    """Exit code 143, a model that loads and predicts, no failure file (C-029)."""
     ml = _tree(tmp_path / "ml", backend, {**SAMPLING, "num_round": "1000000"})
 
     with backend.start_training(ml) as job:
@@ -164,7 +164,7 @@ def test_sigterm_leaves_a_model_of_the_finished_rounds(backend: Backend, tmp_pat
 
 
 def test_checkpoint_of_another_job_is_not_used(backend: Backend, tmp_path: Path) -> None:
-    """PITFALLS 117: other hyperparameters; the log names them."""
+    """Other hyperparameters; the log names them."""
     ml = _tree(tmp_path / "ml", backend, {"num_round": "4", "eta": "0.3", "nthread": "1"})
     assert _run(backend, ml).exit_code == 0
     fresh = _tree(tmp_path / "fresh", backend, {"num_round": "4", "eta": "0.7", "nthread": "1"})
@@ -178,7 +178,7 @@ def test_checkpoint_of_another_job_is_not_used(backend: Backend, tmp_path: Path)
 
 
 def test_checkpoint_is_made_before_the_time_limit(backend: Backend, tmp_path: Path) -> None:
-    """PITFALLS 25: without waiting for the next one that is due anyway, an hour later."""
+    """Without waiting for the next one that is due anyway, an hour later."""
     ml = _tree(tmp_path / "ml", backend, {**SAMPLING, "num_round": "1000000"})
     environment = {"BYOA_CHECKPOINT_SECONDS": "3600", "BYOA_MAX_RUNTIME_SECONDS": "33"}
 

@@ -20,7 +20,7 @@ def test_folds_are_trained_and_served_together(
     cancer: TabularDataset,
     features: np.ndarray,
 ) -> None:
-    """C-097, C-100, CONTRACT 7.5: `xgboost-model-0` and on; the server says their mean."""
+    """`xgboost-model-0` and on; the server says their mean (C-097, C-100)."""
     run = train(
         objective="binary:logistic",
         eval_metric="logloss",

@@ -129,7 +129,7 @@ def numbers(lines: Iterable[str]) -> np.ndarray:
 def test_shards_make_the_model_of_the_whole(
     job: Job, alone: Alone, cancer: TabularDataset, features: np.ndarray
 ) -> None:
-    """C-023, C-024, C-025: three hosts, two with shards and one without any, one model.
+    """Three hosts, two with shards and one without any, one model (C-023, C-024, C-025).
 
     Metrics of XGBoost's and of ours are those of one host with all records; one host tells them,
     and saves.
@@ -160,7 +160,9 @@ def test_shards_make_the_model_of_the_whole(
 def test_hosts_agree_what_libsvm_counts_from(
     job: Job, cancer: TabularDataset, odd_line: bytes, base: int
 ) -> None:
-    """C-101: a column 0 on one host makes all hosts count from 0; without any they count from 1."""
+    """A column 0 on one host makes all hosts count from 0; without any they count from 1
+    (C-101).
+    """
     lines = [as_libsvm(line) for line in cancer.train.splitlines()]
     files = [b"".join(lines[0::2]), b"".join(lines[1::2]) + odd_line]
     job.ml.write_channel(
@@ -211,7 +213,7 @@ RANKING = {"objective": "rank:ndcg", "num_round": "5", "max_depth": "3", "nthrea
 
 
 def test_lists_of_all_hosts_make_one_ranking(job: Job) -> None:
-    """C-097: the model is the one that XGBoost trains directly on all lists."""
+    """The model is the one that XGBoost trains directly on all lists (C-097)."""
     lists = ranking(40)
     write_lists(job, b"".join(lists[:20]), b"".join(lists[20:]))
     job.lay_out(2, RANKING)
@@ -228,7 +230,7 @@ def test_lists_of_all_hosts_make_one_ranking(job: Job) -> None:
 
 
 def test_list_that_is_torn_between_hosts_is_refused(job: Job) -> None:
-    """C-028: each half would be a list of its own."""
+    """Each half would be a list of its own (C-028)."""
     lists = ranking(40)
     head, tail = lists[20][:60].rpartition(b"\n")[0] + b"\n", lists[20]
     write_lists(job, b"".join(lists[:20]) + head, tail.removeprefix(head) + b"".join(lists[21:]))
@@ -265,7 +267,7 @@ def test_replicas_count_as_many_times(
 
 
 def test_early_stopping_stops_all_hosts_in_the_same_round(job: Job, cancer: TabularDataset) -> None:
-    """C-024: each host has other records to watch, and yet they stop together; again and again."""
+    """Each host has other records to watch, and yet they stop together; again and again (C-024)."""
     job.ml.write_channel(
         "validation",
         {f"{index}.csv": b"".join(part) for index, part in enumerate(deal(cancer.validation, 2))},
@@ -284,7 +286,7 @@ def test_early_stopping_stops_all_hosts_in_the_same_round(job: Job, cancer: Tabu
 
 
 def test_all_hosts_resume_from_the_checkpoint_of_the_first(job: Job) -> None:
-    """C-032: also where the others have lost theirs; the model is that of the unbroken run."""
+    """Also where the others have lost theirs; the model is that of the unbroken run (C-032)."""
     random = CLASSIFIER | {"subsample": "0.5", "colsample_bynode": "0.5"}
     random |= {"eval_metric": "logloss,accuracy"}
     models = []
@@ -306,7 +308,9 @@ def test_all_hosts_resume_from_the_checkpoint_of_the_first(job: Job) -> None:
 
 
 def test_fewer_rounds_are_cut_from_the_checkpoint_on_all_hosts(job: Job) -> None:
-    """C-105: no round is boosted again, and the longer job's checkpoint stays on the first host."""
+    """No round is boosted again, and the longer job's checkpoint stays on the first host
+    (C-105).
+    """
     random = CLASSIFIER | {"subsample": "0.5", "colsample_bynode": "0.5"}
     models = []
     for rounds in (["4"], ["9", "4"]):
@@ -326,7 +330,7 @@ def test_fewer_rounds_are_cut_from_the_checkpoint_on_all_hosts(job: Job) -> None
 
 
 def test_checkpoint_of_other_data_on_any_host_is_ignored(job: Job, cancer: TabularDataset) -> None:
-    """C-032: a job does not go on from a model of other records, on whichever host they were."""
+    """A job does not go on from a model of other records, on whichever host they were (C-032)."""
     job.lay_out(2)
     assert job.run().exit_codes == [0, 0]
     for tree in job.trees.values():
@@ -356,7 +360,7 @@ def test_checkpoint_of_other_data_on_any_host_is_ignored(job: Job, cancer: Tabul
 def test_bad_data_on_one_host_fail_the_job_on_all(
     job: Job, files: dict[str, bytes], reason: str
 ) -> None:
-    """C-027, C-028: every failure file names the host and what is wrong there."""
+    """Every failure file names the host and what is wrong there (C-027, C-028)."""
     job.lay_out(3)
     job.tree(1).write_channel("train", files, content_type=CONTENT_TYPE)
 
@@ -371,7 +375,7 @@ def test_bad_data_on_one_host_fail_the_job_on_all(
 
 
 def test_job_without_any_records_fails_on_all_hosts(job: Job) -> None:
-    """C-025: a host without records is fine; none with any is not."""
+    """A host without records is fine; none with any is not (C-025)."""
     write_train(job, [b""])
     job.lay_out(2)
 
@@ -383,7 +387,7 @@ def test_job_without_any_records_fails_on_all_hosts(job: Job) -> None:
 
 @pytest.mark.parametrize("killed", [0, 1])
 def test_killed_host_ends_the_job_with_its_name(job: Job, killed: int) -> None:
-    """C-027: in the middle of a round nobody waits for it, neither for the first nor another."""
+    """In the middle of a round nobody waits for it, neither for the first nor another (C-027)."""
     job.lay_out(3, ENDLESS)
     name = list(job.trees)[killed]
 
@@ -403,7 +407,7 @@ def test_killed_host_ends_the_job_with_its_name(job: Job, killed: int) -> None:
 
 @pytest.mark.slow
 def test_frozen_host_ends_the_job_with_its_name(job: Job) -> None:
-    """C-027: a host that neither ends nor works is not waited for, either."""
+    """A host that neither ends nor works is not waited for, either (C-027)."""
     job.lay_out(2, ENDLESS)
     name = list(job.trees)[1]
 
@@ -418,7 +422,7 @@ def test_frozen_host_ends_the_job_with_its_name(job: Job) -> None:
 
 
 def test_sigterm_leaves_the_model_of_the_finished_rounds(job: Job, features: np.ndarray) -> None:
-    """C-029: hosts of a spot job are stopped at once; they stop in the same round."""
+    """Hosts of a spot job are stopped at once; they stop in the same round (C-029)."""
     job.lay_out(2, ENDLESS)
 
     with job.start() as running:
@@ -439,7 +443,7 @@ def test_sigterm_leaves_the_model_of_the_finished_rounds(job: Job, features: np.
 
 
 def test_missing_host_is_named(job: Job) -> None:
-    """C-023: hosts are waited for, but not for ever."""
+    """Hosts are waited for, but not for ever (C-023)."""
     job.lay_out(2)
     missing = list(job.trees)[1]
     del job.trees[missing]
@@ -451,7 +455,7 @@ def test_missing_host_is_named(job: Job) -> None:
 
 
 def test_what_one_host_alone_can_do_is_refused(job: Job) -> None:
-    """C-014: before any data is read, with what to use instead."""
+    """Before any data is read, with what to use instead (C-014)."""
     job.lay_out(2, CLASSIFIER | {"tree_method": "exact"})
 
     finished = job.run()

@@ -26,7 +26,7 @@ def _child_of(pid: int) -> int:
 
 
 def test_job_whose_process_is_killed_leaves_a_reason(backend: Backend, ml: MlTree) -> None:
-    """C-027, C-028, PITFALLS 10, 115: written by the parent, which survives."""
+    """Written by the parent, which survives (C-027, C-028)."""
     ml.write_hyperparameters({"num_round": "1000000", "max_depth": "2"})
 
     with backend.start_training(ml) as job:
@@ -42,7 +42,7 @@ def test_job_whose_process_is_killed_leaves_a_reason(backend: Backend, ml: MlTre
 
 
 def test_job_that_runs_out_of_memory_says_how_much_it_had(backend: Backend, ml: MlTree) -> None:
-    """PITFALLS 10, 115: here by a column number of libsvm that is far too large."""
+    """Here by a column number of libsvm that is far too large."""
     ml.write_hyperparameters({"num_round": "3", "objective": "binary:logistic"})
     ml.write_channel("train", {"a.libsvm": b"1 1:2 2:3\n0 1:3 2147483000:1\n"}, content_type=None)
     ml.write_channel("validation", {"a.libsvm": b"1 1:2\n0 1:3\n"}, content_type=None)
@@ -63,7 +63,7 @@ def test_job_that_runs_out_of_memory_says_how_much_it_had(backend: Backend, ml: 
 
 
 def test_disk_that_is_full_is_named_in_the_failure_file(backend: Backend, ml: MlTree) -> None:
-    """PITFALLS 102: the model does not fit, the reason does, and nothing half is left."""
+    """The model does not fit, the reason does, and nothing half is left."""
     ml.write_hyperparameters(LARGE)
     if isinstance(backend, DockerBackend):
         small = ("--mount", "type=tmpfs,target=/opt/ml/model,tmpfs-size=64k")
@@ -94,7 +94,7 @@ exit $code
 
 @pytest.mark.docker
 def test_failure_file_needs_no_space_on_a_disk_that_is_full_itself(image: str, ml: MlTree) -> None:
-    """PITFALLS 102: its space was taken when there was some."""
+    """Its space was taken when there was some."""
     ml.write_hyperparameters(LARGE)
     options = ("--entrypoint", "sh", "--env", "SAGEMAKER_BASE_DIR=/small/ml")
     options += ("--mount", "type=tmpfs,target=/small,tmpfs-size=1m")
@@ -136,7 +136,7 @@ def short_directory() -> Iterator[Path]:
 def test_job_leaves_nothing_behind_outside_its_tree(
     ml: MlTree, short_directory: Path, end: str
 ) -> None:
-    """C-040: on a warm host the next job finds what this one found."""
+    """On a warm host the next job finds what this one found (C-040)."""
     environment = {"TMPDIR": str(short_directory), "HOME": str(short_directory)}
     ml.write_hyperparameters(
         {"num_round": {"success": "3", "failure": "x"}.get(end, "1000000"), "nthread": "1"}
@@ -153,7 +153,7 @@ def test_job_leaves_nothing_behind_outside_its_tree(
 
 
 def test_failed_job_leaves_nothing_but_its_reason(train: Train, ml: MlTree) -> None:
-    """C-026: also nothing of what was reserved for it, nor after success."""
+    """Also nothing of what was reserved for it, nor after success (C-026)."""
     assert train(num_round="x").exit_code == 1
     assert [path.name for path in (ml.root / "output").iterdir() if path.is_file()] == ["failure"]
 
@@ -162,7 +162,7 @@ def test_failed_job_leaves_nothing_but_its_reason(train: Train, ml: MlTree) -> N
 
 
 def test_results_beside_the_model_are_there(train: Train, ml: MlTree) -> None:
-    """C-039: scores and importances for programs, a picture for people."""
+    """Scores and importances for programs, a picture for people (C-039)."""
     given = {"num_round": "5", "objective": "binary:logistic", "eval_metric": "logloss,f1"}
 
     run = train(**given)

@@ -35,7 +35,7 @@ def _read(
     seconds: float = PATIENCE_SECONDS,
     is_enough: Callable[[bytes], bool] = lambda received: False,
 ) -> tuple[bytes, bool]:
-    """What comes within the time or until it is enough, and whether the server closed."""
+    """Return the bytes received in time or until enough, and True if the server closed."""
     received = b""
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0 and not is_enough(received):
@@ -61,7 +61,7 @@ def _statuses(received: bytes) -> list[str]:
 def test_raw_request_has_the_expected_answers(
     server: RunningServer, case: Path, cancer: TabularDataset
 ) -> None:
-    """C-047, C-051, C-074: smuggling forms are refused, odd but legal requests answered."""
+    """Smuggling forms are refused, odd but legal requests answered (C-047, C-051, C-074)."""
     *statuses, closing = [*case.with_suffix(".expected").read_text().split(), "open"]
     if "close" in statuses:
         closing = statuses.pop()
@@ -116,7 +116,7 @@ def test_client_that_closes_its_side_gets_its_answer(
 def test_uploads_that_are_given_up_hold_nothing_up(
     backend: Backend, trained: Trained, cancer: TabularDataset
 ) -> None:
-    """C-062: nobody waits for the rest of a body whose client has gone, declared or chunked."""
+    """Nobody waits for the rest of a body whose client has gone, declared or chunked (C-062)."""
     forms = (b"Content-Length: 100\r\n\r\n1,2", b"Transfer-Encoding: chunked\r\n\r\n64\r\n1,2")
     with backend.start_server(trained.ml) as server:
         for form in forms * 5:
@@ -141,7 +141,7 @@ def test_client_that_asks_first_is_refused_at_once(server: RunningServer) -> Non
 
 
 def test_client_that_sends_too_much_sees_the_answer(server: RunningServer) -> None:
-    """C-050: 110 MB are read and dropped, and the 413 arrives instead of a reset."""
+    """110 MB are read and dropped, and the 413 arrives instead of a reset (C-050)."""
     n_bytes = 110 * 2**20
     with _connect(server) as client:
         client.sendall(
@@ -159,7 +159,7 @@ def test_client_that_sends_too_much_sees_the_answer(server: RunningServer) -> No
 def test_clients_that_go_away_leave_nothing_behind(
     server: RunningServer, cancer: TabularDataset
 ) -> None:
-    """PITFALLS 85: in the head, in the body, before the answer; the next one is answered."""
+    """In the head, in the body, before the answer; the next one is answered."""
     head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {len(cancer.payload)}\r\n"
     whole = head.encode() + b"Content-Type: text/csv\r\n\r\n" + cancer.payload
     for cut in (1, 40, len(head) + 3, len(head) + 500, len(whole)):
@@ -172,7 +172,7 @@ def test_clients_that_go_away_leave_nothing_behind(
 
 
 def test_slow_clients_do_not_slow_the_ping(server: RunningServer, cancer: TabularDataset) -> None:
-    """C-045, C-048, PITFALLS 77: 300 half-open requests, and everybody else is answered."""
+    """300 half-open requests, and everybody else is answered (C-045, C-048)."""
     clients = [_connect(server) for _ in range(300)]
     for index, client in enumerate(clients):
         client.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nX-Slow: " + b"y" * (index % 50))
@@ -187,7 +187,7 @@ def test_slow_clients_do_not_slow_the_ping(server: RunningServer, cancer: Tabula
 def test_slow_reader_of_a_large_answer_does_not_slow_the_others(
     server: RunningServer, cancer: TabularDataset
 ) -> None:
-    """PITFALLS 78: an answer that nobody takes waits in its own connection."""
+    """An answer that nobody takes waits in its own connection."""
     line = cancer.payload.splitlines(keepends=True)[0]
     body = line * 50_000
     client = _connect(server)
@@ -206,7 +206,7 @@ def test_slow_reader_of_a_large_answer_does_not_slow_the_others(
 def test_many_requests_at_once_are_all_answered(
     server: RunningServer, cancer: TabularDataset
 ) -> None:
-    """C-077: more transforms at a time than are advertised, each with its own right answer."""
+    """More transforms at a time than are advertised, each with its own right answer (C-077)."""
     lines = cancer.payload.splitlines(keepends=True)
     whole = invoke(server.url, cancer.payload).text.splitlines()
     wrong: list[str] = []

@@ -32,7 +32,7 @@ def _config(image: str) -> dict[str, object]:
 
 
 def test_entry_point_is_in_exec_form(any_image: str) -> None:
-    """C-001, C-003, C-004: no shell and no init program in front of PID 1, no CMD to rely on."""
+    """No shell and no init program in front of PID 1, no CMD to rely on (C-001, C-003, C-004)."""
     config = _config(any_image)
 
     assert config["Entrypoint"] == ["python", "-m", "container"]
@@ -40,7 +40,7 @@ def test_entry_point_is_in_exec_form(any_image: str) -> None:
 
 
 def test_labels_announce_what_the_image_can_do(any_image: str) -> None:
-    """C-010: and the OCI labels say what it is."""
+    """And the OCI labels say what it is (C-010)."""
     labels = _config(any_image)["Labels"]
 
     assert isinstance(labels, dict)
@@ -64,14 +64,14 @@ def test_full_image_has_every_package(image: str) -> None:
 
 
 def test_no_compiler_is_left_in_the_image(any_image: str) -> None:
-    """What builds packages stays in the build stage."""
+    """Compilers and pip stay in the build stage."""
     script = "command -v gcc cc g++ make pip && exit 1 || exit 0"
 
     docker("run", "--rm", "--entrypoint", "/bin/sh", any_image, "-c", script)
 
 
 def test_nothing_is_baked_below_opt_ml(any_image: str) -> None:
-    """C-006: what lies there would be hidden by the platform's mount."""
+    """The platform's mount would hide it (C-006)."""
     found = docker("run", "--rm", "--entrypoint", "/bin/sh", any_image, "-c", "ls -A /opt")
 
     assert "ml" not in found.split()
@@ -101,7 +101,7 @@ def test_nothing_is_baked_below_opt_ml(any_image: str) -> None:
 def test_train_and_serve_with_few_rights(
     any_image: str, ml: MlTree, options: tuple[str, ...], cancer: TabularDataset
 ) -> None:
-    """C-005, C-007, C-039, C-068: other users, a read-only root, no network."""
+    """Other users, a read-only root, no network (C-005, C-007, C-039, C-068)."""
     for directory in (ml.model_dir, ml.root / "output", ml.output_data_dir):
         directory.chmod(0o777)
     backend = DockerBackend(any_image, options)
@@ -134,7 +134,7 @@ print(json.dumps(urllib.request.urlopen(request).read().decode()))
 def test_serve_without_a_network(
     any_image: str, trained: Trained, cancer: TabularDataset, features: np.ndarray
 ) -> None:
-    """C-007: asked from inside, since nothing leads there from outside; also for predictions."""
+    """Asked from inside, since nothing leads there from outside; also for predictions (C-007)."""
     rows = b"".join(cancer.payload.splitlines(keepends=True)[:5]).decode()
     backend = DockerBackend(any_image, ("--network", "none"))
     with backend.start_server(trained.ml, wait_until_ready=False) as server:
@@ -145,7 +145,7 @@ def test_serve_without_a_network(
 
 
 def test_empty_directory_over_opt_ml(any_image: str, tmp_path: Path) -> None:
-    """C-006: both verbs start, and say what is missing."""
+    """Both verbs start, and say what is missing (C-006)."""
     empty = MlTree(tmp_path / "empty")
     empty.root.mkdir()
     backend = DockerBackend(any_image)
@@ -161,7 +161,7 @@ def test_empty_directory_over_opt_ml(any_image: str, tmp_path: Path) -> None:
 def test_replaced_entry_point_still_finds_the_program(
     any_image: str, ml: MlTree, command: str
 ) -> None:
-    """C-037: ContainerEntrypoint with /bin/sh, and from any working directory."""
+    """ContainerEntrypoint with /bin/sh, and from any working directory (C-037)."""
     backend = DockerBackend(any_image, ("--entrypoint", "/bin/sh", "--workdir", "/"))
 
     run = backend.start_program(ml, ["-c", command]).finish(120)
@@ -184,7 +184,7 @@ def test_decoys_in_the_working_directory_are_not_run(any_image: str, ml: MlTree)
 
 
 def test_pid_1_is_the_program_itself(any_image: str, trained: Trained) -> None:
-    """C-003: nothing stands between the platform's SIGTERM and the program."""
+    """Nothing stands between the platform's SIGTERM and the program (C-003)."""
     with DockerBackend(any_image).start_server(trained.ml) as server:
         command = Path(f"/proc/{server.process_id}/cmdline").read_bytes().split(b"\0")
 
@@ -192,7 +192,7 @@ def test_pid_1_is_the_program_itself(any_image: str, trained: Trained) -> None:
 
 
 def test_two_copies_in_one_network_namespace(any_image: str, trained: Trained) -> None:
-    """C-092: containers of a pipeline share an address and differ by port."""
+    """Containers of a pipeline share an address and differ by port (C-092)."""
     first = DockerBackend(any_image, ("--publish", "127.0.0.1::9002"))
     with first.start_server(trained.ml, environment={"SAGEMAKER_BIND_TO_PORT": "9001"}) as one:
         second = DockerBackend(any_image, ("--network", f"container:{one.name}"))

@@ -42,7 +42,7 @@ def _error(response: Response) -> dict[str, str]:
 
 
 def test_ping_is_200_with_an_empty_body(server: RunningServer) -> None:
-    """C-002, C-044, C-046: once it answers at all, it can serve."""
+    """Once it answers at all, it can serve (C-002, C-044, C-046)."""
     response = ping(server.url)
 
     assert response.status == 200
@@ -55,7 +55,7 @@ def test_ping_is_200_with_an_empty_body(server: RunningServer) -> None:
 def test_predictions_equal_xgboost_called_directly(
     post: Post, trained: Trained, cancer: TabularDataset, features: np.ndarray, accept: str | None
 ) -> None:
-    """C-047, C-053, C-056, C-098: all rows, in order, to 1e-6; the type is the one asked for."""
+    """All rows, in order, to 1e-6; the type is the one asked for (C-047, C-053, C-056, C-098)."""
     response = post(cancer.payload, accept=accept)
 
     np.testing.assert_allclose(_scores(response), trained.expected(features), atol=1e-6)
@@ -86,13 +86,13 @@ def test_best_iteration_is_served(post: Post, trained: Trained, cancer: TabularD
 def test_content_type_is_matched_with_parameters_in_any_case(
     post: Post, cancer: TabularDataset, content_type: str
 ) -> None:
-    """C-055."""
+    """Case and parameters of a content type do not matter (C-055)."""
     assert post(cancer.payload, content_type=content_type).status == 200
 
 
 @pytest.mark.parametrize("ending", [b"\r\n", b"\n", b""])
 def test_lines_may_end_in_any_way(post: Post, cancer: TabularDataset, ending: bytes) -> None:
-    """C-072: CRLF, and a last line without a newline, give one prediction a record."""
+    """CRLF, and a last line without a newline, give one prediction a record (C-072)."""
     lines = cancer.payload.splitlines()[:3]
     body = (b"\r\n" if ending == b"\r\n" else b"\n").join(lines) + ending
 
@@ -103,7 +103,7 @@ def test_lines_may_end_in_any_way(post: Post, cancer: TabularDataset, ending: by
 def test_answers_to_cuts_of_a_file_can_be_joined(
     post: Post, cancer: TabularDataset, n_lines: int
 ) -> None:
-    """C-072, C-073, C-075: mini-batches of any size join byte by byte to the whole answer."""
+    """Mini-batches of any size join byte by byte to the whole answer (C-072, C-073, C-075)."""
     lines = cancer.payload.splitlines(keepends=True)
     whole = post(cancer.payload).body
 
@@ -138,7 +138,7 @@ def test_bad_request_is_4xx_and_the_worker_lives(
     status: int,
     code: str | None,
 ) -> None:
-    """C-054, C-057: the error body says what is wrong; the same processes answer the next one."""
+    """The error body says what is wrong; the same processes answer the next one (C-054, C-057)."""
     before = server.process_ids()
 
     response = post(body, **options)
@@ -150,7 +150,7 @@ def test_bad_request_is_4xx_and_the_worker_lives(
 
 
 def test_malformed_cell_is_named_by_line_and_column(post: Post, cancer: TabularDataset) -> None:
-    """C-057: where to look, without the payload."""
+    """The error names the place, and quotes nothing of the payload (C-057)."""
     rows = [line.split(b",") for line in cancer.payload.splitlines()]
     rows[4][6] = b"secret-text"
 
@@ -179,7 +179,7 @@ def test_refusal_names_the_kind_of_the_fault(
     content_type: str | None,
     message: str,
 ) -> None:
-    """C-057: and what to do about it, over HTTP."""
+    """And what to do about it, over HTTP (C-057)."""
     response = post(make(cancer.payload), content_type=content_type)
 
     assert response.status == 400
@@ -188,7 +188,7 @@ def test_refusal_names_the_kind_of_the_fault(
 
 @pytest.mark.parametrize("name", ["application/x-ndjson", "application/jsonl"])
 def test_json_lines_go_by_several_names(post: Post, cancer: TabularDataset, name: str) -> None:
-    """C-055, C-056: as the type of a request and of its answer."""
+    """As the type of a request and of its answer (C-055, C-056)."""
     body = b"".join(b"[%b]\n" % line for line in cancer.payload.splitlines())
 
     response = post(body, content_type=name, accept=name)
@@ -198,7 +198,7 @@ def test_json_lines_go_by_several_names(post: Post, cancer: TabularDataset, name
 
 
 def test_empty_body_gives_204(post: Post) -> None:
-    """C-058."""
+    """No content is neither a record nor an error (C-058)."""
     response = post(b"")
 
     assert response.status == 204
@@ -207,7 +207,7 @@ def test_empty_body_gives_204(post: Post) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "HEAD"])
 def test_other_methods_give_405(server: RunningServer, method: str) -> None:
-    """C-047."""
+    """`Allow` names the one method of /invocations (C-047)."""
     response = send(server.url, method, "/invocations")
 
     assert response.status == 405
@@ -216,7 +216,7 @@ def test_other_methods_give_405(server: RunningServer, method: str) -> None:
 
 @pytest.mark.parametrize("route", ["/", "/nope", "/Invocations", "/invocations/x", "/%70ing/"])
 def test_unknown_paths_give_404(server: RunningServer, route: str) -> None:
-    """C-047."""
+    """Case and a trailing slash of a path count (C-047)."""
     response = send(server.url, "POST", route, b"1,2")
 
     assert response.status == 404
@@ -224,14 +224,14 @@ def test_unknown_paths_give_404(server: RunningServer, route: str) -> None:
 
 
 def test_many_unknown_headers_are_ignored(post: Post, cancer: TabularDataset) -> None:
-    """C-051: whatever their number."""
+    """Whatever their number (C-051)."""
     headers = {f"X-Custom-{index}": "v" * 50 for index in range(300)}
 
     assert post(cancer.payload, headers=headers).status == 200
 
 
 def test_custom_attributes_do_not_come_back_unasked(post: Post, cancer: TabularDataset) -> None:
-    """C-052: the header is the container's to set, and it does not."""
+    """The header is the container's to set, and it does not (C-052)."""
     response = post(cancer.payload, headers={"X-Amzn-SageMaker-Custom-Attributes": "trace=1"})
 
     assert "X-Amzn-SageMaker-Custom-Attributes" not in response.headers
@@ -240,7 +240,7 @@ def test_custom_attributes_do_not_come_back_unasked(post: Post, cancer: TabularD
 def test_chunked_body_is_read_in_full(
     server: RunningServer, cancer: TabularDataset, trained: Trained, features: np.ndarray
 ) -> None:
-    """C-074: Transfer-Encoding: chunked, pieces cut in the middle of numbers."""
+    """Transfer-Encoding: chunked, pieces cut in the middle of numbers (C-074)."""
     pieces = (cancer.payload[i : i + 1000] for i in range(0, len(cancer.payload), 1000))
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_SECONDS)
     connection.request("POST", "/invocations", pieces, {"Content-Type": "text/csv"})
@@ -254,7 +254,7 @@ def test_chunked_body_is_read_in_full(
 
 
 def test_large_bodies_are_accepted(post: Post, cancer: TabularDataset) -> None:
-    """C-050: 6,291,456 bytes and 25 MB."""
+    """6,291,456 bytes and 25 MB (C-050)."""
     line = cancer.payload.splitlines(keepends=True)[0]
     for n_bytes in (6_291_456, 25_000_000):
         n_rows = n_bytes // len(line)
@@ -264,7 +264,7 @@ def test_large_bodies_are_accepted(post: Post, cancer: TabularDataset) -> None:
 
 
 def test_payload_limit_is_a_setting(backend: Backend, trained: Trained) -> None:
-    """C-050: one byte over gives 413, declared or chunked, and the next request is answered."""
+    """One byte over gives 413, declared or chunked, and the next request is answered (C-050)."""
     with backend.start_server(
         trained.ml, environment={"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1"}
     ) as server:
@@ -284,7 +284,7 @@ def test_payload_limit_is_a_setting(backend: Backend, trained: Trained) -> None:
 def test_default_accept_is_a_setting(
     backend: Backend, trained: Trained, cancer: TabularDataset
 ) -> None:
-    """C-056: SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT answers */* and no Accept at all."""
+    """SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT answers */* and no Accept at all (C-056)."""
     environment = {"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "application/json"}
     with backend.start_server(trained.ml, environment=environment) as server:
         for accept in (None, "*/*"):
@@ -294,7 +294,7 @@ def test_default_accept_is_a_setting(
 
 
 def test_port_is_8080_unless_bound_elsewhere(backend: Backend, trained: Trained) -> None:
-    """C-041, C-042: with SAGEMAKER_BIND_TO_PORT the server listens there and nowhere else."""
+    """With SAGEMAKER_BIND_TO_PORT the server listens there and nowhere else (C-041, C-042)."""
     if isinstance(backend, DockerBackend):
         # The backend publishes 8080 unless the variable says otherwise.
         with backend.start_server(trained.ml) as server:
@@ -309,7 +309,7 @@ def test_port_is_8080_unless_bound_elsewhere(backend: Backend, trained: Trained)
 
 
 def test_model_directory_is_only_read(backend: Backend, trained: Trained) -> None:
-    """C-059: files, times and names are as before; in Docker it is mounted read-only."""
+    """Files, times and names are as before; in Docker it is mounted read-only (C-059)."""
     before = {
         path.name: (path.read_bytes(), path.stat().st_mtime_ns)
         for path in trained.ml.model_dir.iterdir()
@@ -334,7 +334,7 @@ def _model_tree(tmp_path: Path, files: dict[str, bytes]) -> MlTree:
 def test_foreign_files_beside_the_model_are_skipped(
     backend: Backend, trained: Trained, tmp_path: Path, cancer: TabularDataset
 ) -> None:
-    """C-060: a bare xgboost-model without a manifest, among files of other systems."""
+    """A bare xgboost-model without a manifest, among files of other systems (C-060)."""
     model = (trained.ml.model_dir / "xgboost-model").read_bytes()
     files = {"xgboost-model": model, "._xgboost-model": b"x", ".DS_Store": b"x", "notes.md": b"x"}
     ml = _model_tree(tmp_path, files)
@@ -357,7 +357,7 @@ def test_foreign_files_beside_the_model_are_skipped(
 def test_missing_or_broken_model_ends_the_server_with_the_reason(
     backend: Backend, tmp_path: Path, files: dict[str, bytes], message: str
 ) -> None:
-    """C-061: never a 200 ping over a model that cannot answer."""
+    """Never a 200 ping over a model that cannot answer (C-061)."""
     ml = _model_tree(tmp_path, files)
 
     with pytest.raises(ServerStartError) as caught:
@@ -368,7 +368,7 @@ def test_missing_or_broken_model_ends_the_server_with_the_reason(
 
 
 def test_bad_setting_ends_the_server_with_the_reason(backend: Backend, trained: Trained) -> None:
-    """C-064: only the variables that mean something here are judged, and by name."""
+    """Only the variables that mean something here are judged, and by name (C-064)."""
     environment = {"SAGEMAKER_MODEL_SERVER_WORKERS": "many", "ANYTHING": "ü\n=%s"}
     with pytest.raises(ServerStartError) as caught:
         backend.start_server(
@@ -381,7 +381,7 @@ def test_bad_setting_ends_the_server_with_the_reason(backend: Backend, trained: 
 
 
 def test_taken_port_ends_the_server_with_the_reason(trained: Trained, tmp_path: Path) -> None:
-    """PITFALLS 105: not half alive on some other port."""
+    """Not half alive on some other port."""
     # Saved by the XGBoost of this process: the image's may be newer than that of process mode.
     ml = _model_tree(tmp_path, {"xgboost-model": bytes(trained.booster.save_raw())})
     with socket.create_server(("0.0.0.0", 0)) as taken:  # noqa: S104 - as the server binds
@@ -418,7 +418,7 @@ def _pinged(server: RunningServer) -> int:
 def test_sigterm_finishes_what_is_in_flight(
     backend: Backend, trained: Trained, cancer: TabularDataset
 ) -> None:
-    """C-062: a request whose body is still arriving is answered; then the exit code is 0."""
+    """A request whose body is still arriving is answered; then the exit code is 0 (C-062)."""
     answers: list[bytes] = []
     half = len(cancer.payload) // 2
     with backend.start_server(trained.ml) as server:
@@ -450,7 +450,7 @@ def test_sigterm_finishes_what_is_in_flight(
 def test_sigterm_turns_the_ping_to_503_while_work_is_left(
     backend: Backend, trained: Trained
 ) -> None:
-    """C-046, C-062: no new traffic is asked for while the old is finished."""
+    """No new traffic is asked for while the old is finished (C-046, C-062)."""
     with backend.start_server(trained.ml) as server:
         client = _reading(server, 5)
         client.sendall(b"1,2")
@@ -467,7 +467,7 @@ def test_sigterm_turns_the_ping_to_503_while_work_is_left(
 
 
 def test_sigterm_while_idle_ends_at_once(backend: Backend, trained: Trained) -> None:
-    """C-062: kept-alive connections do not hold the server back."""
+    """Kept-alive connections do not hold the server back (C-062)."""
     with backend.start_server(trained.ml) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_SECONDS)
         connection.request("GET", "/ping")

@@ -31,7 +31,7 @@ def _advice(server: RunningServer) -> dict[str, object]:
 
 
 def test_execution_parameters_advise_the_platform(server: RunningServer) -> None:
-    """C-069: an integer, a string and an integer, by their exact names."""
+    """An integer, a string and an integer, by their exact names (C-069)."""
     assert _advice(server) == {
         "MaxConcurrentTransforms": 2,
         "BatchStrategy": "MULTI_RECORD",
@@ -52,7 +52,7 @@ def test_execution_parameters_advise_the_platform(server: RunningServer) -> None
 def test_advice_is_legal_whatever_the_settings(
     backend: Backend, trained: Trained, environment: dict[str, str]
 ) -> None:
-    """C-070: each from 1 to 100, and no more than 100 MB together."""
+    """Each from 1 to 100, and no more than 100 MB together (C-070)."""
     with backend.start_server(trained.ml, environment=environment) as server:
         advice = _advice(server)
 
@@ -68,7 +68,7 @@ def test_advice_is_legal_whatever_the_settings(
 def test_as_many_transforms_as_advised_are_answered(
     server: RunningServer, cancer: TabularDataset
 ) -> None:
-    """C-077: each of the size advised, all at once, several times."""
+    """Each of the size advised, all at once, several times (C-077)."""
     advice = _advice(server)
     n_bytes = int(str(advice["MaxPayloadInMB"])) * 2**20
     n_clients = int(str(advice["MaxConcurrentTransforms"]))
@@ -86,7 +86,7 @@ def test_as_many_transforms_as_advised_are_answered(
 def test_batch_transform_is_known_in_any_case(
     backend: Backend, trained: Trained, cancer: TabularDataset, spelling: str
 ) -> None:
-    """C-071, C-073: every answer ends with a newline then, JSON too."""
+    """Every answer ends with a newline then, JSON too (C-071, C-073)."""
     with backend.start_server(trained.ml, environment={"SAGEMAKER_BATCH": spelling}) as server:
         answers = {
             accept: invoke(server.url, cancer.payload, accept=accept).body
@@ -99,7 +99,7 @@ def test_batch_transform_is_known_in_any_case(
 
 
 def test_one_bad_record_fails_its_mini_batch(post: Post, cancer: TabularDataset) -> None:
-    """C-076, PITFALLS 64: nothing of it is answered, and the line is named."""
+    """Nothing of it is answered, and the line is named (C-076)."""
     lines = (cancer.payload * 9).splitlines()[:1000]
     lines[776] = lines[776].replace(b",", b";", 1)
 
@@ -142,7 +142,7 @@ def test_selected_outputs_replace_the_score(
     features: np.ndarray,
     accept: str,
 ) -> None:
-    """C-099: every key in the order asked for; one that the objective lacks has no value."""
+    """Every key in the order asked for; one that the objective lacks has no value (C-099)."""
     response = invoke(selecting.url, cancer.payload, accept=accept)
 
     assert response.status == 200
@@ -164,7 +164,7 @@ def test_selected_outputs_replace_the_score(
 def test_selected_outputs_in_recordio(
     selecting: RunningServer, trained: Trained, cancer: TabularDataset, features: np.ndarray
 ) -> None:
-    """C-099: float32 tensors in the map `label`, one record a prediction."""
+    """Float32 tensors in the map `label`, one record a prediction (C-099)."""
     response = invoke(selecting.url, cancer.payload, accept="application/x-recordio-protobuf")
 
     assert response.headers["Content-Type"] == "application/x-recordio-protobuf"
@@ -222,7 +222,7 @@ def _varint(message: bytes, position: int) -> tuple[int, int]:
 
 
 def test_unknown_output_is_refused_at_start(backend: Backend, trained: Trained) -> None:
-    """C-099: a misspelt key is no column of NaN."""
+    """A misspelt key is no column of NaN (C-099)."""
     with pytest.raises(ServerStartError) as caught:
         backend.start_server(trained.ml, environment={"SAGEMAKER_INFERENCE_OUTPUT": "probabilty"})
 
@@ -252,7 +252,7 @@ def test_answer_of_one_container_is_the_request_of_the_next(
     features: np.ndarray,
     parameters: str,
 ) -> None:
-    """C-093: with its content type, and without any header of the client."""
+    """With its content type, and without any header of the client (C-093)."""
     following, booster = successor
     answer = invoke(server.url, cancer.payload)
 
@@ -272,7 +272,7 @@ def test_answer_of_one_container_is_the_request_of_the_next(
 def test_answer_without_content_type_is_read_as_the_default(
     successor: tuple[RunningServer, xgboost.Booster],
 ) -> None:
-    """C-093: libsvm, as AWS's XGBoost container has it; and no other header at all."""
+    """Libsvm, as AWS's XGBoost container has it; and no other header at all (C-093)."""
     following, booster = successor
 
     last = invoke(following.url, b"0:0.25\n0:0.75\n", content_type=None)

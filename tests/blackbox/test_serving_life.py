@@ -92,7 +92,7 @@ def _wait_until_open(server: RunningServer) -> None:
 
 
 def test_ping_is_503_while_a_model_loads_and_loads_again(backend: Backend, tmp_path: Path) -> None:
-    """C-046, C-063: answered within 2 s all the time, also after the worker was killed."""
+    """Answered within 2 s all the time, also after the worker was killed (C-046, C-063)."""
     ml = _scripted(tmp_path, LOADS_WHEN_TOLD)
     may_load = ml.model_dir / "may-load"
     with backend.start_server(ml, environment=ONE_WORKER, wait_until_ready=False) as server:
@@ -129,7 +129,7 @@ def _send_until(stop: threading.Event, url: str, body: bytes, answers: list[byte
 def test_killed_worker_costs_only_its_own_requests(
     backend: Backend, trained: Trained, cancer: TabularDataset, features: np.ndarray
 ) -> None:
-    """C-063, PITFALLS 89, 94: under load; another takes its place, and no zombie stays."""
+    """Under load; another takes its place, and no zombie stays (C-063)."""
     body = b"".join(cancer.payload.splitlines(keepends=True)[:20])
     n_clients, n_kills, n_answers = 8, 3, 100
     with backend.start_server(trained.ml, environment=TWO_WORKERS) as server:
@@ -162,7 +162,7 @@ def test_killed_worker_costs_only_its_own_requests(
 def test_workers_that_die_before_they_serve_end_the_server(
     backend: Backend, tmp_path: Path
 ) -> None:
-    """C-063, PITFALLS 91: after three births, not in a hot loop for ever."""
+    """After three starts, not in a hot loop for ever (C-063)."""
     with pytest.raises(ServerStartError) as caught:
         backend.start_server(
             _scripted(tmp_path, DIES_WHEN_LOADED),
@@ -176,7 +176,7 @@ def test_workers_that_die_before_they_serve_end_the_server(
 
 
 def test_model_that_cannot_come_back_ends_the_server(backend: Backend, tmp_path: Path) -> None:
-    """C-061, C-063: the worker dies, its model fails to load the second time."""
+    """The worker dies, its model fails to load the second time (C-061, C-063)."""
     environment = ONE_WORKER | {"MY_FLAG": f"{os.getpid()}-{time.time_ns()}"}
     server = backend.start_server(_scripted(tmp_path, LOADS_ONCE), environment=environment)
     kill(server, wait_for_workers(server, 1)[0])
@@ -189,7 +189,7 @@ def test_model_that_cannot_come_back_ends_the_server(backend: Backend, tmp_path:
 
 
 def test_nobody_waits_for_what_a_dead_worker_has_forked(backend: Backend, tmp_path: Path) -> None:
-    """C-089, PITFALLS 89: whose worker has gone is told at once, and the next one answers."""
+    """The connection breaks at once, and the next worker answers (C-089)."""
     ml = _scripted(tmp_path, FORKS_AND_DIES)
     with backend.start_server(ml, environment=ONE_WORKER) as server:
         with pytest.raises((OSError, HTTPException)) as broken:
@@ -205,7 +205,7 @@ def test_nobody_waits_for_what_a_dead_worker_has_forked(backend: Backend, tmp_pa
 def test_signal_while_loading_ends_the_server(
     backend: Backend, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """C-062, PITFALLS 93: whatever it is at, in a moment, and by itself."""
+    """Whatever it is at, in a moment, and by itself (C-062)."""
     ml = _scripted(tmp_path, LOADS_WHEN_TOLD)
     workers = {"SAGEMAKER_MODEL_SERVER_WORKERS": "4"}
     for has_workers in (False, True):
@@ -226,7 +226,7 @@ def test_signal_while_loading_ends_the_server(
 def test_signals_end_an_idle_server(
     backend: Backend, trained: Trained, numbers: list[signal.Signals]
 ) -> None:
-    """C-062, PITFALLS 93: SIGTERM more than once, and Ctrl-C."""
+    """SIGTERM more than once, and Ctrl-C (C-062)."""
     with backend.start_server(trained.ml) as server:
         for number in numbers:
             server.send_signal(number)
@@ -240,7 +240,7 @@ def test_signals_end_an_idle_server(
 def test_sighup_and_others_leave_the_server_serving(
     backend: Backend, trained: Trained, cancer: TabularDataset
 ) -> None:
-    """PITFALLS 93: a terminal that goes away, and a client that hangs up."""
+    """A terminal that goes away, and a client that hangs up."""
     with backend.start_server(trained.ml, environment=ONE_WORKER) as server:
         for name in ("SIGHUP", "SIGUSR2", "SIGPIPE", "SIGUSR1", "SIGWINCH"):
             server.send_signal(signal.Signals[name])
@@ -254,7 +254,7 @@ def test_sighup_and_others_leave_the_server_serving(
 def test_server_leaves_no_file_behind(
     backend: Backend, trained: Trained, cancer: TabularDataset, tmp_path: Path
 ) -> None:
-    """PITFALLS 102: nothing in /tmp, after SIGTERM and after SIGKILL, nor while it runs."""
+    """Nothing in /tmp, after SIGTERM and after SIGKILL, nor while it runs."""
     directory = tmp_path / "tmp"
     directory.mkdir()
     environment = ONE_WORKER | {"TMPDIR": str(directory)}
@@ -277,7 +277,7 @@ def test_server_leaves_no_file_behind(
 
 
 def test_full_disk_does_not_stop_a_server(trained: Trained, image: str) -> None:
-    """PITFALLS 102: /tmp and /dev/shm without a byte left, before the start and after."""
+    """/tmp and /dev/shm without a byte left, before the start and after."""
     options = ("--read-only", "--tmpfs", "/tmp:size=16k", "--shm-size", "64k")
     fill = "for d in /tmp /dev/shm; do dd if=/dev/zero of=$d/fill bs=1k count=999 2>/dev/null; done"
     with DockerBackend(image, options).start_server(trained.ml, environment=ONE_WORKER) as server:
@@ -295,7 +295,7 @@ _SCRAPE = "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/metrics'
 
 
 def test_orphans_of_a_users_code_are_waited_for(tmp_path: Path, image: str) -> None:
-    """PITFALLS 94: PID 1 of a container inherits every process whose parent has ended."""
+    """PID 1 of a container inherits every process whose parent has ended."""
     script = """
 import subprocess
 def model_fn(model_dir):
@@ -332,7 +332,7 @@ def test_surroundings_do_not_change_the_answer(
     features: np.ndarray,
     environment: dict[str, str],
 ) -> None:
-    """C-043, C-064, PITFALLS 104: one port, the workers asked for, the same predictions."""
+    """One port, the workers asked for, the same predictions (C-043, C-064)."""
     with backend.start_server(trained.ml, environment=TWO_WORKERS | environment) as server:
         answer = invoke(server.url, cancer.payload)
         wait_for_workers(server, 2)

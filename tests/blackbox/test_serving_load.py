@@ -120,7 +120,7 @@ class Load:
 def test_overload_is_refused_at_once_and_the_rest_is_answered(
     backend: Backend, tmp_path: Path
 ) -> None:
-    """C-045, C-048, PITFALLS 106: 20 times as many clients as are let in, each tireless."""
+    """20 times as many clients as are let in, each tireless (C-045, C-048)."""
     environment = ONE_WORKER | {"BYOA_MAX_WAITING": "4"}
     with backend.start_server(_sleeper(tmp_path), environment=environment) as server:
         (worker,) = wait_for_workers(server, 1)
@@ -217,7 +217,7 @@ class Burst:
 def test_ping_is_answered_between_the_invocations_of_a_burst(
     backend: Backend, trained: Trained, cancer: TabularDataset
 ) -> None:
-    """C-045, C-048: 500 connections at once, tireless ones; what is too much is refused."""
+    """500 connections at once, tireless ones; what is too much is refused (C-045, C-048)."""
     body = cancer.payload
     request = (
         b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\n"
@@ -250,7 +250,7 @@ def test_ping_is_answered_between_the_invocations_of_a_burst(
 def test_large_bodies_over_the_limit_are_refused_and_the_ping_is_green(
     backend: Backend, trained: Trained, cancer: TabularDataset, features: np.ndarray
 ) -> None:
-    """C-045, C-048, PITFALLS 106: the same with real predictions of 4,560 records each."""
+    """The same with real predictions of 4,560 records each (C-045, C-048)."""
     body = cancer.payload * 40
     environment = ONE_WORKER | {"BYOA_MAX_WAITING": "0", "BYOA_THREADS": "1"}
     with backend.start_server(trained.ml, environment=environment) as server:
@@ -281,7 +281,9 @@ def test_large_bodies_over_the_limit_are_refused_and_the_ping_is_green(
 def test_invocation_may_take_longer_than_a_default_timeout(
     backend: Backend, tmp_path: Path
 ) -> None:
-    """C-049: gunicorn gives up on a worker after 30 s, proxies after 60; here 60 is the setting."""
+    """Gunicorn gives up on a worker after 30 s, proxies after 60; here 60 is the setting
+    (C-049).
+    """
     with backend.start_server(_sleeper(tmp_path), environment=ONE_WORKER) as server:
         (worker,) = wait_for_workers(server, 1)
         reply = invoke(server.url, b"32", content_type="text/plain")
@@ -293,7 +295,7 @@ def test_invocation_may_take_longer_than_a_default_timeout(
 def test_invocation_over_the_configured_time_is_503_and_its_worker_replaced(
     backend: Backend, tmp_path: Path
 ) -> None:
-    """C-049, C-063: one that hangs does not take the server with it."""
+    """One that hangs does not take the server with it (C-049, C-063)."""
     environment = ONE_WORKER | {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "1"}
     with backend.start_server(_sleeper(tmp_path), environment=environment) as server:
         started = time.monotonic()
@@ -316,7 +318,7 @@ def test_invocation_over_the_configured_time_is_503_and_its_worker_replaced(
 def test_largest_body_of_batch_transform_fits(
     backend: Backend, trained: Trained, cancer: TabularDataset, features: np.ndarray
 ) -> None:
-    """C-050: 100 MiB, every record answered, in memory of a few times the body."""
+    """100 MiB, every record answered, in memory of a few times the body (C-050)."""
     n_copies = 100 * 2**20 // len(cancer.payload)
     body = cancer.payload * n_copies
     with backend.start_server(trained.ml, environment=ONE_WORKER) as server:
@@ -362,7 +364,7 @@ def test_compressed_body_is_read(
 def test_encoding_that_cannot_be_undone_is_refused(
     server: RunningServer, body: bytes, encoding: str, status: int
 ) -> None:
-    """PITFALLS 71: with what may be sent instead."""
+    """With what may be sent instead."""
     reply = invoke(server.url, body, headers={"Content-Encoding": encoding})
 
     assert reply.status == status
@@ -372,7 +374,7 @@ def test_encoding_that_cannot_be_undone_is_refused(
 def test_gzip_bombs_do_not_fill_the_memory(
     backend: Backend, trained: Trained, cancer: TabularDataset
 ) -> None:
-    """PITFALLS 71: 2 MB that unpack to 2 GB, six at a time; 413 at the limit of a body."""
+    """2 MB that unpack to 2 GB, six at a time; 413 at the limit of a body."""
     bomb = zlib.compressobj(9, wbits=31)
     zeros = b"0," * 2**19
     body = b"".join([*(bomb.compress(zeros) for _ in range(2048)), bomb.flush()])
@@ -391,7 +393,7 @@ def test_gzip_bombs_do_not_fill_the_memory(
 
 
 def test_slow_bodies_are_given_up(backend: Backend, trained: Trained) -> None:
-    """PITFALLS 77, 78: a byte now and then holds a place no longer than an invocation may take."""
+    """A byte now and then holds a place no longer than an invocation may take."""
     environment = ONE_WORKER | {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "5"}
     with backend.start_server(trained.ml, environment=environment) as server:
         clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
@@ -417,7 +419,7 @@ def test_slow_bodies_are_given_up(backend: Backend, trained: Trained) -> None:
 
 
 def test_many_idle_connections_leave_room(server: RunningServer, cancer: TabularDataset) -> None:
-    """PITFALLS 86: 500 that are kept alive and say nothing."""
+    """500 that are kept alive and say nothing."""
     clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(500)]
     try:
         for client in clients:

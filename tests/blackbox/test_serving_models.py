@@ -83,7 +83,7 @@ def test_model_that_xgboost_would_crash_on_or_misread(
     change: Callable[[Any], object],
     reason: str,
 ) -> None:
-    """C-061, PITFALLS C-1, 32: what XGBoost itself loads without a word."""
+    """Files that XGBoost itself loads without an error (C-061)."""
     content = _changed(booster, change)
 
     assert reason in _refusal(backend, _tree(tmp_path, {"xgboost-model": content}))
@@ -93,7 +93,7 @@ def test_model_that_xgboost_would_crash_on_or_misread(
 def test_damaged_model_never_crashes_the_server(
     backend: Backend, tmp_path: Path, booster: xgboost.Booster, seed: int
 ) -> None:
-    """PITFALLS 29: cut, flipped and shifted UBJSON; 14 % of such files kill XGBoost itself."""
+    """Cut, flipped and shifted UBJSON; 14 % of such files kill XGBoost itself."""
     random = np.random.default_rng(seed)
     content = bytearray(booster.save_raw("ubj"))
     where = int(random.integers(20, len(content) - 20))
@@ -120,7 +120,7 @@ class _Touch:
 
 @pytest.mark.parametrize("dump", [pickle.dump, joblib.dump, partial(joblib.dump, compress=3)])
 def test_pickle_is_not_run(backend: Backend, tmp_path: Path, dump: Callable[..., Any]) -> None:
-    """C-097: whatever it holds; the canary would lie in the mounted tree."""
+    """Whatever it holds; the canary would lie in the mounted tree (C-097)."""
     ml = MlTree(tmp_path / "hostile").create()
     canary = ml.output_data_dir / "canary"
     with (ml.model_dir / "xgboost-model").open("wb") as file:
@@ -152,14 +152,14 @@ def test_pickle_is_not_run(backend: Backend, tmp_path: Path, dump: Callable[...,
 def test_file_that_is_no_model(
     backend: Backend, tmp_path: Path, files: dict[str, bytes], reason: str
 ) -> None:
-    """C-061, PITFALLS 19, 30, 31: with what to do about it where that is known."""
+    """With what to do about it where that is known (C-061)."""
     assert reason in _refusal(backend, _tree(tmp_path, files))
 
 
 def test_file_that_is_not_the_one_of_the_manifest(
     backend: Backend, tmp_path: Path, trained: Trained
 ) -> None:
-    """PITFALLS 35: the model would load, but it is not the one that was trained."""
+    """The model would load, but it is not the one that was trained."""
     files = {name: (trained.ml.model_dir / name).read_bytes() for name in trained.ml.model_files()}
     manifest = json.loads(files["byoa-manifest.json"])
     manifest["files"]["xgboost-model"]["sha256"] = "0" * 64

@@ -43,7 +43,7 @@ def _model_tree(tmp_path: Path, version: str, kind: str) -> tuple[MlTree, str, l
 def test_model_of_awss_container_is_served(
     backend: Backend, tmp_path: Path, version: str, kind: str
 ) -> None:
-    """C-097: among an encoder, metadata and a checkpoint; predictions are that version's."""
+    """Among an encoder, metadata and a checkpoint; predictions are that version's (C-097)."""
     ml, records, expected = _model_tree(tmp_path, version, kind)
     (ml.model_dir / "encoder.pkl").write_bytes(b"\x80\x04]\x94.")
     (ml.model_dir / "metadata.json").write_text('{"version": "1.0.0"}')
@@ -61,7 +61,7 @@ def test_model_of_awss_container_is_served(
 def test_model_of_awss_container_takes_libsvm_that_counts_from_1(
     backend: Backend, tmp_path: Path, setting: str
 ) -> None:
-    """C-101, C-102: eight features as eight columns of libsvm or of CSV; the log says the base."""
+    """Eight features as eight columns of libsvm or of CSV; the log says the base (C-101, C-102)."""
     random = np.random.default_rng(5)
     features = random.random((200, 8), dtype=np.float32)
     matrix = xgboost.DMatrix(features, features @ np.arange(8))
@@ -95,7 +95,7 @@ def test_model_of_awss_container_takes_libsvm_that_counts_from_1(
 
 
 def test_selected_outputs_are_not_offered_as_an_array(backend: Backend, tmp_path: Path) -> None:
-    """C-099: a 406 that says what there is, and a server that lives."""
+    """A 406 that says what there is, and a server that lives (C-099)."""
     ml, records, _ = _model_tree(tmp_path, "1.7.6", "binary")
 
     with backend.start_server(ml, environment=SELECTED) as server:
@@ -110,7 +110,7 @@ def test_selected_outputs_are_not_offered_as_an_array(backend: Backend, tmp_path
 def test_array_as_the_default_of_selected_outputs_is_refused_at_start(
     backend: Backend, tmp_path: Path
 ) -> None:
-    """C-099: no invocation could be answered."""
+    """No invocation could be answered (C-099)."""
     ml, _, _ = _model_tree(tmp_path, "1.7.6", "binary")
 
     with pytest.raises(ServerStartError) as caught:

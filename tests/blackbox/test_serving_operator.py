@@ -1,4 +1,4 @@
-"""What an operator sees of a server: log lines, `/metrics`, CloudWatch metrics in the log."""
+"""Observation of a server: log lines, `/metrics`, CloudWatch metrics in the log."""
 
 import http.client
 import json
@@ -209,7 +209,7 @@ def test_metrics_are_asked_for_with_get(server: RunningServer) -> None:
 def test_log_is_written_at_once_and_a_line_at_a_time(
     server: RunningServer, cancer: TabularDataset
 ) -> None:
-    """C-008: lines of workers that write at the same time do not mix."""
+    """Lines of workers that write at the same time do not mix (C-008)."""
     connections = [http.client.HTTPConnection("127.0.0.1", server.port) for _ in range(4)]
     with ThreadPoolExecutor(4) as clients:
         for connection in connections:
@@ -240,7 +240,7 @@ os.execv(sys.executable, [sys.executable, "-m", "container", *sys.argv[1:]])
 def test_standard_output_that_nobody_reads_does_not_stop_the_server(
     backend: Backend, trained: Trained, cancer: TabularDataset
 ) -> None:
-    """PITFALLS 93: every write fails with EPIPE, and the answers still come."""
+    """Every write fails with EPIPE, and the answers still come."""
     if not isinstance(backend, ProcessBackend):
         pytest.skip("a container's output is the engine's")
     deaf = replace(backend, command=(sys.executable, "-c", NOBODY_READS))

@@ -49,7 +49,7 @@ def started_by(server: RunningServer, before: list[int]) -> list[int]:
 
 
 def gone(pid: int) -> bool:
-    """Whether it has ended, waited for or not."""
+    """Return True if the process has ended, reaped or not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("Z")
     except OSError:
@@ -59,7 +59,7 @@ def gone(pid: int) -> bool:
 def test_broken_parquet_costs_its_own_request(
     one_worker: RunningServer, features: np.ndarray
 ) -> None:
-    """C-057: files that crash pyarrow or break its metadata are a 400 each; the worker lives."""
+    """Files that crash pyarrow or break its metadata are a 400 each; the worker lives (C-057)."""
     workers = wait_for_workers(one_worker, 1)
     for name in BROKEN:
         body = (CORPUS / f"{name}.body").read_bytes()
@@ -75,7 +75,7 @@ def test_broken_parquet_costs_its_own_request(
 def test_predictions_are_those_of_other_formats(
     one_worker: RunningServer, trained: Trained, features: np.ndarray
 ) -> None:
-    """C-072: through another process and back, every record in order."""
+    """Through another process and back, every record in order (C-072)."""
     response = ask(one_worker, features)
 
     found = np.array(response.body.split(), dtype=np.float32)
@@ -103,7 +103,7 @@ def test_death_of_either_process_is_mended(
 def test_nothing_is_left_when_the_server_stops(
     backend: Backend, trained: Trained, features: np.ndarray
 ) -> None:
-    """C-062: SIGTERM ends worker and decoder alike, with exit code 0."""
+    """SIGTERM ends worker and decoder alike, with exit code 0 (C-062)."""
     with backend.start_server(trained.ml) as server:
         assert ask(server, features).status == 200
         processes = server.process_ids()

@@ -66,7 +66,7 @@ def _predict(file: Path, features: np.ndarray) -> np.ndarray:
 
 
 def test_training_succeeds_and_leaves_the_model(trained: Trained) -> None:
-    """C-001, C-026, C-097: exit code 0, xgboost-model in place, no failure file."""
+    """Exit code 0, xgboost-model in place, no failure file (C-001, C-026, C-097)."""
     assert trained.run.exit_code == 0
     assert trained.ml.model_files() == ("byoa-manifest.json", "xgboost-model")
     assert trained.ml.failure_reason() is None
@@ -83,7 +83,7 @@ def test_training_logs_to_stdout_while_it_runs(trained: Trained) -> None:
 
 @pytest.mark.parametrize("metric", ["train:error", "validation:error", "validation:logloss"])
 def test_metric_lines_match_the_published_expressions(trained: Trained, metric: str) -> None:
-    """C-034, C-100: as CloudWatch shows them, with the tab as #011."""
+    """As CloudWatch shows them, with the tab as #011 (C-034, C-100)."""
     name = metric.replace(":", "-")
     log = trained.run.output.replace("\t", "#011")
 
@@ -96,7 +96,7 @@ def test_metric_lines_match_the_published_expressions(trained: Trained, metric: 
 def test_hyperparameters_are_strings_however_they_are_written(
     train: Train, backend: Backend, ml: MlTree, cancer: TabularDataset
 ) -> None:
-    """C-011, C-012: text, JSON-encoded text, encoded twice, and native JSON values."""
+    """Text, JSON-encoded text, encoded twice, and native JSON values (C-011, C-012)."""
     ml.hyperparameters_file.write_text(
         json.dumps(
             {
@@ -116,7 +116,7 @@ def test_hyperparameters_are_strings_however_they_are_written(
 
 
 def test_control_keys_never_fail(train: Train) -> None:
-    """C-013: whatever the SDK adds without a script, and tuning jobs."""
+    """Whatever the SDK adds without a script, and tuning jobs (C-013)."""
     run = train(
         **CLASSIFIER,
         sagemaker_container_log_level="20",
@@ -129,7 +129,7 @@ def test_control_keys_never_fail(train: Train) -> None:
 
 
 def test_training_script_is_refused_by_name(train: Train, ml: MlTree) -> None:
-    """C-104: as the SDK sends it in script mode; a built-in model would be a wrong answer."""
+    """As the SDK sends it in script mode; a built-in model would be a wrong answer (C-104)."""
     run = train(
         **CLASSIFIER,
         sagemaker_program='"train.py"',
@@ -155,7 +155,7 @@ def test_training_script_is_refused_by_name(train: Train, ml: MlTree) -> None:
 def test_bad_hyperparameter_fails_before_the_data_is_read(
     train: Train, ml: MlTree, given: dict[str, str], named: str
 ) -> None:
-    """C-014, C-027, C-028, C-096: non-zero, and a failure file that names the key."""
+    """Non-zero, and a failure file that names the key (C-014, C-027, C-028, C-096)."""
     ml.write_channel("train", {"a.csv": b"this,would,fail,later\n"})
 
     run = train(**given)
@@ -170,7 +170,7 @@ def test_bad_hyperparameter_fails_before_the_data_is_read(
 def test_absent_or_broken_hyperparameters_file_is_a_clean_failure(
     train: Train, ml: MlTree, content: str | None
 ) -> None:
-    """C-015: num_round has no default, so the job says that it is missing."""
+    """`num_round` has no default, so the job says that it is missing (C-015)."""
     if content is None:
         ml.hyperparameters_file.unlink()
     else:
@@ -183,7 +183,7 @@ def test_absent_or_broken_hyperparameters_file_is_a_clean_failure(
 def test_every_file_of_a_channel_is_read(
     train: Train, backend: Backend, ml: MlTree, cancer: TabularDataset
 ) -> None:
-    """C-016, C-017: several files in nested folders, a channel entry with one key."""
+    """Several files in nested folders, a channel entry with one key (C-016, C-017)."""
     lines = cancer.train.splitlines(keepends=True)
     ml.write_channel(
         "train",
@@ -203,7 +203,7 @@ def test_every_file_of_a_channel_is_read(
 
 
 def test_channels_may_be_read_only(backend: Backend, ml: MlTree) -> None:
-    """C-018: FastFile channels cannot be written to, and nothing tries."""
+    """FastFile channels cannot be written to, and nothing tries (C-018)."""
     ml.write_hyperparameters(CLASSIFIER)
     if isinstance(backend, DockerBackend):
         option = f"type=bind,source={ml.data_dir},target=/opt/ml/input/data,readonly"
@@ -254,7 +254,7 @@ def _read_only(directory: Path) -> Iterator[None]:
 def test_bad_data_fails_with_cause_and_place(
     train: Train, ml: MlTree, channel: str, files: dict[str, bytes], message: str
 ) -> None:
-    """C-027, C-028: the first line of the failure file says what to mend; no model is left."""
+    """The first line of the failure file says what to mend; no model is left (C-027, C-028)."""
     ml.input_data_config_file.write_text("{}")
     ml.write_channel(channel, files)
 
@@ -267,7 +267,7 @@ def test_bad_data_fails_with_cause_and_place(
 
 
 def test_any_channel_name_is_tolerated(train: Train, ml: MlTree) -> None:
-    """C-036: 20 channels of odd names beside the two that matter."""
+    """20 channels of odd names beside the two that matter (C-036)."""
     for index in range(18):
         ml.write_channel(f"Other.-_{index}{'x' * 50}", {"image.png": b"\x89PNG"})
 
@@ -275,7 +275,7 @@ def test_any_channel_name_is_tolerated(train: Train, ml: MlTree) -> None:
 
 
 def test_csv_has_its_label_first_and_no_header(train: Train, ml: MlTree) -> None:
-    """C-038: declared with parameters in any case; label_size=0 leaves no label to train on."""
+    """Declared with parameters in any case; label_size=0 leaves no label to train on (C-038)."""
     ml.write_channel("train", {"a.csv": b"1,5\n0,6\n1,7\n"}, content_type="Text/CSV; Label_Size=1")
     ml.write_channel("validation", {"a.csv": b"1,5\n0,6\n"}, content_type="csv")
     assert train(**CLASSIFIER).exit_code == 0, ml.failure_reason()
@@ -286,7 +286,7 @@ def test_csv_has_its_label_first_and_no_header(train: Train, ml: MlTree) -> None
 
 
 def test_environment_of_the_toolkits_is_not_needed(backend: Backend, ml: MlTree) -> None:
-    """C-035, C-007: no SM_*, no job name, no region, no credentials; wrong ones do no harm."""
+    """No SM_*, no job name, no region, no credentials; wrong ones do no harm (C-035, C-007)."""
     ml.write_hyperparameters(CLASSIFIER)
     assert backend.run_training(ml).exit_code == 0
 
@@ -295,7 +295,7 @@ def test_environment_of_the_toolkits_is_not_needed(backend: Backend, ml: MlTree)
 
 
 def test_failed_job_keeps_the_earlier_model(train: Train, ml: MlTree) -> None:
-    """C-030: the model directory changes only when a new model is complete."""
+    """The model directory changes only when a new model is complete (C-030)."""
     train(**CLASSIFIER)
     before = {name: (ml.model_dir / name).read_bytes() for name in ml.model_files()}
 
@@ -306,8 +306,9 @@ def test_failed_job_keeps_the_earlier_model(train: Train, ml: MlTree) -> None:
 
 
 def test_job_killed_while_it_writes_leaves_whole_files(backend: Backend, ml: MlTree) -> None:
-    """C-030: the old model or the new one under each name, whenever SIGKILL comes; and the next job
-    is not disturbed by what the killed one left."""
+    """The old model or the new one under each name, whenever SIGKILL comes; and the next job is not
+    disturbed by what the killed one left (C-030).
+    """
     n_rounds = 400
     ml.write_hyperparameters(CLASSIFIER)
     assert backend.run_training(ml).exit_code == 0
@@ -351,7 +352,7 @@ def _seen(ml: MlTree) -> list[tuple[str, int]]:
 
 
 def test_success_removes_the_failure_of_an_earlier_run(train: Train, ml: MlTree) -> None:
-    """C-026: no failure file is left behind."""
+    """No failure file is left behind (C-026)."""
     train(num_round="x")
     assert ml.failure_reason() is not None
 
@@ -360,7 +361,7 @@ def test_success_removes_the_failure_of_an_earlier_run(train: Train, ml: MlTree)
 
 
 def test_model_files_can_be_read_by_anybody(train: Train, ml: MlTree) -> None:
-    """C-005: the server may run as another user."""
+    """The server may run as another user (C-005)."""
     train(**CLASSIFIER)
 
     for name in ml.model_files():
@@ -368,7 +369,9 @@ def test_model_files_can_be_read_by_anybody(train: Train, ml: MlTree) -> None:
 
 
 def test_sigterm_ends_the_job_without_half_a_model(backend: Backend, ml: MlTree) -> None:
-    """C-008, C-029: gone well within 120 s, half a model is never left, rounds were logged live."""
+    """Gone well within 120 s, half a model is never left, rounds were logged live (C-008,
+    C-029).
+    """
     ml.write_hyperparameters({"num_round": "1000000", "max_depth": "2"})
 
     with backend.start_training(ml) as job:
@@ -384,7 +387,7 @@ def test_sigterm_ends_the_job_without_half_a_model(backend: Backend, ml: MlTree)
 def test_unknown_verb_ends_with_a_message(
     backend: Backend, ml: MlTree, arguments: list[str]
 ) -> None:
-    """C-009: not a hang, not a silent success."""
+    """Not a hang, not a silent success (C-009)."""
     run = backend.start_program(ml, arguments).finish(timeout_seconds=PATIENCE_SECONDS)
 
     assert run.exit_code == 2

@@ -1,4 +1,4 @@
-"""Where training reads from: FIFOs, compressed and linked files, Parquet, RecordIO, and files too
+"""Sources of training data: FIFOs, compressed and linked files, Parquet, RecordIO, and files too
 large for the memory.
 
 The model of every way must be the one of plain files, byte for byte.
@@ -111,7 +111,7 @@ def feeding(ml: MlTree) -> Iterator[Feeder]:
 def test_pipe_mode_gives_the_model_of_file_mode(
     backend: Backend, ml: MlTree, cancer: TabularDataset, reference: bytes
 ) -> None:
-    """C-019: one FIFO a channel, read to its end; no second epoch is asked for."""
+    """One FIFO a channel, read to its end; no second epoch is asked for (C-019)."""
     with feeding(ml) as feeder:
         feeder.feed("train", cancer.train)
         feeder.feed("validation", cancer.validation, content_type="text/csv")
@@ -129,7 +129,7 @@ def test_pipe_mode_gives_the_model_of_file_mode(
 def test_fifo_that_comes_late_is_waited_for(
     backend: Backend, ml: MlTree, cancer: TabularDataset, reference: bytes
 ) -> None:
-    """C-020: there is none until the job has said that it waits."""
+    """There is none until the job has said that it waits (C-020)."""
     with feeding(ml) as feeder:
         train = feeder.declare("train")
         validation = feeder.declare("validation")
@@ -145,7 +145,9 @@ def test_fifo_that_comes_late_is_waited_for(
 
 
 def test_fifo_left_early_is_no_failure_of_its_own(backend: Backend, ml: MlTree) -> None:
-    """C-020: a record that cannot be read ends the job, named by its FIFO; the writer is let go."""
+    """A record that cannot be read ends the job, named by its FIFO; the writer is let go
+    (C-020).
+    """
     lines = b"1,2\n0,3\n"
     with feeding(ml) as feeder:
         feeder.feed("train", lines * 1000 + b"1,oops\n" + lines * 1_000_000)
@@ -158,7 +160,7 @@ def test_fifo_left_early_is_no_failure_of_its_own(backend: Backend, ml: MlTree) 
 
 
 def test_empty_fifo_is_no_success(backend: Backend, ml: MlTree) -> None:
-    """C-027: a platform that sends nothing."""
+    """A platform that sends nothing (C-027)."""
     with feeding(ml) as feeder:
         feeder.feed("train", b"")
         run = backend.run_training(ml, timeout_seconds=120)
@@ -168,7 +170,7 @@ def test_empty_fifo_is_no_success(backend: Backend, ml: MlTree) -> None:
 
 
 def test_wrapped_records_are_refused_at_once(backend: Backend, ml: MlTree) -> None:
-    """C-021: what is not supported of Pipe mode is said before anything is waited for."""
+    """Unsupported forms of Pipe mode fail before the job waits for a FIFO (C-021)."""
     config = {"train": {"TrainingInputMode": "Pipe", "RecordWrapperType": "RecordIO"}}
     ml.input_data_config_file.write_text(json.dumps(config))
 
@@ -179,7 +181,7 @@ def test_wrapped_records_are_refused_at_once(backend: Backend, ml: MlTree) -> No
 def test_parts_may_be_compressed_nested_and_linked(
     backend: Backend, ml: MlTree, cancer: TabularDataset, reference: bytes
 ) -> None:
-    """C-016: gzip by content, folders at any depth, links that lead back; foreign files."""
+    """Gzip by content, folders at any depth, links that lead back; foreign files (C-016)."""
     lines = cancer.train.splitlines(keepends=True)
     directory = ml.write_channel(
         "train",
@@ -213,7 +215,7 @@ def test_binary_formats_give_the_model_of_csv(
     name: str,
     input_mode: str,
 ) -> None:
-    """C-016, C-019: two objects a channel; in Pipe mode nothing but the format parts them."""
+    """Two objects a channel; in Pipe mode nothing but the format parts them (C-016, C-019)."""
     write, content_type = {
         "parquet": (_as_parquet, "application/x-parquet"),
         "recordio": (_as_recordio, "application/x-recordio-protobuf"),
@@ -278,7 +280,7 @@ def _as_recordio(rows: Sequence[Sequence[float]]) -> bytes:
 @pytest.mark.slow
 @pytest.mark.docker
 def test_file_larger_than_the_memory_is_trained_on(image: str, ml: MlTree) -> None:
-    """C-039: 270 MB in a container of 256 MB: parsed in pieces, kept on disk, trained there.
+    """270 MB in a container of 256 MB: parsed in pieces, kept on disk, trained there (C-039).
 
     What is written to a tmpfs would be memory, so the disk is the one at /opt/ml.
     """

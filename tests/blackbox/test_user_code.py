@@ -134,7 +134,7 @@ def command(obedient: RunningServer) -> Callable[..., Response]:
 
 
 def test_four_functions_answer(backend: Backend, tmp_path: Path) -> None:
-    """C-047, C-053, C-059: the model is the user's own, and its directory is only read."""
+    """The model is the user's own, and its directory is only read (C-047, C-053, C-059)."""
     ml = _model(tmp_path, {"weights.json": "[2, 3]", "code/inference.py": FOUR})
     before = ml.model_files()
 
@@ -192,7 +192,7 @@ def test_program_is_a_setting(backend: Backend, tmp_path: Path) -> None:
 
 
 def test_stream_arrives_while_it_is_made(obedient: RunningServer) -> None:
-    """C-065: chunked, and each piece is here before the next one is made."""
+    """Chunked, and each piece is here before the next one is made (C-065)."""
     with socket.create_connection(("127.0.0.1", obedient.port), timeout=PATIENCE_SECONDS) as client:
         client.sendall(
             b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n"
@@ -214,7 +214,7 @@ def test_stream_arrives_while_it_is_made(obedient: RunningServer) -> None:
 def test_stream_whose_reader_stalls_and_leaves_holds_nobody_up(
     command: Callable[..., Response], obedient: RunningServer
 ) -> None:
-    """PITFALLS 78, 85: the code stops, and its thread is free for the next one."""
+    """The code stops, and its thread is free for the next one."""
     with socket.create_connection(("127.0.0.1", obedient.port), timeout=PATIENCE_SECONDS) as client:
         client.sendall(
             b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n"
@@ -230,7 +230,7 @@ def test_stream_whose_reader_stalls_and_leaves_holds_nobody_up(
 def test_error_before_the_first_piece_is_an_ordinary_error(
     command: Callable[..., Response], obedient: RunningServer
 ) -> None:
-    """C-066."""
+    """Before the first piece, the status can still be 500 (C-066)."""
     response = command("failing-stream 0")
 
     assert response.status == 500
@@ -239,7 +239,7 @@ def test_error_before_the_first_piece_is_an_ordinary_error(
 
 
 def test_error_after_the_first_piece_cuts_the_connection(obedient: RunningServer) -> None:
-    """C-066: half an answer does not look like a whole one."""
+    """Half an answer does not look like a whole one (C-066)."""
     with socket.create_connection(("127.0.0.1", obedient.port), timeout=PATIENCE_SECONDS) as client:
         client.sendall(
             b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 16\r\n"
@@ -284,7 +284,7 @@ def test_exception_with_a_status_is_answered_with_it(
 def test_sys_exit_ends_the_invocation_only(
     command: Callable[..., Response], obedient: RunningServer
 ) -> None:
-    """PITFALLS 55: the same worker goes on."""
+    """The same worker goes on."""
     before = obedient.process_ids()
 
     assert command("exit 0").status == 500
@@ -297,7 +297,7 @@ def test_sys_exit_ends_the_invocation_only(
 def test_custom_attributes_come_back_only_when_the_code_sets_them(
     command: Callable[..., Response],
 ) -> None:
-    """C-052: never echoed, however often they are sent."""
+    """Never echoed, however often they are sent (C-052)."""
     silent = command("hello", **{CUSTOM: "trace=1"})
     set_by_code = command("set trace=2; x", **{CUSTOM: "trace=1"})
     seen = command("seen", **{CUSTOM: "trace=1"})
@@ -312,7 +312,7 @@ def test_custom_attributes_come_back_only_when_the_code_sets_them(
 def test_custom_attributes_that_cannot_be_sent_are_an_error(
     command: Callable[..., Response], text: str
 ) -> None:
-    """C-052: printable ASCII, at most 1,024 characters, and nothing injected."""
+    """Printable ASCII, at most 1,024 characters, and nothing injected (C-052)."""
     response = command(text)
 
     assert response.status == 500
@@ -321,14 +321,14 @@ def test_custom_attributes_that_cannot_be_sent_are_an_error(
 
 
 def test_longest_custom_attributes_are_sent(command: Callable[..., Response]) -> None:
-    """C-052."""
+    """1,024 characters, the limit of the platform (C-052)."""
     assert command(f"set {'x' * 1024}").headers[CUSTOM] == "x" * 1024
 
 
 def test_what_the_code_prints_is_in_the_log_at_once(
     command: Callable[..., Response], obedient: RunningServer
 ) -> None:
-    """C-008."""
+    """`print` is neither buffered nor lost (C-008)."""
     command("print mark-4711")
 
     obedient.wait_for_output("mark-4711")
@@ -337,7 +337,7 @@ def test_what_the_code_prints_is_in_the_log_at_once(
 def test_ping_is_answered_while_the_code_sleeps(
     command: Callable[..., Response], obedient: RunningServer
 ) -> None:
-    """C-045: one worker, whose only thread for user code is busy, and more waits behind it."""
+    """One worker, whose only thread for user code is busy, and more waits behind it (C-045)."""
     slow = [threading.Thread(target=command, args=("sleep 2",)) for _ in range(2)]
     for thread in slow:
         thread.start()
@@ -355,7 +355,7 @@ def test_ping_is_answered_while_the_code_sleeps(
 
 
 def test_worker_that_the_code_kills_is_replaced(backend: Backend, tmp_path: Path) -> None:
-    """PITFALLS 55: os._exit costs the invocation, and the model comes back."""
+    """`os._exit` costs the invocation, and the model comes back."""
     ml = _model(tmp_path, {"code/inference.py": OBEDIENT})
     with backend.start_server(ml, environment=ONE_WORKER) as server:
         with pytest.raises(OSError):  # noqa: PT011 - the connection breaks, in one of many ways
@@ -378,7 +378,7 @@ def test_worker_that_the_code_kills_is_replaced(backend: Backend, tmp_path: Path
 def test_code_that_fails_to_load_ends_the_server_with_the_reason(
     backend: Backend, tmp_path: Path, script: str, reason: str
 ) -> None:
-    """C-061, C-063: at once, and without being started again and again."""
+    """At once, and without being started again and again (C-061, C-063)."""
     ml = _model(tmp_path, {"code/inference.py": script})
 
     with pytest.raises(ServerStartError) as caught:
@@ -427,7 +427,7 @@ def test_users_files_shadow_nothing(backend: Backend, tmp_path: Path) -> None:
 def test_requirements_are_not_installed_and_the_log_says_so(
     backend: Backend, tmp_path: Path
 ) -> None:
-    """C-007: one line, whatever the number of workers."""
+    """One line, whatever the number of workers (C-007)."""
     ml = _model(tmp_path, {"code/inference.py": OBEDIENT, "code/requirements.txt": "polars"})
     with backend.start_server(ml, environment={"SAGEMAKER_MODEL_SERVER_WORKERS": "2"}) as server:
         assert invoke(server.url, b"hello", content_type="text/plain").status == 200
@@ -461,7 +461,7 @@ def test_model_that_takes_longer_to_load_than_an_invocation_may_take(
 
 
 def test_default_functions_of_a_scikit_learn_model(backend: Backend, tmp_path: Path) -> None:
-    """C-053, C-057, C-073: the client's mistakes are 400, with nothing of its records."""
+    """The client's mistakes are 400, with nothing of its records (C-053, C-057, C-073)."""
     script = """
         from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""A stand-in for the `aws` command: the six calls that build_and_push.sh makes.
+"""Fake of the `aws` command: the six calls that build_and_push.sh makes.
 
-It knows nothing of AWS beyond what the AWS CLI prints. Everything that it is told comes by the
+It knows nothing of AWS beyond what the AWS CLI prints. Its input comes by the
 environment, because the script under test starts it:
 
     STAND_IN_DIR       where it keeps the repositories that it has, and `calls`, one call a line
@@ -27,7 +27,7 @@ MEDIA_TYPES = (
 
 
 class Refusal(Exception):
-    """What the AWS CLI prints on standard error, with status 254."""
+    """Message that the AWS CLI prints on standard error, with status 254."""
 
 
 def error(code: str, operation: str, text: str) -> Refusal:

@@ -1,4 +1,4 @@
-"""A clean checkout, stand-ins for `aws` and `docker`, and the script run between them."""
+"""A clean checkout, fakes of `aws` and `docker`, and the script run between them."""
 
 import os
 import re
@@ -57,7 +57,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    """Where the stand-ins write down how they were called."""
+    """Directory where the fakes record their calls."""
     state = tmp_path / "state"
     state.mkdir()
     (state / "calls").touch()
@@ -71,7 +71,7 @@ def write_program(path: Path, text: str) -> None:
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """A folder for the front of PATH, with the stand-ins for `aws` and `docker` in it."""
+    """A folder for the front of PATH, with the fakes of `aws` and `docker` in it."""
     programs = tmp_path / "programs"
     programs.mkdir()
     stand_in = Path(aws_stand_in.__file__)

@@ -1,4 +1,4 @@
-"""What build_and_push.sh decides by itself, beside a `docker` that only notes how it is called."""
+"""Decisions of build_and_push.sh, with a fake `docker` that only records its calls."""
 
 import json
 import re
@@ -37,7 +37,7 @@ ACCESS_DENIED = "An error occurred (AccessDeniedException): User is not authoriz
 def test_wrong_arguments_are_refused(
     script: Script, state: Path, arguments: tuple[str, ...], complaint: str
 ) -> None:
-    """What was given and what is accepted is said before anything else is done."""
+    """The message names the argument and the accepted ones, before anything else is done."""
     result = script(*arguments)
 
     assert result.returncode == 1

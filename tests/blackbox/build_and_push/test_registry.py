@@ -34,7 +34,7 @@ auth: {{htpasswd: {{realm: stand-in, path: {directory}/htpasswd}}}}
 
 @pytest.fixture
 def registry(slim_image: str, tmp_path: Path) -> Iterator[str]:
-    """A registry of its own on a free port, which wants the password that the stand-in tells."""
+    """A registry of its own on a free port, with the password that the fake AWS CLI prints."""
     if shutil.which("docker-registry") is None:
         problem = "no 'docker-registry' on PATH; on Debian: apt-get install docker-registry"
         if os.environ.get("BYOA_REQUIRE_DOCKER") == "1":
@@ -72,7 +72,7 @@ def wait_for_address(log: Path) -> str:
 @pytest.fixture
 def real_script(script: Script, programs: Path, registry: str, tmp_path: Path) -> Iterator[Script]:
     """The script with the real engine and registry; images that it made are removed."""
-    (programs / "docker").unlink()  # the stand-in; the real client is further down the PATH
+    (programs / "docker").unlink()  # the fake; the real client is further down the PATH
     variables = {"STAND_IN_REGISTRY": registry, "STAND_IN_IMAGES": "null", "BUILD_NETWORK": "host"}
     # The login must not reach the user's configuration, which also says where the engine is.
     endpoint = "{{.Endpoints.docker.Host}}"
@@ -99,7 +99,7 @@ def containers_of(image: str) -> str:
 def test_image_is_tried_pushed_and_named(
     real_script: Script, checkout: Path, state: Path, registry: str
 ) -> None:
-    """What is printed is what the registry holds, as one image manifest of Docker's own type."""
+    """The printed digest is in the registry, as one image manifest of Docker's own type."""
     tag = f"{tag_of(checkout)}-slim"
 
     result = real_script("team/model")

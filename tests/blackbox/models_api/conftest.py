@@ -36,7 +36,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def start(backend: Backend, engine: str, tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """What starts servers; the test is skipped where their engine cannot run."""
+    """Function that starts servers; the test is skipped where their engine cannot run."""
     if isinstance(backend, ProcessBackend) and engine == "mms":
         _skip_without_multi_model_server()
 

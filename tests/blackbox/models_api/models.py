@@ -39,7 +39,9 @@ class Models:
     ml: MlTree
 
     def directory(self, name: str) -> Path:
-        """Where the platform unpacks an archive, for a name that can be a directory's."""
+        """Return the directory where the platform unpacks an archive, for a name that can
+        be a directory's.
+        """
         return self.ml.root / "models" / name / "model"
 
     def url(self, directory: Path) -> str:
@@ -116,7 +118,7 @@ def tree(slope: float) -> xgboost.Booster:
 
 
 def predicted(slope: float, row: list[float]) -> float:
-    """What XGBoost itself says."""
+    """Return XGBoost's own prediction."""
     return float(tree(slope).predict(xgboost.DMatrix(np.array([row], np.float32)))[0])
 
 

@@ -53,7 +53,7 @@ DIES = """
 
 
 def test_it_starts_without_any_model(start: Start) -> None:
-    """C-078: the ping is 200 and the list is empty."""
+    """The ping is 200 and the list is empty (C-078)."""
     with (models := start()).server:
         assert ping(models.server.url).status == 200
         assert models.page().status == 200
@@ -61,7 +61,7 @@ def test_it_starts_without_any_model(start: Start) -> None:
 
 
 def test_loaded_model_answers_as_xgboost_does(models: Models) -> None:
-    """C-079, C-086: 200 means that it can be invoked, with content types as on /invocations."""
+    """200 means that it can be invoked, with content types as on /invocations (C-079, C-086)."""
     models.write_tree("loaded", 2)
 
     assert models.load("loaded").status == 200
@@ -78,7 +78,7 @@ def test_loaded_model_answers_as_xgboost_does(models: Models) -> None:
 def test_answer_is_json_unless_another_format_is_asked_for(
     models: Models, accept: dict[str, str]
 ) -> None:
-    """C-056: as AWS's multi-model image has it; its own test reads every answer as JSON."""
+    """As AWS's multi-model image has it; its own test reads every answer as JSON (C-056)."""
     models.write_tree("json", 2)
     if models.describe("json").status == 404:
         assert models.load("json").status == 200
@@ -91,7 +91,7 @@ def test_answer_is_json_unless_another_format_is_asked_for(
 
 
 def test_model_below_the_directory_of_a_single_model_is_loaded(models: Models) -> None:
-    """C-106: AWS's own tests have their models in `/opt/ml/model`."""
+    """AWS's own tests have their models in `/opt/ml/model` (C-106)."""
     directory = models.ml.root / "model" / "pickled_model"
     directory.mkdir(parents=True)
     (directory / "xgboost-model").write_bytes(tree(7).save_raw("ubj"))
@@ -102,7 +102,7 @@ def test_model_below_the_directory_of_a_single_model_is_loaded(models: Models) -
 
 
 def test_second_load_of_a_name_is_409_and_the_model_goes_on(models: Models) -> None:
-    """C-080."""
+    """The second load changes nothing (C-080)."""
     models.write_tree("twice", 3)
     models.load("twice")
 
@@ -112,7 +112,7 @@ def test_second_load_of_a_name_is_409_and_the_model_goes_on(models: Models) -> N
 
 
 def test_model_that_does_not_fit_is_507_and_not_on_the_list(models: Models) -> None:
-    """C-081, C-082: multi-model-server would keep its name, and answer 409 to the next try."""
+    """Multi-model-server would keep its name, and answer 409 to the next try (C-081, C-082)."""
     models.write("too-large", TOO_LARGE)
     models.write_tree("unharmed", 1)
     models.load("unharmed")
@@ -132,7 +132,7 @@ def test_model_that_does_not_fit_is_507_and_not_on_the_list(models: Models) -> N
 def test_load_that_fails_is_an_error_and_leaves_no_name(
     models: Models, engine: str, kind: str
 ) -> None:
-    """C-082: no directory, nothing in it, a damaged file, and code that raises."""
+    """No directory, nothing in it, a damaged file, and code that raises (C-082)."""
     name = f"fails-{kind}"
     directory = models.directory(name)
     if kind == "code":
@@ -155,14 +155,14 @@ def test_load_that_fails_is_an_error_and_leaves_no_name(
 
 @pytest.mark.parametrize("url", ["/etc", "/proc/self", "/opt/ml/models/../../../etc", "models"])
 def test_url_outside_of_the_models_is_no_model(models: Models, url: str) -> None:
-    """C-082: nothing of the machine can be loaded but what the platform has put there."""
+    """Nothing of the machine can be loaded but what the platform has put there (C-082)."""
     assert models.post({"model_name": "outside", "url": url}).status in (400, 404)
     assert "outside" not in models.names()
 
 
 @pytest.mark.parametrize("missing", ["model_name", "url"])
 def test_load_without_name_or_url_is_400(models: Models, missing: str) -> None:
-    """C-082."""
+    """Both are required (C-082)."""
     content = {"model_name": "half", "url": models.url(models.write_tree("half", 1))}
     del content[missing]
 
@@ -170,7 +170,7 @@ def test_load_without_name_or_url_is_400(models: Models, missing: str) -> None:
 
 
 def test_list_has_names_and_urls_in_pages(models: Models) -> None:
-    """C-083: all names come, in pages of any size, each once."""
+    """All names come, in pages of any size, each once (C-083)."""
     for index in range(3):
         models.write_tree(f"page-{index}", 1)
         models.load(f"page-{index}")
@@ -190,7 +190,7 @@ def test_list_has_names_and_urls_in_pages(models: Models) -> None:
 
 
 def test_description_is_of_a_loaded_model_only(models: Models) -> None:
-    """C-084."""
+    """A model that is not loaded has none: 404 (C-084)."""
     models.write_tree("described", 1)
     assert models.describe("described").status == 404
 
@@ -204,7 +204,7 @@ def test_description_is_of_a_loaded_model_only(models: Models) -> None:
 
 
 def test_unloaded_model_is_unknown(models: Models) -> None:
-    """C-085, C-086: to invocations and to another unload."""
+    """To invocations and to another unload (C-085, C-086)."""
     models.write_tree("unloaded", 1)
     models.load("unloaded")
 
@@ -216,7 +216,7 @@ def test_unloaded_model_is_unknown(models: Models) -> None:
 
 @pytest.mark.parametrize("name", ["0f" * 32, "a b+c%2e", "naïve-模型", "-", "n" * 500, "eu.v1:2@x"])
 def test_name_is_opaque(models: Models, name: str) -> None:
-    """C-087: percent-encoded in the path, and not the Target-Model that a client asks for."""
+    """Percent-encoded in the path, and not the Target-Model that a client asks for (C-087)."""
     directory = models.write_tree("opaque", 5)
 
     assert models.load(name, directory).status == 200
@@ -230,7 +230,7 @@ def test_name_is_opaque(models: Models, name: str) -> None:
 
 
 def test_model_that_is_loaded_again_is_what_its_files_now_hold(models: Models) -> None:
-    """C-088: also from the same directory."""
+    """Also from the same directory (C-088)."""
     models.write_tree("updated", 2)
     models.load("updated")
     assert score(models.invoke("updated", b"8,9\n")) == pytest.approx(predicted(2, [8, 9]))
@@ -243,7 +243,7 @@ def test_model_that_is_loaded_again_is_what_its_files_now_hold(models: Models) -
 
 
 def test_models_of_equal_module_names_do_not_mix(models: Models) -> None:
-    """C-089: each has its own process."""
+    """Each has its own process (C-089)."""
     script = """
         import features
 
@@ -262,7 +262,7 @@ def test_models_of_equal_module_names_do_not_mix(models: Models) -> None:
 
 
 def test_model_that_dies_takes_nothing_with_it(models: Models) -> None:
-    """C-089: its request is lost; the others go on, and its name can be loaded again."""
+    """Its request is lost; the others go on, and its name can be loaded again (C-089)."""
     models.write("dies", DIES)
     models.write_tree("lives", 4)
     for name in ("dies", "lives"):
@@ -280,7 +280,7 @@ def test_model_that_dies_takes_nothing_with_it(models: Models) -> None:
 
 
 def test_of_two_loads_of_one_name_one_is_409(models: Models) -> None:
-    """C-090: while loads, unloads and invocations of others go on."""
+    """While loads, unloads and invocations of others go on (C-090)."""
     models.write_tree("contended", 1)
 
     with ThreadPoolExecutor(4) as pool:
@@ -291,7 +291,7 @@ def test_of_two_loads_of_one_name_one_is_409(models: Models) -> None:
 
 
 def test_invocation_without_memory_is_507_and_the_worker_lives(models: Models) -> None:
-    """C-091."""
+    """The same worker answers the next invocation (C-091)."""
     models.write("needs-too-much", NEEDS_TOO_MUCH)
     models.load("needs-too-much")
     process_ids = models.server.process_ids()
@@ -316,7 +316,7 @@ def test_invocation_without_memory_is_507_and_the_worker_lives(models: Models) -
 def test_bad_request_is_4xx_and_the_worker_lives(
     models: Models, body: bytes, headers: dict[str, str], status: int, code: str | None
 ) -> None:
-    """C-054, C-057: with the same error body as everywhere."""
+    """With the same error body as everywhere (C-054, C-057)."""
     models.write_tree("strict", 1)
     models.load("strict")
     process_ids = models.server.process_ids()
@@ -332,7 +332,7 @@ def test_bad_request_is_4xx_and_the_worker_lives(
 
 
 def test_empty_body_is_204(models: Models) -> None:
-    """C-058."""
+    """No content is neither a record nor an error (C-058)."""
     models.write_tree("empty", 1)
     models.load("empty")
 
@@ -340,7 +340,7 @@ def test_empty_body_is_204(models: Models) -> None:
 
 
 def test_ping_is_answered_while_models_are_busy(models: Models) -> None:
-    """C-045."""
+    """Invocations that sleep in all workers do not delay it (C-045)."""
     models.write("busy", SLEEPS)
     models.load("busy")
 
@@ -353,7 +353,7 @@ def test_ping_is_answered_while_models_are_busy(models: Models) -> None:
 
 
 def test_large_body_is_answered(models: Models) -> None:
-    """C-050: 25 MB, every record of it."""
+    """25 MB, every record of it (C-050)."""
     models.write_tree("large", 1)
     models.load("large")
     n_rows = 25 * 10**6 // 4
@@ -365,7 +365,7 @@ def test_large_body_is_answered(models: Models) -> None:
 
 
 def test_model_directory_is_only_read(models: Models) -> None:
-    """C-059: files, times and names are as before."""
+    """Files, times and names are as before (C-059)."""
     directory = models.write("read-only", SLEEPS)
 
     def content() -> dict[Path, tuple[bytes, int]]:
@@ -381,6 +381,6 @@ def test_model_directory_is_only_read(models: Models) -> None:
 
 
 def test_routes_that_are_not_there_are_404_and_405(models: Models) -> None:
-    """C-047."""
+    """An unknown path is 404, a known path with another method 405 (C-047)."""
     assert send(models.server.url, "GET", "/nothing").status == 404
     assert send(models.server.url, "DELETE", "/models").status == 405

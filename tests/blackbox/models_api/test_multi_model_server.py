@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_url_of_another_server_is_not_fetched(models: Models) -> None:
-    """C-007: multi-model-server would download an archive and run the code in it."""
+    """Multi-model-server would download an archive and run the code in it (C-007)."""
     if isinstance(models.backend, DockerBackend):
         pytest.skip("the container's loopback interface is not this machine's")
     asked: list[str] = []
@@ -45,7 +45,7 @@ def test_url_of_another_server_is_not_fetched(models: Models) -> None:
 
 
 def test_unloaded_model_is_gone_with_its_processes(models: Models) -> None:
-    """C-085: all that it had is free with them."""
+    """All that it had is free with them (C-085)."""
     models.write_tree("unloaded", 1)
     before = models.server.process_ids()
     models.load("unloaded")
@@ -57,7 +57,7 @@ def test_unloaded_model_is_gone_with_its_processes(models: Models) -> None:
 
 
 def test_reason_of_a_load_that_failed_is_in_the_log(models: Models) -> None:
-    """C-082: the answer cannot have it."""
+    """The answer cannot have it (C-082)."""
     models.directory("empty-directory").mkdir(parents=True)
 
     assert models.load("empty-directory").status == 500
@@ -67,7 +67,7 @@ def test_reason_of_a_load_that_failed_is_in_the_log(models: Models) -> None:
 
 
 def test_body_beyond_the_limit_is_413(start: Start) -> None:
-    """C-050: the limit is a setting, also for what is compressed."""
+    """The limit is a setting, also for what is compressed (C-050)."""
     with (models := start(SAGEMAKER_MAX_PAYLOAD_IN_MB="1")).server:
         models.write_tree("m", 1)
         models.load("m")
@@ -81,7 +81,7 @@ def test_body_beyond_the_limit_is_413(start: Start) -> None:
 
 
 def test_only_the_one_port_is_open(models: Models) -> None:
-    """C-042, C-043: workers are spoken to through sockets of the file system."""
+    """Workers are spoken to through sockets of the file system (C-042, C-043)."""
     models.write_tree("port", 1)
     models.load("port")
 
@@ -90,7 +90,7 @@ def test_only_the_one_port_is_open(models: Models) -> None:
 
 
 def test_sigterm_finishes_what_is_in_flight(start: Start) -> None:
-    """C-062: multi-model-server alone would cut it off, and leave its workers behind."""
+    """Multi-model-server alone would cut it off, and leave its workers behind (C-062)."""
     with (models := start()).server, ThreadPoolExecutor(1) as pool:
         models.write("m", SLEEPS)
         models.load("m")
@@ -108,7 +108,7 @@ def test_sigterm_finishes_what_is_in_flight(start: Start) -> None:
 
 
 def test_sigterm_ends_a_model_that_does_not_come_to_an_end(start: Start) -> None:
-    """C-062: within the 30 s that the platform waits."""
+    """Within the 30 s that the platform waits (C-062)."""
     with (models := start()).server, ThreadPoolExecutor(1) as pool:
         models.write("m", SLEEPS)
         models.load("m")
@@ -123,7 +123,7 @@ def test_sigterm_ends_a_model_that_does_not_come_to_an_end(start: Start) -> None
 
 
 def test_end_of_the_server_ends_the_container(start: Start) -> None:
-    """C-063: without multi-model-server there is nothing to serve with."""
+    """Without multi-model-server there is nothing to serve with (C-063)."""
     with (models := start()).server:
         _kill_java(models)
 
@@ -151,7 +151,7 @@ def _kill_java(models: Models) -> None:
 
 
 def test_two_servers_do_not_collide(start: Start) -> None:
-    """C-092: neither in ports nor in files."""
+    """Neither in ports nor in files (C-092)."""
     with (one := start()).server, (other := start()).server:
         for models, slope in ((one, 1), (other, 2)):
             models.write_tree("m", slope)
@@ -161,7 +161,7 @@ def test_two_servers_do_not_collide(start: Start) -> None:
 
 
 def test_port_that_it_cannot_have_is_a_clear_end(start: Start) -> None:
-    """C-042: multi-model-server refuses ports above 32766."""
+    """Multi-model-server refuses ports above 32766 (C-042)."""
     with pytest.raises(ServerStartError) as failure:
         start(SAGEMAKER_BIND_TO_PORT="40000")
 
@@ -170,7 +170,7 @@ def test_port_that_it_cannot_have_is_a_clear_end(start: Start) -> None:
 
 
 def test_temporary_files_are_gone_with_the_server(start: Start, tmp_path: Path) -> None:
-    """C-040: sockets, configuration, and what the models have written there."""
+    """Sockets, configuration, and what the models have written there (C-040)."""
     with (models := start()).server:
         if isinstance(models.backend, DockerBackend):
             pytest.skip("the container's file system goes with it")
@@ -183,7 +183,7 @@ def test_temporary_files_are_gone_with_the_server(start: Start, tmp_path: Path) 
 
 
 def test_any_user_and_a_read_only_root_will_do(image: str, tmp_path: Path) -> None:
-    """C-005, C-068: with nothing writable but /tmp."""
+    """With nothing writable but /tmp (C-005, C-068)."""
     options = ("--read-only", "--tmpfs", "/tmp", "--user", "12345:0")
     backend = DockerBackend(image, options)
     ml = MlTree(tmp_path / "ml").create()
@@ -197,7 +197,7 @@ def test_any_user_and_a_read_only_root_will_do(image: str, tmp_path: Path) -> No
 
 
 def test_slim_image_says_what_it_lacks(slim_image: str, tmp_path: Path) -> None:
-    """C-061: at start, not at the first load."""
+    """At start, not at the first load (C-061)."""
     backend = DockerBackend(slim_image)
     environment = {"SAGEMAKER_MULTI_MODEL": "true", "BYOA_MULTI_MODEL_ENGINE": "mms"}
 

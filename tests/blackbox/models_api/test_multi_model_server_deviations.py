@@ -1,4 +1,4 @@
-"""What multi-model-server does instead of what the rules ask, and we cannot change.
+"""Deviations of multi-model-server from the rules, which this image cannot change.
 
 docs/contract_rules.toml has the list, which docs/contract.md shows beside the tests. Where a test
 here fails, a line may go.
@@ -56,12 +56,12 @@ DIES_FOR_GOOD = """
 
 
 def test_ping_has_a_body(models: Models) -> None:
-    """C-044: the state of the workers, in words."""
+    """The state of the workers, in words (C-044)."""
     assert json.loads(ping(models.server.url).body) == {"status": "Healthy"}
 
 
 def test_ping_is_200_when_no_worker_is_left(start: Start) -> None:
-    """C-046: it says Unhealthy, with status 200."""
+    """It says Unhealthy, with status 200 (C-046)."""
     with (models := start()).server:
         directory = models.write("m", DIES_FOR_GOOD)
         models.load("m")
@@ -74,7 +74,7 @@ def test_ping_is_200_when_no_worker_is_left(start: Start) -> None:
 
 
 def test_ping_is_200_after_sigterm(start: Start) -> None:
-    """C-046: while it finishes what is in flight."""
+    """While it finishes what is in flight (C-046)."""
     with (models := start()).server, ThreadPoolExecutor(1) as pool:
         models.write("m", SLEEPS)
         models.load("m")
@@ -89,7 +89,7 @@ def test_ping_is_200_after_sigterm(start: Start) -> None:
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 def test_any_method_invokes(models: Models, method: str) -> None:
-    """C-047: 405 is for routes of the management alone."""
+    """405 is for routes of the management alone (C-047)."""
     models.write_tree("any-method", 1)
     models.load("any-method")
 
@@ -99,7 +99,7 @@ def test_any_method_invokes(models: Models, method: str) -> None:
 
 
 def test_headers_beyond_8_kib_are_refused(models: Models) -> None:
-    """C-051: 150 of them pass, and 190 do not."""
+    """150 of them pass, and 190 do not (C-051)."""
     models.write_tree("headers", 1)
     models.load("headers")
 
@@ -117,12 +117,12 @@ def test_headers_beyond_8_kib_are_refused(models: Models) -> None:
 
 
 def test_errors_of_the_server_have_a_form_of_their_own(models: Models) -> None:
-    """C-057: those of the model have the one that every error of ours has."""
+    """Those of the model have the one that every error of ours has (C-057)."""
     assert set(json.loads(models.invoke("unknown").body)) == {"code", "type", "message"}
 
 
 def test_request_that_is_still_arriving_at_sigterm_is_cut(start: Start) -> None:
-    """C-062: what no worker has yet is in flight for nobody."""
+    """A request that no worker has received yet is not in flight (C-062)."""
     with (models := start()).server:
         models.write_tree("m", 1)
         models.load("m")
@@ -141,7 +141,7 @@ def test_request_that_is_still_arriving_at_sigterm_is_cut(start: Start) -> None:
 
 
 def test_stream_is_sent_whole(models: Models) -> None:
-    """C-065: once its last piece is there."""
+    """Once its last piece is there (C-065)."""
     models.write("streams", STREAMS)
     models.load("streams")
     asked_at = time.monotonic()
@@ -154,13 +154,13 @@ def test_stream_is_sent_whole(models: Models) -> None:
 
 
 def test_execution_parameters_are_not_there(models: Models) -> None:
-    """C-069: nor is GET /metrics."""
+    """Nor is GET /metrics (C-069)."""
     assert send(models.server.url, "GET", "/execution-parameters").status == 404
     assert send(models.server.url, "GET", "/metrics").status == 404
 
 
 def test_load_that_asks_for_no_worker_is_200(models: Models) -> None:
-    """C-079: parameters of its own may be sent, some of which make a model that cannot answer."""
+    """Parameters of its own may be sent, some of which make a model that cannot answer (C-079)."""
     models.write_tree("no-worker", 1)
     url = models.url(models.directory("no-worker"))
 
@@ -172,7 +172,7 @@ def test_load_that_asks_for_no_worker_is_200(models: Models) -> None:
 
 
 def test_load_that_fails_does_not_say_why(models: Models) -> None:
-    """C-082: the reason is in the log."""
+    """The reason is in the log (C-082)."""
     models.directory("silent").mkdir(parents=True)
 
     answer = models.load("silent")
@@ -182,12 +182,12 @@ def test_load_that_fails_does_not_say_why(models: Models) -> None:
 
 
 def test_load_with_broken_json_is_500(models: Models) -> None:
-    """C-082: with a message of Java's."""
+    """With a message of Java's (C-082)."""
     assert models.post(b"{").status == 500
 
 
 def test_full_last_page_has_a_token(start: Start) -> None:
-    """C-083: of a page without models; and a token that was never given is the first page's."""
+    """Of a page without models; and a token that was never given is the first page's (C-083)."""
     with (models := start()).server:
         models.write_tree("m", 1)
         models.load("m")
@@ -201,7 +201,7 @@ def test_full_last_page_has_a_token(start: Start) -> None:
 
 
 def test_unload_cuts_what_is_being_answered(models: Models) -> None:
-    """C-085: it does not wait for the model's invocations."""
+    """It does not wait for the model's invocations (C-085)."""
     models.write("cut", SLEEPS)
     models.load("cut")
 
@@ -213,7 +213,7 @@ def test_unload_cuts_what_is_being_answered(models: Models) -> None:
 
 
 def test_name_with_a_slash_is_listed_and_cannot_be_reached(start: Start) -> None:
-    """C-087: it undoes the percent-encoding before it takes the path apart."""
+    """It undoes the percent-encoding before it takes the path apart (C-087)."""
     with (models := start()).server:
         models.write_tree("m", 1)
 
@@ -225,7 +225,7 @@ def test_name_with_a_slash_is_listed_and_cannot_be_reached(start: Start) -> None
 
 
 def test_waiting_line_that_is_full_names_no_time_to_try_again(start: Start) -> None:
-    """C-077: 503 without Retry-After; BYOA_MAX_WAITING is each model's."""
+    """503 without Retry-After; BYOA_MAX_WAITING is each model's (C-077)."""
     with (models := start(BYOA_MAX_WAITING="1")).server, ThreadPoolExecutor(4) as pool:
         models.write("m", SLEEPS)
         models.load("m")
@@ -239,7 +239,7 @@ def test_waiting_line_that_is_full_names_no_time_to_try_again(start: Start) -> N
 
 
 def test_load_whose_model_is_unloaded_before_it_ends_is_500(models: Models) -> None:
-    """C-108: the unload is 200, since the model is listed from the beginning of its load."""
+    """The unload is 200, since the model is listed from the beginning of its load (C-108)."""
     directory = models.write("unloaded-early", LOADS_WHEN_TOLD)
     with ThreadPoolExecutor(1) as pool:
         load = pool.submit(models.load, "unloaded-early")

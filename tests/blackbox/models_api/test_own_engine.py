@@ -32,7 +32,7 @@ LEAVES_A_PROCESS = """
 
 
 def test_process_that_a_model_has_left_behind_holds_nothing_up(start: Start) -> None:
-    """C-085, C-090: it has a copy of everything that was open in the worker, which is dead."""
+    """It has a copy of everything that was open in the worker, which is dead (C-085, C-090)."""
     with (models := start(SAGEMAKER_MODEL_SERVER_WORKERS="1")).server:
         models.write("forks", LEAVES_A_PROCESS)
         models.write_tree("other", 1)
@@ -47,7 +47,7 @@ def test_process_that_a_model_has_left_behind_holds_nothing_up(start: Start) -> 
 
 
 def test_directory_that_no_model_looks_like_is_400(models: Models) -> None:
-    """C-082: a name of any bytes, which JSON does not have, and more levels than Python has."""
+    """A name of any bytes, which JSON does not have, and more levels than Python has (C-082)."""
     odd, deep = models.directory("odd"), models.directory("deep")
     odd.mkdir(parents=True)
     (odd / os.fsdecode(b"\xff")).touch()

@@ -54,7 +54,7 @@ class Fleet:
     constants: dict[float, bytes] = field(default_factory=dict)
 
     def path(self, place: str) -> Path:
-        """Where the platform would have unpacked the archive of a model."""
+        """Return the directory where the platform unpacks the archive of a model."""
         return self.ml.root / "models" / place / "model"
 
     def url(self, place: str) -> str:
@@ -235,6 +235,6 @@ def fleet(shared_fleet: Fleet) -> Iterator[Fleet]:
 
 @pytest.fixture(scope="session")
 def one_worker_fleet(start_fleet: StartFleet) -> Iterator[Fleet]:
-    """What is counted in one worker can be foretold."""
+    """Server of one worker, whose counts are predictable."""
     with start_fleet(SAGEMAKER_MODEL_SERVER_WORKERS="1") as fleet:
         yield fleet

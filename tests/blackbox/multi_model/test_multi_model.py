@@ -43,7 +43,7 @@ NAMES = [
 
 
 def test_server_starts_without_any_model(fleet: Fleet) -> None:
-    """C-078: the ping is 200 at once, and there is no model."""
+    """The ping is 200 at once, and there is no model (C-078)."""
     assert ping(fleet.server.url).status == 200
     answer = fleet.request("GET", "/models")
 
@@ -53,7 +53,7 @@ def test_server_starts_without_any_model(fleet: Fleet) -> None:
 
 
 def test_loaded_model_answers_in_every_worker(fleet: Fleet) -> None:
-    """C-079, C-084, C-086: 200 means that any worker can invoke it, as by /invocations."""
+    """200 means that any worker can invoke it, as by /invocations (C-079, C-084, C-086)."""
     fleet.write_constant("m", 4.0)
 
     loaded = fleet.load("m")
@@ -71,7 +71,7 @@ def test_loaded_model_answers_in_every_worker(fleet: Fleet) -> None:
 
 
 def test_parameters_may_stand_in_the_query_as_for_multi_model_server(fleet: Fleet) -> None:
-    """C-079: its clients register so."""
+    """Its clients register so (C-079)."""
     fleet.write_constant("m", 1.0)
 
     answer = fleet.request("POST", f"/models?model_name=m&url={quote(fleet.url('m'))}")
@@ -81,7 +81,7 @@ def test_parameters_may_stand_in_the_query_as_for_multi_model_server(fleet: Flee
 
 
 def test_chunked_body_is_read(fleet: Fleet) -> None:
-    """C-079: a body without a length is one, too."""
+    """A body without a length is one, too (C-079)."""
     fleet.write_constant("m", 1.0)
     connection = http.client.HTTPConnection(
         "127.0.0.1", fleet.server.port, timeout=PATIENCE_SECONDS
@@ -95,7 +95,7 @@ def test_chunked_body_is_read(fleet: Fleet) -> None:
 
 
 def test_slow_bodies_hold_up_no_load(fleet: Fleet) -> None:
-    """C-045: more clients than threads that send a byte of their request, and no more."""
+    """More clients than threads that send a byte of their request, and no more (C-045)."""
     fleet.write_constant("m", 1.0)
     address = ("127.0.0.1", fleet.server.port)
     clients = [socket.create_connection(address, timeout=PATIENCE_SECONDS) for _ in range(300)]
@@ -111,7 +111,7 @@ def test_slow_bodies_hold_up_no_load(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_name_is_opaque_and_never_a_path(fleet: Fleet, name: str) -> None:
-    """C-087: whatever a name looks like, percent-encoded it works in every route."""
+    """Whatever a name looks like, percent-encoded it works in every route (C-087)."""
     fleet.write_constant("m", 2.0)
 
     assert fleet.load(name, "m").status == 200
@@ -126,7 +126,7 @@ def test_name_is_opaque_and_never_a_path(fleet: Fleet, name: str) -> None:
 
 
 def test_slashes_at_the_beginning_of_a_path_are_one(fleet: Fleet) -> None:
-    """C-087: clients that join urls send several; those of a name are its own."""
+    """Clients that join urls send several; those of a name are its own (C-087)."""
     fleet.write_constant("m", 2.0)
     assert fleet.load("/m", "m").status == 200
 
@@ -139,7 +139,7 @@ def test_slashes_at_the_beginning_of_a_path_are_one(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("path", ["/models/%FF", "/models/%EF%BF", "/models/a/b"])
 def test_path_that_is_no_name_means_no_model(fleet: Fleet, path: str) -> None:
-    """C-086, C-087: not one of a name that is written in another way, either."""
+    """Not one of a name that is written in another way, either (C-086, C-087)."""
     fleet.write_constant("m", 2.0)
     for name in ("\N{REPLACEMENT CHARACTER}", "a/b"):
         fleet.load(name, "m")
@@ -152,7 +152,7 @@ def test_path_that_is_no_name_means_no_model(fleet: Fleet, path: str) -> None:
 
 
 def test_target_model_header_is_for_the_log_only(fleet: Fleet) -> None:
-    """C-087: the name in the path is the one that counts."""
+    """The name in the path is the one that counts (C-087)."""
     fleet.write_constant("a", 1.0)
     fleet.write_constant("b", 2.0)
     fleet.load("a")
@@ -168,7 +168,7 @@ def test_target_model_header_is_for_the_log_only(fleet: Fleet) -> None:
     "name", ["", ".", "..", "a\0b", "line\nbreak", "x" * 1025, "é" * 513, 7, None, ["m"]]
 )
 def test_impossible_name_is_refused(fleet: Fleet, name: object) -> None:
-    """C-082: 400, and nothing is listed."""
+    """400, and nothing is listed (C-082)."""
     fleet.write_constant("m", 2.0)
     body = json.dumps({"model_name": name, "url": fleet.url("m")}).encode()
 
@@ -180,7 +180,7 @@ def test_impossible_name_is_refused(fleet: Fleet, name: object) -> None:
 
 @pytest.mark.parametrize("body", [b"{", b"[1]", b'"m"', b"{}", b'{"model_name": "m"}', b"\xff"])
 def test_malformed_request_is_refused(fleet: Fleet, body: bytes) -> None:
-    """C-082: 400 and what is wanted instead."""
+    """400 and what is wanted instead (C-082)."""
     refused = fleet.request("POST", "/models", body, JSON)
 
     assert error_of(refused) == (400, "BadRequestException", "invalid_request")
@@ -204,7 +204,7 @@ def test_malformed_request_is_refused(fleet: Fleet, body: bytes) -> None:
     ],
 )
 def test_url_outside_the_model_roots_is_refused(fleet: Fleet, url: object) -> None:
-    """C-082: neither by dots nor by a link does a url leave the directories of models."""
+    """Neither by dots nor by a link does a url leave the directories of models (C-082)."""
     link = fleet.ml.root / "models" / "link-out"
     if not link.is_symlink():
         link.symlink_to("/etc")
@@ -220,7 +220,7 @@ def test_url_outside_the_model_roots_is_refused(fleet: Fleet, url: object) -> No
 
 
 def test_absent_directory_is_404_and_an_empty_one_400(fleet: Fleet) -> None:
-    """C-082: neither is listed afterwards."""
+    """Neither is listed afterwards (C-082)."""
     fleet.path("empty").mkdir(parents=True)
 
     assert error_of(fleet.load("absent"))[:2] == (404, "ModelNotFoundException")
@@ -229,7 +229,7 @@ def test_absent_directory_is_404_and_an_empty_one_400(fleet: Fleet) -> None:
 
 
 def test_refusal_names_places_in_the_artifact_and_none_of_the_host(fleet: Fleet) -> None:
-    """C-082: a model below the root, a manifest that is none, and code that looks elsewhere."""
+    """A model below the root, a manifest that is none, and code that looks elsewhere (C-082)."""
     fleet.write("below", {"model/xgboost-model": "", "._xgboost-model": ""})
     fleet.write("manifest", {"byoa-manifest.json/file": ""})
     fleet.write("code", {"code/inference.py": "open(__file__.replace('.py', '.json'))"})
@@ -243,7 +243,7 @@ def test_refusal_names_places_in_the_artifact_and_none_of_the_host(fleet: Fleet)
 
 
 def test_second_load_of_a_name_is_409_and_the_first_goes_on(fleet: Fleet) -> None:
-    """C-080: whatever the second one's files are."""
+    """Whatever the second one's files are (C-080)."""
     fleet.write_constant("m", 1.0)
     fleet.write_constant("other", 2.0)
     fleet.load("m")
@@ -256,7 +256,7 @@ def test_second_load_of_a_name_is_409_and_the_first_goes_on(fleet: Fleet) -> Non
 
 
 def test_of_many_loads_of_one_name_at_once_one_is_200(fleet: Fleet) -> None:
-    """C-090: all others are 409, and the model answers."""
+    """All others are 409, and the model answers (C-090)."""
     fleet.write_constant("m", 1.0)
 
     answers = in_parallel(50, lambda _: fleet.load("m"))
@@ -267,7 +267,7 @@ def test_of_many_loads_of_one_name_at_once_one_is_200(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
 def test_unknown_model_is_404(fleet: Fleet, method: str) -> None:
-    """C-084, C-085, C-086: in the words of multi-model-server."""
+    """In the words of multi-model-server (C-084, C-085, C-086)."""
     route = "/models/none/invoke" if method == "POST" else "/models/none"
 
     answer = fleet.request(method, route, b"1,2,3" if method == "POST" else None, CSV)
@@ -277,7 +277,7 @@ def test_unknown_model_is_404(fleet: Fleet, method: str) -> None:
 
 
 def test_invocations_without_a_name_are_404(fleet: Fleet) -> None:
-    """C-086: there is no model that could be meant."""
+    """There is no model that could be meant (C-086)."""
     answer = fleet.request("POST", "/invocations", ROW, CSV)
 
     assert answer.status == 404
@@ -296,7 +296,7 @@ def test_invocations_without_a_name_are_404(fleet: Fleet) -> None:
     ],
 )
 def test_wrong_method_is_405(fleet: Fleet, method: str, route: str) -> None:
-    """C-086: an invocation is a POST; there is nothing to scale."""
+    """An invocation is a POST; there is nothing to scale (C-086)."""
     answer = fleet.request(method, route)
 
     assert answer.status == 405
@@ -304,7 +304,7 @@ def test_wrong_method_is_405(fleet: Fleet, method: str, route: str) -> None:
 
 
 def test_bad_invocation_is_refused_as_by_a_single_model(fleet: Fleet) -> None:
-    """C-086: 415, 406, 400 and 204 mean the same, and the worker lives."""
+    """415, 406, 400 and 204 mean the same, and the worker lives (C-086)."""
     fleet.write_constant("m", 1.0)
     fleet.load("m")
     before = fleet.processes("worker")
@@ -320,7 +320,7 @@ def test_bad_invocation_is_refused_as_by_a_single_model(fleet: Fleet) -> None:
 
 
 def test_list_comes_in_pages(fleet: Fleet) -> None:
-    """C-083: each model is on one page, also where others come and go between pages."""
+    """Each model is on one page, also where others come and go between pages (C-083)."""
     fleet.write_constant("m", 1.0)
     names = sorted(f"model-{index:02}" for index in range(25))
     for name in names:
@@ -347,7 +347,7 @@ def test_list_comes_in_pages(fleet: Fleet) -> None:
 
 
 def test_deleted_model_is_gone_in_every_worker(fleet: Fleet) -> None:
-    """C-085: from the moment of the answer on, none of them invokes it, and all have freed it."""
+    """From the moment of the answer on, none of them invokes it, and all have freed it (C-085)."""
     fleet.write_constant("m", 1.0)
     fleet.load("m")
     in_parallel(8, lambda _: fleet.invoke("m"))
@@ -360,7 +360,7 @@ def test_deleted_model_is_gone_in_every_worker(fleet: Fleet) -> None:
 
 
 def test_update_under_the_same_name_never_mixes_answers(fleet: Fleet) -> None:
-    """C-088: unloaded and loaded again, every worker serves the new files, ten times over."""
+    """Unloaded and loaded again, every worker serves the new files, ten times over (C-088)."""
     for version in range(1, 11):
         fleet.write_constant("m", float(version))
         assert fleet.load("m").status == 200
@@ -370,7 +370,7 @@ def test_update_under_the_same_name_never_mixes_answers(fleet: Fleet) -> None:
 
 
 def test_files_that_change_under_a_loaded_model_are_not_served(start_fleet: StartFleet) -> None:
-    """C-088: a worker that has to load them says so; what it has in memory it goes on with."""
+    """A worker that has to load them says so; what it has in memory it goes on with (C-088)."""
     with start_fleet(SAGEMAKER_MODEL_SERVER_WORKERS="1") as fleet:
         fleet.write_constant("m", 1.0)
         fleet.load("m")

@@ -102,7 +102,7 @@ class Client(threading.Thread):
 def test_nothing_acknowledged_is_lost_when_processes_are_killed(
     start_fleet: StartFleet, seed: int
 ) -> None:
-    """C-079, C-085, C-089, C-090: every acknowledged model answers, no deleted one does."""
+    """Every acknowledged model answers, no deleted one does (C-079, C-085, C-089, C-090)."""
     chance = random.Random(seed)  # noqa: S311
     with start_fleet() as fleet:
         fleet.timeout_seconds = 20
@@ -161,7 +161,7 @@ WAITS = """
 
 @pytest.mark.parametrize("role", ["validation-run", "fork-server"])
 def test_load_survives_the_death_of_its_trial(start_fleet: StartFleet, role: str) -> None:
-    """C-079: the trial is simply repeated."""
+    """The trial is simply repeated (C-079)."""
     with start_fleet() as fleet, fleet.held() as (file, hold):
         fleet.write("slow", {"code/inference.py": WAITS.format(hold=hold)})
         answers: list[Response] = []
@@ -178,7 +178,7 @@ def test_load_survives_the_death_of_its_trial(start_fleet: StartFleet, role: str
 
 
 def test_load_that_died_with_its_worker_leaves_nothing_behind(start_fleet: StartFleet) -> None:
-    """C-082, C-090: the name is free at once, for another worker to load."""
+    """The name is free at once, for another worker to load (C-082, C-090)."""
     with start_fleet() as fleet, fleet.held() as (file, hold):
         fleet.write("slow", {"code/inference.py": WAITS.format(hold=hold)})
         broken: list[BaseException] = []
@@ -203,7 +203,7 @@ def test_load_that_died_with_its_worker_leaves_nothing_behind(start_fleet: Start
 
 
 def test_unload_does_not_wait_for_the_dead(start_fleet: StartFleet) -> None:
-    """C-085: a worker that dies in the middle of an invocation does not hold it up."""
+    """A worker that dies in the middle of an invocation does not hold it up (C-085)."""
     script = """
         import time
 
@@ -242,7 +242,7 @@ def test_unload_does_not_wait_for_the_dead(start_fleet: StartFleet) -> None:
 def test_every_worker_serves_what_any_worker_loaded_after_all_died(
     start_fleet: StartFleet,
 ) -> None:
-    """C-079: the registry outlives the workers."""
+    """The registry outlives the workers (C-079)."""
     with start_fleet() as fleet:
         for value in range(1, 21):
             fleet.write_constant(f"m{value}", float(value))
@@ -257,7 +257,7 @@ def test_every_worker_serves_what_any_worker_loaded_after_all_died(
 
 @pytest.mark.parametrize("exit_code", [3, 4])
 def test_code_that_ends_its_process_ends_no_server(start_fleet: StartFleet, exit_code: int) -> None:
-    """C-089: with the exit codes, too, by which gunicorn says that an application is broken."""
+    """With the exit codes, too, by which gunicorn says that an application is broken (C-089)."""
     script = f"""
         import os
 
@@ -282,7 +282,7 @@ def test_code_that_ends_its_process_ends_no_server(start_fleet: StartFleet, exit
 def test_files_of_a_server_that_was_killed_are_removed_by_the_next_one(
     start_fleet: StartFleet,
 ) -> None:
-    """C-062: in process mode, where they outlive it."""
+    """In process mode, where they outlive it (C-062)."""
     with start_fleet() as fleet:
         is_process = isinstance(fleet.backend, ProcessBackend)  # a container's go with it
         before = set(Path("/dev/shm").glob("byoa-models-*")) if is_process else set()
@@ -308,7 +308,7 @@ def is_dead(directory: Path) -> bool:
 
 
 def test_sigterm_ends_all_processes(start_fleet: StartFleet) -> None:
-    """C-062: the fork server and what it tries go, too, and no file is left."""
+    """The fork server and what it tries go, too, and no file is left (C-062)."""
     with start_fleet() as fleet, fleet.held() as (_, hold):
         fleet.write("slow", {"code/inference.py": WAITS.format(hold=hold)})
 

@@ -115,7 +115,7 @@ def install_plugin(fleet: Fleet) -> None:
 
 
 def test_equally_named_modules_do_not_meet(fleet: Fleet) -> None:
-    """C-089: also where they are imported late, in turns, and again after an unload."""
+    """Also where they are imported late, in turns, and again after an unload (C-089)."""
     for name in ("one", "two", "three"):
         fleet.write(name, own_code(name))
         assert fleet.load(name).status == 200, fleet.load(name).text
@@ -136,7 +136,7 @@ def test_equally_named_modules_do_not_meet(fleet: Fleet) -> None:
 
 
 def test_code_is_told_the_name_of_its_model(fleet: Fleet) -> None:
-    """C-087: the context has the platform's name, and the request's Target-Model header."""
+    """The context has the platform's name, and the request's Target-Model header (C-087)."""
     script = """
         def model_fn(model_dir):
             return None
@@ -155,7 +155,7 @@ def test_code_is_told_the_name_of_its_model(fleet: Fleet) -> None:
 
 
 def test_xgboost_models_in_every_form_answer_side_by_side(fleet: Fleet) -> None:
-    """C-079: UBJSON, JSON, pickles as of AWS's container, files of joblib, and an ensemble."""
+    """UBJSON, JSON, pickles as of AWS's container, files of joblib, and an ensemble (C-079)."""
     rng = np.random.default_rng(7)
     records = rng.normal(size=(200, N_FEATURES)).astype(np.float32)
     labels = records @ np.array([1, -2, 3], dtype=np.float32)
@@ -205,7 +205,7 @@ class _Touch:
 def test_hostile_joblib_file_is_refused_and_not_run(
     fleet: Fleet, compress: str | int, in_array: bool
 ) -> None:
-    """C-082, C-089: the canary would lie beside the model."""
+    """The canary would lie beside the model (C-082, C-089)."""
     fleet.write("hostile", {"model.joblib": b""})
     evil = _Touch(f"{fleet.url('hostile')}/canary")
     hostile = np.array([evil], dtype=object) if in_array else [np.arange(3), evil]
@@ -219,7 +219,7 @@ def test_hostile_joblib_file_is_refused_and_not_run(
 
 
 def test_plugin_algorithm_serves_beside_xgboost(start_fleet: StartFleet) -> None:
-    """C-079: what an installed wheel registers is served as the built-in is."""
+    """An algorithm of an installed wheel is served as the built-in is (C-079)."""
     with start_fleet(BYOA_MODEL_MEMORY_MB="100") as fleet:
         install_plugin(fleet)  # the server imports a wheel when it meets a model of it
         program = (
@@ -261,7 +261,7 @@ HOSTILE_CODE = {
 
 @pytest.mark.parametrize("deed", HOSTILE_CODE)
 def test_hostile_code_is_refused_and_hurts_nobody(fleet: Fleet, deed: str) -> None:
-    """C-082, C-089: it runs in a process of its own first."""
+    """It runs in a process of its own first (C-082, C-089)."""
     fleet.write_constant("good", 1.0)
     fleet.load("good")
     before = fleet.processes("worker")
@@ -278,7 +278,7 @@ def test_hostile_code_is_refused_and_hurts_nobody(fleet: Fleet, deed: str) -> No
 
 
 def test_mutated_models_hurt_nobody(fleet: Fleet) -> None:
-    """C-082, C-089: of 60 with flipped bits or missing bytes, each is refused, or answers."""
+    """Of 60 with flipped bits or missing bytes, each is refused, or answers (C-082, C-089)."""
     chance = random.Random(5)  # noqa: S311 - a schedule that can be repeated
     fleet.write_constant("good", 1.0)
     fleet.load("good")
@@ -306,7 +306,9 @@ def test_mutated_models_hurt_nobody(fleet: Fleet) -> None:
 
 
 def test_model_whose_sizes_lie_is_refused_and_hurts_nobody(fleet: Fleet) -> None:
-    """C-089: trees of more outputs than the model, more outputs than trees, and no trees at all."""
+    """Trees of more outputs than the model, more outputs than trees, and no trees at all
+    (C-089).
+    """
     features = np.random.default_rng(1).random((100, 3))
     matrix = xgboost.DMatrix(features, features[:, :2])
     strategy = {"multi_strategy": "multi_output_tree", "nthread": 1}
@@ -336,7 +338,7 @@ def test_model_whose_sizes_lie_is_refused_and_hurts_nobody(fleet: Fleet) -> None
 
 
 def test_refused_model_is_refused_again_without_a_trial(one_worker_fleet: Fleet) -> None:
-    """C-082: the verdict is remembered by digest, also for another name and place."""
+    """The verdict is remembered by digest, also for another name and place (C-082)."""
     fleet = one_worker_fleet
     for place in ("bad", "copy"):
         fleet.write(place, {"xgboost-model": b"{" + b"x" * 10_000})
@@ -349,7 +351,7 @@ def test_refused_model_is_refused_again_without_a_trial(one_worker_fleet: Fleet)
 
 
 def test_odd_files_are_refused(fleet: Fleet) -> None:
-    """C-082: a FIFO is not waited for, and a link does not lead out."""
+    """A FIFO is not waited for, and a link does not lead out (C-082)."""
     import os
 
     fleet.write_constant("fifo", 1.0)

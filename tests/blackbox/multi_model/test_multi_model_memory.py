@@ -43,7 +43,7 @@ def write_heavy(fleet: Fleet, place: str, mebibytes: int) -> None:
 
 
 def test_model_that_does_not_fit_is_507_with_the_numbers(start_fleet: StartFleet) -> None:
-    """C-081: what is there goes on answering, in the same processes."""
+    """Loaded models go on answering, in the same processes (C-081)."""
     with start_fleet(BYOA_MODEL_MEMORY_MB="60") as fleet:
         fleet.write_constant("small", 1.0)
         write_heavy(fleet, "large", 40)
@@ -62,7 +62,7 @@ def test_model_that_does_not_fit_is_507_with_the_numbers(start_fleet: StartFleet
 
 
 def test_full_server_evicts_what_was_used_least_recently(start_fleet: StartFleet) -> None:
-    """C-081: an evicted model is still loaded as far as the contract goes, and comes back."""
+    """An evicted model is still loaded as far as the contract goes, and comes back (C-081)."""
     with start_fleet(BYOA_MODEL_MEMORY_MB="50", **ONE_WORKER) as fleet:
         for name in ("a", "b", "c"):
             write_heavy(fleet, name, 20)
@@ -88,7 +88,7 @@ def hit(fleet: Fleet, name: str) -> float:
 
 
 def test_full_server_may_refuse_instead(start_fleet: StartFleet) -> None:
-    """C-081: BYOA_ON_FULL=refuse leaves the choice to the platform, which unloads one."""
+    """BYOA_ON_FULL=refuse leaves the choice to the platform, which unloads one (C-081)."""
     with start_fleet(BYOA_MODEL_MEMORY_MB="100", BYOA_ON_FULL="refuse") as fleet:
         for name in ("a", "b", "c"):
             write_heavy(fleet, name, 20)
@@ -108,7 +108,7 @@ def test_full_server_may_refuse_instead(start_fleet: StartFleet) -> None:
 
 
 def test_model_in_use_is_never_evicted(start_fleet: StartFleet) -> None:
-    """C-081: where everything is in use it is 507, and true; a moment later there is room."""
+    """507 while every model is in use; a moment later there is room (C-081)."""
     with (
         start_fleet(BYOA_MODEL_MEMORY_MB="50", **ONE_WORKER) as fleet,
         fleet.held() as (file, hold),
@@ -137,7 +137,7 @@ def test_model_in_use_is_never_evicted(start_fleet: StartFleet) -> None:
 
 
 def test_pinned_model_is_never_evicted(start_fleet: StartFleet) -> None:
-    """C-081: by a pattern of its name, whatever else comes and goes."""
+    """By a pattern of its name, whatever else comes and goes (C-081)."""
     environment = {"BYOA_MODEL_MEMORY_MB": "50", "BYOA_PINNED_MODELS": "vip-*, Other"}
     with start_fleet(**environment, **ONE_WORKER) as fleet:
         for name in ("vip-1", "a", "b", "Other", "c"):
@@ -156,7 +156,7 @@ def test_pinned_model_is_never_evicted(start_fleet: StartFleet) -> None:
 
 
 def test_many_waiting_requests_share_one_load(start_fleet: StartFleet) -> None:
-    """C-090: 50 invocations of an evicted model at once load it once."""
+    """50 invocations of an evicted model at once load it once (C-090)."""
     with start_fleet(BYOA_MODEL_MEMORY_MB="50", **ONE_WORKER) as fleet:
         write_heavy(fleet, "a", 40)
         write_heavy(fleet, "b", 40)
@@ -173,7 +173,7 @@ def test_many_waiting_requests_share_one_load(start_fleet: StartFleet) -> None:
 
 
 def test_unload_waits_for_what_runs(start_fleet: StartFleet) -> None:
-    """C-085: invocations finish, then the memory is free, then the answer comes."""
+    """Invocations finish, then the memory is free, then the answer comes (C-085)."""
     with (
         start_fleet(**ONE_WORKER) as fleet,
         fleet.held() as (file, hold),
@@ -195,7 +195,7 @@ def test_unload_waits_for_what_runs(start_fleet: StartFleet) -> None:
 
 
 def test_memory_that_runs_out_in_an_invocation_is_507(start_fleet: StartFleet) -> None:
-    """C-091: the process lives, and so do all models."""
+    """The process lives, and so do all models (C-091)."""
     greedy = """
         def model_fn(model_dir):
             return None
@@ -232,7 +232,9 @@ SHARED = """
 def test_container_of_little_memory_survives_a_model_that_wants_more(
     image: str, tmp_path: Path, script: str
 ) -> None:
-    """C-081: 507 by the trial's own limit, or because the kernel killed the trial, and it alone."""
+    """507 by the trial's own limit, or because the kernel killed the trial, and it alone
+    (C-081).
+    """
     backend = DockerBackend(image, ("--memory", "500m", "--memory-swap", "500m"))
     with started(backend, tmp_path / "ml") as fleet:
         fleet.write_constant("small", 1.0)
@@ -251,7 +253,7 @@ def test_container_of_little_memory_survives_a_model_that_wants_more(
 
 @pytest.mark.slow
 def test_memory_of_unloaded_models_comes_back(start_fleet: StartFleet) -> None:
-    """C-085: after each of 40 loads and unloads of 20 MB the workers are as large as before."""
+    """After each of 40 loads and unloads of 20 MB the workers are as large as before (C-085)."""
     with start_fleet() as fleet:
         write_heavy(fleet, "a", 20)
         sizes = []

@@ -5,7 +5,7 @@ from tests.blackbox.multi_model.conftest import Fleet, StartFleet
 
 
 def test_metrics_have_cloudwatchs_names_and_add_up_over_workers(fleet: Fleet) -> None:
-    """C-085: loads, unloads, times, hits and what is in memory, whichever worker is asked."""
+    """Loads, unloads, times, hits and what is in memory, whichever worker is asked (C-085)."""
     before = fleet.metrics()
     fleet.write_constant("m", 1.0)
     fleet.load("m")
@@ -33,7 +33,7 @@ def test_metrics_have_cloudwatchs_names_and_add_up_over_workers(fleet: Fleet) ->
 
 
 def test_metrics_are_log_lines_where_a_namespace_is_set(start_fleet: StartFleet) -> None:
-    """C-008: loading, unloading and invoking, in CloudWatch's Embedded Metric Format."""
+    """Loading, unloading and invoking, in CloudWatch's Embedded Metric Format (C-008)."""
     with start_fleet(BYOA_EMF_NAMESPACE="Mine", SAGEMAKER_MODEL_SERVER_WORKERS="1") as fleet:
         fleet.write_constant("m", 1.0)
         fleet.load("m")

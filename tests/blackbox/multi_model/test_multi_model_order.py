@@ -18,7 +18,9 @@ _VALUES = {"1.0": 1.0, "2.0": 2.0}  # what the models answer, which are in direc
 
 
 def test_answers_are_those_of_some_order(start_fleet: StartFleet) -> None:
-    """C-108, C-090: on several workers; a load is never 404 because somebody unloaded its model."""
+    """On several workers; a load is never 404 because somebody unloaded its model (C-108,
+    C-090).
+    """
     choice = random.Random(9)  # noqa: S311
     loaded: str | None = None
     with (
