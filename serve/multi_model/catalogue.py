@@ -77,7 +77,7 @@ class Catalogue:
             self._check_room(model)
             self._add(model)
         except BaseException:
-            self._registry.give_up(generation)
+            self._registry.cancel(generation)
             raise
         facts = {"model_name": name, "url": url, "n_bytes": model.n_bytes}
         logger.info("model_registered", extra=facts | {"duration_seconds": _since(started)})

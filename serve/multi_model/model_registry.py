@@ -127,7 +127,7 @@ class Registry:
             )
             return cursor.lastrowid or 0
 
-    def give_up(self, generation: int) -> None:
+    def cancel(self, generation: int) -> None:
         """Cancel a reservation; a no-op where another worker has taken it over."""
         with self._writing() as connection:
             connection.execute("DELETE FROM loads WHERE generation = ?", (generation,))

@@ -33,11 +33,11 @@ def with_algorithm(data: Any, model: Model) -> Floats:
         return model.predict(features)
 
 
-def for_foreign(model: Any) -> Callable[[Any, Any], Any]:
+def for_user_model(model: Any) -> Callable[[Any, Any], Any]:
     """Return the default `predict_fn(data, model)` for a model that a user's `model_fn` made."""
     adopted = registry.adopt(model)
     if adopted is None:
-        return with_foreign
+        return with_user_model
     return lambda data, _: with_adopted(data, adopted)
 
 
@@ -61,7 +61,7 @@ def with_adopted(data: Any, model: UserModel) -> Any:
         return _predict(model, data, (ValueError, TypeError))
 
 
-def with_foreign(data: Any, model: Any) -> Any:
+def with_user_model(data: Any, model: Any) -> Any:
     """Predict with a model that a user's `model_fn` returned.
 
     Args:
@@ -119,7 +119,7 @@ def _described(data: Any) -> str:
     return type(data).__name__ if shape is None else f"{dtype or 'table'} of the shape {shape}"
 
 
-def foreign_names(model: Any) -> tuple[str, ...] | None:
+def names_of_user_model(model: Any) -> tuple[str, ...] | None:
     """Return the feature names of a model that a user's `model_fn` made, or None.
 
     The model is one of an algorithm's framework, or has `feature_names_in_` as in scikit-learn.
@@ -150,7 +150,7 @@ def _in_order(data: Any, names: tuple[str, ...] | None) -> Any:
     return data if indices is None else data[list(names)]
 
 
-def check_foreign(model: Any) -> None:
+def check_user_model(model: Any) -> None:
     """Raise `ModelLoadError` for a model without `predict`."""
     if not callable(getattr(model, "predict", None)):
         raise ModelLoadError(

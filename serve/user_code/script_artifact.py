@@ -96,12 +96,12 @@ class ScriptArtifact:
         if functions.model_fn:
             model = self._run(f"{name}: model_fn failed", functions.model_fn, context, directory)
             if not (functions.predict_fn or functions.transform_fn):
-                default_predict.check_foreign(model)
+                default_predict.check_user_model(model)
             loaded = Loaded(
                 model,
-                default_predict.for_foreign(model),
+                default_predict.for_user_model(model),
                 content_types.CSV,
-                default_predict.foreign_names(model),
+                default_predict.names_of_user_model(model),
             )
         else:
             loaded = self._load_with_algorithm(name)

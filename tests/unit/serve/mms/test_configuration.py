@@ -1,4 +1,4 @@
-"""What multi-model-server is told."""
+"""Configuration of multi-model-server."""
 
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -45,7 +45,7 @@ def test_properties_are_the_settings_in_other_words() -> None:
 
 
 def test_properties_by_default_give_each_model_one_worker() -> None:
-    """A worker is two processes and 40 MB; and 0 as limit of a body means the largest integer."""
+    """Gives each model one worker; 0 as limit of a body is the largest integer."""
     found = configuration.properties(Settings(max_payload_bytes=0, max_waiting=0), Path("/store"))
 
     assert found["default_workers_per_model"] == 1
@@ -60,14 +60,14 @@ def test_properties_by_default_give_each_model_one_worker() -> None:
 def test_heap_holds_some_bodies_within_a_quarter_of_the_memory(
     max_payload_mebibytes: int, memory_mebibytes: int, heap_mebibytes: int
 ) -> None:
-    """The models are in other processes: what is left of the memory is theirs."""
+    """Leaves memory for the models, which are in other processes."""
     found = configuration.heap_bytes(max_payload_mebibytes * MIB, memory_mebibytes * MIB)
 
     assert found == heap_mebibytes * MIB
 
 
 def test_port_that_multi_model_server_refuses_is_refused_with_the_reason() -> None:
-    """It would print a stack trace and `Invalid port number`."""
+    """Refuses the port with the reason, not with a stack trace."""
     configuration.check(Settings(port=32766))
 
     with pytest.raises(SettingsError, match="a port up to 32766"):
@@ -77,7 +77,7 @@ def test_port_that_multi_model_server_refuses_is_refused_with_the_reason() -> No
 def test_command_runs_java_with_the_files_that_were_written(
     tmp_path: Path, stand_ins: dict[str, str]
 ) -> None:
-    """Nothing of the caller's environment is lost, and the workers import the product."""
+    """Keeps the caller's environment, and lets the workers import the product."""
     work_dir = tmp_path / "work"
     work_dir.mkdir()
     settings = Settings(base_dir=tmp_path / "ml", port=9000, log_level=30)
@@ -110,7 +110,7 @@ def test_what_is_missing_is_named_with_a_remedy(
     missing: str,
     problem: str,
 ) -> None:
-    """The slim image has neither."""
+    """Names what is missing in the slim image."""
     if missing == "java":
         (tmp_path / "bin" / "java").unlink()
     else:  # where it is installed, it is not found either
@@ -121,7 +121,7 @@ def test_what_is_missing_is_named_with_a_remedy(
 
 
 def test_java_home_goes_before_path(tmp_path: Path, stand_ins: dict[str, str]) -> None:
-    """As for multi-model-server's own command."""
+    """Prefers JAVA_HOME, as multi-model-server's own command does."""
     with pytest.raises(PlatformError, match=f"which is not in JAVA_HOME={tmp_path}/jdk"):
         configuration.prepare(
             Settings(), tmp_path, "python", {**stand_ins, "JAVA_HOME": f"{tmp_path}/jdk"}
@@ -129,7 +129,7 @@ def test_java_home_goes_before_path(tmp_path: Path, stand_ins: dict[str, str]) -
 
 
 def test_store_shows_the_roots_under_their_own_paths_and_nothing_else(tmp_path: Path) -> None:
-    """`/etc` is no directory of the store, so it cannot be loaded as a model."""
+    """Has no `/etc` in the store, so that it cannot be loaded as a model."""
     (tmp_path / "ml/models/a").mkdir(parents=True)
     (tmp_path / "more").mkdir()
     store = tmp_path / "store"
@@ -145,7 +145,7 @@ def test_store_shows_the_roots_under_their_own_paths_and_nothing_else(tmp_path: 
 
 
 def test_store_has_a_root_that_does_not_exist_yet(tmp_path: Path) -> None:
-    """The platform makes `/opt/ml/models` when it has the first model."""
+    """Links a root that the platform makes later."""
     configuration.link_roots(tmp_path / "store", (tmp_path / "models",))
     (tmp_path / "models" / "a").mkdir(parents=True)
 
@@ -153,7 +153,7 @@ def test_store_has_a_root_that_does_not_exist_yet(tmp_path: Path) -> None:
 
 
 def test_store_of_the_whole_file_system(tmp_path: Path) -> None:
-    """BYOA_MODEL_ROOTS=/ is what AWS's images have."""
+    """Accepts BYOA_MODEL_ROOTS=/, as in AWS's images."""
     configuration.link_roots(tmp_path / "store", (Path("/"), tmp_path))
 
     assert (tmp_path / "store" / str(tmp_path)[1:]).is_dir()

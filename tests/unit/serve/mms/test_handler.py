@@ -86,7 +86,7 @@ class Model:
 
 @pytest.fixture
 def model_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where models may lie; logging and the temporary directory are as before afterwards."""
+    """A model root; restores logging and the temporary directory afterwards."""
     root = tmp_path / "model"  # the directory of `model_directory`
     root.mkdir(exist_ok=True)
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
@@ -109,7 +109,7 @@ def booster() -> xgboost.Booster:
 
 @pytest.fixture
 def model(model_directory: ModelDirectory, model_root: Path, booster: xgboost.Booster) -> Model:
-    """XGBoost's, two features wide."""
+    """An XGBoost model with two features."""
     model_directory.write({"xgboost-model": bytes(booster.save_raw("ubj"))})
     return Model(model_directory.path)
 
@@ -159,7 +159,7 @@ def test_empty_body_is_204(model: Model) -> None:
 
 
 def test_body_of_which_only_a_form_is_left_is_415(model: Model) -> None:
-    """A body that is sent as a form by mistake is not taken for an empty one."""
+    """Refuses a form with 415, and does not take it for an empty body."""
     status, text = model.ask(None, {"Content-Type": "application/x-www-form-urlencoded"})
 
     assert status == 415
@@ -180,14 +180,14 @@ def test_gzip_body_is_read(model: Model) -> None:
 
 
 def test_clients_own_id_comes_first(model: Model) -> None:
-    """So that the line in the log can be found by it."""
+    """Uses the client's id, by which the log line can be found."""
     _, text = model.ask(b"1\n", {**CSV, "X-Amzn-SageMaker-Inference-Id": "mine"})
 
     assert json.loads(text)["error"]["request_id"] == "mine"
 
 
 def test_requests_of_a_batch_are_answered_each_for_itself(sums: Model) -> None:
-    """A model may be registered with `batch_size`."""
+    """Answers each request of a batch by itself."""
     requests = [{"Content-Type": "text/csv"}, {"Content-Type": "text/csv"}]
     context = Context(sums.context.model_dir, requests)
 
@@ -258,7 +258,7 @@ def test_load_of_a_broken_model_raises_with_the_reason_in_the_log(
 def test_link_that_leads_out_of_the_roots_is_no_model(
     model_root: Path, tmp_path: Path, booster: xgboost.Booster
 ) -> None:
-    """An archive may hold links to anywhere."""
+    """Refuses a model directory that is a link to one outside the roots."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "xgboost-model").write_bytes(booster.save_raw("ubj"))
     (model_root / "link").symlink_to(tmp_path / "elsewhere")
@@ -270,7 +270,7 @@ def test_link_that_leads_out_of_the_roots_is_no_model(
 def test_model_directory_does_not_come_before_pythons_own(
     model_directory: ModelDirectory, model_root: Path
 ) -> None:
-    """A model that has a `json.py` is no reason to import it."""
+    """Python's `json` comes before a model's `json.py`."""
     model_directory.write({"code/inference.py": SUMS})
     added = [str(model_directory.path / "serve.mms.handler"), str(model_directory.path)]
     sys.path[:0] = added  # as multi-model-server does

@@ -1,4 +1,4 @@
-"""The supervision, with stand-ins for multi-model-server that behave as badly as it does."""
+"""The launcher, with fakes of multi-model-server that have its faults."""
 
 import json
 import os
@@ -121,7 +121,7 @@ def test_server_that_ends_by_itself_is_an_end_with_its_status(launch: Launch) ->
 
 
 def test_exit_status_of_the_server_is_returned(launch: Launch) -> None:
-    """What it printed before is in the log."""
+    """Returns the exit status; the log has the server's output."""
     assert launch("raise SystemExit(3)").finish() == "status 3\n"
 
 
@@ -141,7 +141,7 @@ def test_server_is_not_stopped_while_something_is_in_flight(launch: Launch) -> N
 
 
 def test_signals_of_the_server_are_as_new(launch: Launch) -> None:
-    """Neither blocked nor ignored: it could not be stopped, and could not see a closed pipe."""
+    """Starts the server with no signal blocked or ignored."""
     status = 'open("/proc/self/status").read()'
     server = f"import re; print(*re.findall('Sig(?:Blk|Ign):\\t(.*)', {status}), flush=True)"
 
@@ -152,7 +152,7 @@ def test_signals_of_the_server_are_as_new(launch: Launch) -> None:
 
 
 def test_in_flight_is_seen_from_another_process_and_ends_with_it(tmp_path: Path) -> None:
-    """A worker that is killed while it answers does not keep the server from stopping."""
+    """Releases the lock of a worker that is killed while it answers."""
     worker = (
         "import sys, time; from pathlib import Path; from serve.mms.in_flight import InFlight\n"
         "with InFlight(Path(sys.argv[1])).answering(): print(flush=True); time.sleep(60)"

@@ -15,7 +15,7 @@ from tests.unit.serve.conftest import ModelDirectory
 
 
 class Artifact:
-    """What `loading.inspect` finds; trying it does `work`."""
+    """A fake of the result of `loading.inspect`; its validation does `work`."""
 
     is_fork_safe = True
 

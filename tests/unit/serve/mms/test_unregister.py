@@ -1,4 +1,4 @@
-"""What follows a load that was refused, against a stand-in for multi-model-server's API."""
+"""Unregistering after a refused load, against a fake of multi-model-server's API."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ time.sleep(60)
 
 
 class Api(BaseHTTPRequestHandler):
-    """Answers each GET with the next one of `described`, and remembers what it was asked."""
+    """Answers each GET with the next item of `described`, and records requests."""
 
     described: ClassVar[list[dict[str, int] | None]]
     asked: ClassVar[list[tuple[str, str]]]
@@ -88,7 +88,7 @@ def test_model_that_is_gone_and_comes_back_is_unregistered(api: tuple[type[Api],
 
 
 def test_model_that_stays_away_is_left_alone(api: tuple[type[Api], int]) -> None:
-    """Then there is nothing to do but to end."""
+    """Ends the process when the model stays away."""
     fake, port = api
     fake.described = [None]
 
@@ -98,5 +98,5 @@ def test_model_that_stays_away_is_left_alone(api: tuple[type[Api], int]) -> None
 
 
 def test_worker_ends_when_nobody_answers() -> None:
-    """A server that is gone needs nothing unregistered."""
+    """Ends the process when the server is gone."""
     assert _run_worker("m", 1) == 1

@@ -16,7 +16,7 @@ MODEL = b'{"model_name": "m", "url": "/m"}'
 
 
 class Failing:
-    """A catalogue with a mistake in it."""
+    """A catalogue with a bug."""
 
     def load(self, name: str, url: str) -> Model:
         raise KeyError("secret")
@@ -79,7 +79,7 @@ def test_every_refusal_is_in_both_forms(
 
 
 def test_unknown_path_names_the_paths_of_this_server(client: FlaskClient) -> None:
-    """Each route is named; an invocation without a model is not."""
+    """Names each route of this server, but no invocation without a model."""
     message = client.get("/nowhere").get_json()["message"]
 
     rules = client.application.url_map.iter_rules()

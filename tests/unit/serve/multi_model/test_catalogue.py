@@ -24,7 +24,7 @@ from tests.waiting import PATIENCE_SECONDS
 
 
 class FakeAdmission:
-    """Admits everything as so many bytes, or raises."""
+    """Admits every model with `n_bytes`, or raises."""
 
     n_bytes = 10
     error: Exception | None = None
@@ -40,7 +40,7 @@ class FakeAdmission:
 
 
 class Worker:
-    """A catalogue with all that is behind it, on a loop of its own."""
+    """A catalogue with its registry, cache and peers, on a loop of its own."""
 
     def __init__(self, directory: Path, registry: Registry, versions: Versions) -> None:
         self.admission = FakeAdmission()
@@ -186,7 +186,7 @@ def test_trial_that_finds_no_room_is_repeated_where_idle_models_can_make_some(
 def test_room_is_made_only_once_for_files_that_do_not_fit(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or whoever asks for them again and again would unload all models each time."""
+    """Evicts once for the same files, however often they are loaded."""
     monkeypatch.setattr(cgroup, "memory_available_bytes", lambda: 0)
 
     def work(catalogue: Catalogue) -> None:
@@ -210,7 +210,7 @@ def test_room_is_made_only_once_for_files_that_do_not_fit(
 
 
 def test_catalogue_that_was_not_started_says_so(worker: Worker) -> None:
-    """It has no loop to load on."""
+    """Raises an error before `start`."""
 
     def work(catalogue: Catalogue) -> None:
         catalogue._loop = None
@@ -221,7 +221,7 @@ def test_catalogue_that_was_not_started_says_so(worker: Worker) -> None:
 
 
 def _admitted(directory: Path, script: str) -> Model:
-    """A model that is code only, as it stands in the registry."""
+    """A model with code only, as in the registry."""
     code = directory / "models" / "m" / "code"
     code.mkdir(parents=True)
     (code / "inference.py").write_text(

@@ -1,4 +1,4 @@
-"""Calls that meet on one model name, in several workers: each answer is about its own call.
+"""Concurrent calls on one model name in several workers.
 
 Barriers stand where a call has begun and not ended; nothing waits for a time.
 """
@@ -95,7 +95,7 @@ class Worker:
         )
 
     def invoke(self, name: str, while_leased: Callable[[], None] = lambda: None) -> str:
-        """Lease a model, do what the caller wants to do meanwhile, and say which one it was."""
+        """Lease a model, call `while_leased`, and return the name of its directory."""
 
         async def leased() -> str:
             cached = self.cache.lease_now(name)
@@ -111,7 +111,7 @@ class Worker:
         return asyncio.run_coroutine_threadsafe(leased(), self._loop).result(_SECONDS)
 
     def count(self) -> int:
-        """How many models the worker has in memory, or is loading or freeing."""
+        """Return the number of models that are loading, loaded or being freed."""
         return len(self.cache._models) + len(self.cache._dropped)
 
     @contextmanager

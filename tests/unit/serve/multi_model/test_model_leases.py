@@ -40,7 +40,7 @@ def begun(leases: ModelLeases, path: str) -> ModelLease:
 
 
 def test_other_paths_have_no_lease(leases: ModelLeases) -> None:
-    """They belong to Flask."""
+    """Leaves all other paths to Flask."""
     for path in ("/models", "/models/m", "/invocations", "/models/a/b/invoke"):
         assert leases.lease(scope_of(path)) is None
 

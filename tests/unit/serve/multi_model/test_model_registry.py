@@ -34,7 +34,7 @@ def test_name_can_be_reserved_once(registry: Registry, add: Callable[..., Model]
     generation = registry.reserve("a", "one", lambda owner: True)
     with pytest.raises(ModelAlreadyLoadedError, match="Model a is already being registered"):
         registry.reserve("a", "two", lambda owner: True)
-    registry.give_up(generation)
+    registry.cancel(generation)
 
     add("a")
 
@@ -53,7 +53,7 @@ def test_reservation_of_the_dead_is_taken_over(registry: Registry) -> None:
     # It was not dead, but did not answer.
     with pytest.raises(ModelAlreadyLoadedError, match="another worker took over its name"):
         registry.add(Model(lost, "a", "/models/a", "d", "s", "xgboost", 1))
-    registry.give_up(lost)
+    registry.cancel(lost)
     assert registry.add(Model(generation, "a", "/models/a", "d", "s", "xgboost", 1))
 
 

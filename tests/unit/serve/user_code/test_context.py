@@ -1,4 +1,4 @@
-"""The context that a user's functions may take."""
+"""Context of a user's functions."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_properties_are_those_of_multi_model_server(context: Context) -> None:
 
 @pytest.mark.parametrize("name", [CUSTOM, CUSTOM.lower(), CUSTOM.upper()])
 def test_request_headers_are_found_without_regard_to_case(context: Context, name: str) -> None:
-    """In each of the ways that handlers ask for them."""
+    """Finds headers in any case, by each method."""
     processor = context.request_processor[0]
 
     assert context.get_request_header(0, name) == "trace=1"
@@ -44,14 +44,14 @@ def test_request_headers_are_found_without_regard_to_case(context: Context, name
 
 
 def test_request_header_that_is_not_there_is_none(context: Context) -> None:
-    """As in multi-model-server."""
+    """Returns None for a missing header, as multi-model-server does."""
     assert context.get_request_header(0, "Accept") is None
     assert context.get_all_request_header(0).get("Accept", "x") == "x"
     assert "Accept" not in context.get_all_request_header(0)
 
 
 def test_request_headers_can_be_logged_as_they_are(context: Context) -> None:
-    """They are a dictionary with lower-case names."""
+    """Shows headers as a dictionary with lower-case names."""
     assert json.loads(json.dumps(context.get_all_request_header(0))) == {
         "content-type": "text/csv",
         CUSTOM.lower(): "trace=1",
@@ -59,7 +59,7 @@ def test_request_headers_can_be_logged_as_they_are(context: Context) -> None:
 
 
 def test_request_id_is_the_one_of_the_log(context: Context) -> None:
-    """So that the user's own lines can be found with it."""
+    """Has the request id of the log."""
     assert context.get_request_id() == "mine-7"
     assert context.get_request_id(0) == "mine-7"
 
@@ -73,7 +73,7 @@ def test_there_is_one_request_and_none_while_the_model_loads(context: Context) -
 
 
 def test_response_is_told_by_header_type_and_status(context: Context) -> None:
-    """The last value counts, in whatever case the name is written."""
+    """Uses the last value of a header, in any case of its name."""
     context.set_response_header(0, "X-Mine", "1")
     context.set_response_header(0, "x-mine", "2")
     context.set_response_content_type(0, "text/plain; charset=utf-8")
@@ -120,14 +120,14 @@ def test_longest_custom_attributes_are_sent(context: Context) -> None:
 
 @pytest.mark.parametrize("value", [1, None, b"a"])
 def test_response_header_must_be_text(context: Context, value: object) -> None:
-    """The message shows what was given."""
+    """Refuses a header that is not text, and shows it."""
     with pytest.raises(TypeError, match="must be str; given"):
         context.set_response_header(0, "X-Mine", value)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("code", [100, 199, 600, "200", None])
 def test_status_that_no_answer_has_is_refused(context: Context, code: object) -> None:
-    """The answer would not be HTTP."""
+    """Refuses a status that HTTP does not have."""
     with pytest.raises(ValueError, match="is not an integer from 200 to 599"):
         context.set_response_status(code)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""What stands in for a missing input_fn and output_fn."""
+"""Defaults of a missing input_fn and output_fn."""
 
 import io
 import json
@@ -24,7 +24,7 @@ def _npy(array: np.ndarray) -> bytes:
 
 
 def _npy_claiming(shape: tuple[int, ...]) -> bytes:
-    """A header that announces more than follows."""
+    """An NPY body whose header announces more bytes than follow."""
     stream = io.BytesIO()
     header = {"descr": "<f8", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(stream, header)
@@ -33,7 +33,7 @@ def _npy_claiming(shape: tuple[int, ...]) -> bytes:
 
 @pytest.mark.parametrize("body", [b"1,2.5\n", b"1,2.5"])
 def test_csv_is_a_table_also_when_it_has_one_row(body: bytes) -> None:
-    """The toolkit makes one dimension of it, and guesses the type."""
+    """Has two dimensions for one row, unlike the toolkit's."""
     data = _decode(body, "text/csv; charset=utf-8")
 
     assert data.dtype == np.float32
@@ -47,7 +47,7 @@ def test_csv_of_text_is_refused_with_its_place() -> None:
 
 
 def test_label_column_is_dropped_when_declared() -> None:
-    """As without a script."""
+    """Drops the label column, as without a script."""
     assert _decode(b"9,1,2\n", "text/csv; label_size=1").tolist() == [[1.0, 2.0]]
 
 
@@ -63,7 +63,7 @@ def test_label_column_is_dropped_when_declared() -> None:
     ],
 )
 def test_json_array_is_an_array_of_its_own_shape(document: Any, dtype: str) -> None:
-    """As in the toolkit: images have four dimensions, token ids are integers."""
+    """Keeps shape and type of a JSON array, as the toolkit does."""
     data = _decode(json.dumps(document).encode(), "application/json")
 
     assert data.dtype == dtype
@@ -71,13 +71,13 @@ def test_json_array_is_an_array_of_its_own_shape(document: Any, dtype: str) -> N
 
 
 def test_json_null_is_a_missing_value() -> None:
-    """The toolkit makes an array of objects of it."""
+    """Reads null as NaN, unlike the toolkit."""
     np.testing.assert_array_equal(_decode(b"[[1,null]]", "application/json"), [[1, np.nan]])
 
 
 @pytest.mark.parametrize("body", [b"[[1,NaN]]", b"\xef\xbb\xbf[[1, null]]"])
 def test_json_as_python_and_windows_write_it_is_read(body: bytes) -> None:
-    """NaN, as `json.dumps` and the toolkit have it, and a byte order mark."""
+    """Reads NaN, as `json.dumps` writes it, and a byte order mark."""
     np.testing.assert_array_equal(_decode(body, "application/json"), [[1, np.nan]])
 
 
@@ -94,7 +94,7 @@ def test_json_that_is_no_array_is_refused(body: bytes) -> None:
     "body", [b'{"instances": [[1, 2]]}', b'{"features": [1, 2]}', b'[{"features": [1, 2]}]']
 )
 def test_json_objects_are_records_as_without_a_script(body: bytes) -> None:
-    """The toolkit makes an array of Python objects of them."""
+    """Reads JSON objects as records, as without a script."""
     data = _decode(body, "application/json")
 
     assert data.dtype == np.float32
@@ -143,7 +143,7 @@ def test_npz_is_a_sparse_matrix() -> None:
 
 
 def test_other_formats_of_the_container_are_read_too() -> None:
-    """Sparse rows are something that a script knows: a SciPy matrix."""
+    """Reads sparse rows as a SciPy matrix."""
     data = _decode(b"1 0:1.5 2:3\n", "text/libsvm")
 
     assert data.format == "csr"
@@ -172,7 +172,7 @@ def test_unknown_format_is_refused_with_all_that_are_known() -> None:
     ],
 )
 def test_json_is_the_prediction_and_nothing_around_it(prediction: Any) -> None:
-    """As in the toolkit: what json.dumps with `tolist` writes."""
+    """Writes what `json.dumps` writes of `tolist`, as the toolkit does."""
     expected = json.dumps(prediction, default=lambda array: array.tolist())
 
     written = json.loads(default_codecs.encode(prediction, "application/json"))
@@ -184,12 +184,12 @@ def test_json_is_the_prediction_and_nothing_around_it(prediction: Any) -> None:
 
 
 def test_json_has_null_for_what_it_cannot_say() -> None:
-    """The toolkit writes NaN, which is no JSON."""
+    """Writes null for NaN, which JSON does not have."""
     assert default_codecs.encode([float("nan"), 1.0], "application/json") == b"[null,1.0]"
 
 
 def test_json_of_something_else_is_an_error() -> None:
-    """Which the log shows."""
+    """Raises an error for a value that JSON cannot hold."""
     with pytest.raises(TypeError, match="not JSON serializable: object"):
         default_codecs.encode(object(), "application/json")
 
@@ -213,13 +213,13 @@ def test_csv_has_one_line_a_record(prediction: Any, text: str) -> None:
 
 
 def test_csv_of_more_than_two_dimensions_is_an_error() -> None:
-    """It says what to do."""
+    """Refuses more than two dimensions, and names output_fn."""
     with pytest.raises(ValueError, match=r"shape \(1, 1, 1\) cannot be written as CSV"):
         default_codecs.encode([[[1]]], "text/csv")
 
 
 def test_npy_can_be_read_by_numpy() -> None:
-    """Nothing is pickled on the way out either."""
+    """Writes NPY without pickle."""
     array = np.array([[0.5, 1.5]], dtype=np.float32)
 
     written = np.load(io.BytesIO(default_codecs.encode(array, "application/x-npy")))
@@ -238,7 +238,7 @@ def test_what_is_no_array_is_json_only(media_type: str, prediction: Any) -> None
 
 
 def test_csv_of_columns_of_different_types() -> None:
-    """A label beside its score, as a table of pandas has them; None is an empty cell."""
+    """Writes columns of different types; None is an empty cell."""
     rows = np.array([["cat", 0.5, np.float32(0.25)], ["dog", None, True]], dtype=object)
 
     written = default_codecs.encode(rows, "text/csv").decode()

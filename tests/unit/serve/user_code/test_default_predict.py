@@ -1,4 +1,4 @@
-"""What stands in for a missing predict_fn."""
+"""Default of a missing predict_fn."""
 
 import logging
 import sys
@@ -23,7 +23,7 @@ from tests.unit.serve.conftest import SumModel
 
 
 class RecordingModel(SumModel):
-    """Keeps what it was given."""
+    """Records its arguments."""
 
     def predict(self, features: Any) -> Any:
         self.seen = features
@@ -40,7 +40,7 @@ class RecordingModel(SumModel):
     ],
 )
 def test_algorithms_model_gets_contiguous_float32(data: Any) -> None:
-    """Whatever the user's input_fn made of the body."""
+    """Converts the result of input_fn to contiguous float32."""
     model = RecordingModel()
 
     default_predict.with_algorithm(data, model)
@@ -51,12 +51,12 @@ def test_algorithms_model_gets_contiguous_float32(data: Any) -> None:
 
 
 def test_algorithms_model_gets_one_record_as_a_table() -> None:
-    """A flat array as wide as the model is a record."""
+    """Takes a flat array as wide as the model for one record."""
     assert default_predict.with_algorithm([1, 2], SumModel()).tolist() == [3.0]
 
 
 def test_algorithms_model_gets_sparse_rows() -> None:
-    """A SciPy matrix is not made dense: a cell that is not stored is missing, not zero."""
+    """Keeps a SciPy matrix sparse: a cell that is not stored is missing."""
     model = RecordingModel()
 
     default_predict.with_algorithm(sparse.coo_matrix(np.array([[0, 1.5], [2, 0]])), model)
@@ -91,8 +91,8 @@ def test_foreign_model_is_given_the_data_as_they_are() -> None:
         def predict(self, data: Any) -> Any:
             return ("seen", data)
 
-    default_predict.check_foreign(Foreign())
-    assert default_predict.with_foreign("data", Foreign()) == ("seen", "data")
+    default_predict.check_user_model(Foreign())
+    assert default_predict.with_user_model("data", Foreign()) == ("seen", "data")
 
 
 @pytest.mark.parametrize("model", [{"weights": []}, None, type("M", (), {"predict": 1})()])
@@ -101,16 +101,16 @@ def test_foreign_model_without_predict_is_refused(model: Any) -> None:
     with pytest.raises(
         ModelLoadError, match=r"no predict\(data\); define predict_fn\(data, model\)"
     ):
-        default_predict.check_foreign(model)
+        default_predict.check_user_model(model)
 
 
 def predicted(data: Any, model: Any) -> Any:
-    """The prediction of the default `predict_fn` for a model of the user's."""
-    return default_predict.for_foreign(model)(data, model)
+    """Return the prediction of the default `predict_fn` for a user's model."""
+    return default_predict.for_user_model(model)(data, model)
 
 
 def test_booster_is_given_a_matrix_and_predicts_with_its_best_round() -> None:
-    """XGBoost's own class takes no arrays, and by default uses every tree that it has."""
+    """Converts arrays to a DMatrix, and predicts with the best round."""
     generator = np.random.default_rng(0)
     rows = generator.normal(size=(200, 3)).astype(np.float32)
     labels = (rows[:, 0] + generator.normal(size=200)).astype(np.float32)
@@ -125,13 +125,13 @@ def test_booster_is_given_a_matrix_and_predicts_with_its_best_round() -> None:
     best = (0, booster.best_iteration + 1)
     expected = booster.predict(held, iteration_range=best)
 
-    default_predict.check_foreign(booster)
+    default_predict.check_user_model(booster)
     for data in (rows[100:], held, sparse.csr_matrix(rows[100:])):
         np.testing.assert_array_equal(predicted(data, booster), expected)
 
 
 def test_booster_that_was_not_stopped_early_uses_all_its_rounds() -> None:
-    """There is no best one."""
+    """Uses all rounds where there is no best one."""
     rows = np.arange(20, dtype=np.float32).reshape(10, 2)
     booster = xgboost.train({}, xgboost.DMatrix(rows, rows[:, 0]), 3)
 
@@ -154,8 +154,8 @@ def classifier() -> LogisticRegression:
 def test_one_record_is_a_table_for_a_model_that_tells_its_width(
     classifier: LogisticRegression, data: Any
 ) -> None:
-    """As for a model of this container's own."""
-    predicted = default_predict.with_foreign(data, classifier)
+    """Makes one record a table, as for an algorithm's model."""
+    predicted = default_predict.with_user_model(data, classifier)
 
     assert predicted.tolist() == classifier.predict([[1, 2, 3, 4, 5]]).tolist()
 
@@ -180,14 +180,14 @@ def test_records_that_the_model_cannot_take_are_the_clients_fault(
 ) -> None:
     """Answers 400, where the toolkit answers 500 (C-057)."""
     with pytest.raises(MalformedPayloadError, match=problem):
-        default_predict.with_foreign(data, classifier)
+        default_predict.with_user_model(data, classifier)
 
 
 def test_sparse_records_are_as_wide_as_the_model(classifier: LogisticRegression) -> None:
-    """A body of sparse rows does not tell how many columns there are; what is left out is 0."""
+    """Widens sparse records to the model's number of features."""
     data = sparse.coo_matrix([[1.0, 0, 2, 0], [0, 3, 0, 0]])
 
-    predicted = default_predict.with_foreign(data, classifier)
+    predicted = default_predict.with_user_model(data, classifier)
 
     dense = np.hstack([data.toarray(), np.zeros((2, 1))])
     assert predicted.tolist() == classifier.predict(dense).tolist()
@@ -196,12 +196,12 @@ def test_sparse_records_are_as_wide_as_the_model(classifier: LogisticRegression)
 def test_what_the_model_says_of_the_records_is_for_the_log_only(
     classifier: LogisticRegression, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No payload to the client, and the author of the model can find the reason."""
+    """Logs the model's message, and does not send it to the client."""
     caplog.set_level(logging.DEBUG)
     data = np.array([[1, 2, 3, 4, "secret"]], dtype=object)
 
     with pytest.raises(MalformedPayloadError) as caught:
-        default_predict.with_foreign(data, classifier)
+        default_predict.with_user_model(data, classifier)
 
     assert "secret" not in caught.value.message
     (record,) = (record for record in caplog.records if record.levelno == logging.DEBUG)
@@ -213,17 +213,17 @@ def test_sparse_records_for_a_model_of_dense_ones_are_refused() -> None:
     model = HistGradientBoostingClassifier(max_iter=2).fit(*_table())
 
     with pytest.raises(MalformedPayloadError, match="refuses these records"):
-        default_predict.with_foreign(sparse.csr_matrix(np.ones((1, 5))), model)
+        default_predict.with_user_model(sparse.csr_matrix(np.ones((1, 5))), model)
 
 
 def test_text_is_for_the_model_to_judge() -> None:
-    """A pipeline may encode categories, and has a width as well."""
+    """Passes text to the model, which may encode categories."""
     categories = np.array([["a", "x"], ["b", "y"]])
     model = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(categories, [0, 1])
 
-    assert default_predict.with_foreign(categories, model).tolist() == [0, 1]
+    assert default_predict.with_user_model(categories, model).tolist() == [0, 1]
     with pytest.raises(MalformedPayloadError):
-        default_predict.with_foreign(np.array([["a", "new"]]), model)
+        default_predict.with_user_model(np.array([["a", "new"]]), model)
 
 
 @pytest.mark.parametrize("data", [np.ones((1, 4)), np.ones((1, 6)), np.array([list("abcde")])])
@@ -239,7 +239,7 @@ def test_booster_never_takes_a_missing_column_for_a_missing_value(data: Any) -> 
 
 
 class Doubling:
-    """As an algorithm adopts a framework's list of weights, whose own form of data is a set."""
+    """A fake adopted model: a list of weights, whose own form of data is a set."""
 
     feature_names = None
     n_features = n_outputs = 2
@@ -260,7 +260,7 @@ class DoublingAlgorithm:
 def test_models_of_any_algorithms_framework_are_adopted(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Data are checked against the width that the algorithm tells; broken wheels are skipped."""
+    """Checks the width of an adopted model; skips broken plug-ins."""
     monkeypatch.setattr(sys.modules[__name__], "ALGORITHM", DoublingAlgorithm, raising=False)
     entries = [
         EntryPoint("broken", "no.such.module:ALGORITHM", registry.GROUP),
@@ -277,7 +277,7 @@ def test_models_of_any_algorithms_framework_are_adopted(
 
 
 class Failing:
-    """A model that does not tell its width."""
+    """A model without a number of features."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -289,7 +289,7 @@ class Failing:
 def test_value_error_of_any_model_is_the_clients_fault() -> None:
     """Answers 400 to a ValueError (C-057)."""
     with pytest.raises(MalformedPayloadError, match=r"\(list\)"):
-        default_predict.with_foreign([[1], [2, 3]], Failing(ValueError("no")))
+        default_predict.with_user_model([[1], [2, 3]], Failing(ValueError("no")))
 
 
 class Refused(ValueError):
@@ -298,9 +298,9 @@ class Refused(ValueError):
 
 @pytest.mark.parametrize("error", [TypeError("x"), KeyError("x"), Refused()])
 def test_other_errors_of_the_model_go_on_as_they_are(error: Exception) -> None:
-    """A fault of the model, or an error with a status of its own."""
+    """Raises other errors unchanged: bugs, and errors with a status."""
     with pytest.raises(type(error)) as caught:
-        default_predict.with_foreign([[1]], Failing(error))
+        default_predict.with_user_model([[1]], Failing(error))
 
     assert caught.value is error
 
@@ -312,7 +312,7 @@ def _little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_little_memory")
 def test_answer_for_which_there_is_no_room_is_refused() -> None:
-    """As where no code is brought along; a Booster of the user's is asked for its outputs."""
+    """Refuses an answer that does not fit into memory."""
 
     class WideModel(SumModel):
         n_outputs = 10**6

@@ -16,7 +16,7 @@ from serve.user_code.isolation import IsolatedModules
 
 @pytest.fixture(autouse=True)
 def clean_interpreter() -> Iterator[None]:
-    """Whatever is loaded, the interpreter's own tables are as before."""
+    """Check that the interpreter's tables are as before."""
     path, finders, modules = list(sys.path), list(sys.meta_path), set(sys.modules)
     yield
     gc.collect()
@@ -245,7 +245,7 @@ def test_star_import_and_submodules_of_the_same_name(tmp_path: Path) -> None:
 
 
 def test_script_that_imports_itself_finds_itself(tmp_path: Path) -> None:
-    """Under its own name, and of two models each its own."""
+    """Finds itself under its own name, in each of two models."""
     text = "def itself():\n    import inference\n    return inference\n"
     loaded = []
     for name in ("a", "b"):
@@ -302,7 +302,7 @@ def test_classes_and_functions_are_found_by_their_module(tmp_path: Path) -> None
 
 
 def test_names_go_with_their_model(tmp_path: Path) -> None:
-    """Thousands of models come and go."""
+    """Removes the names of modules with their model."""
     module = load(tmp_path, {"inference.py": "import own_a", "own_a.py": ""})
     names = [module.__name__, module.own_a.__name__]
     assert set(names) <= sys.modules.keys()

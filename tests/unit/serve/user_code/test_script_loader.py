@@ -1,4 +1,4 @@
-"""Where the script is found, and whose modules win."""
+"""Finding the script, and the order of modules."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ def _warnings(caplog: pytest.LogCaptureFixture) -> dict[str, logging.LogRecord]:
 def test_find_takes_the_name_with_and_without_its_ending(
     model_directory: ModelDirectory, program: str
 ) -> None:
-    """SAGEMAKER_PROGRAM, as AWS's toolkit reads it."""
+    """Reads SAGEMAKER_PROGRAM with and without `.py`, as AWS's toolkit does."""
     model_directory.write(
         {"code/serving.py": "", "code/sub/serving.py": "", "code/inference.py": ""}
     )
@@ -32,7 +32,7 @@ def test_find_takes_the_name_with_and_without_its_ending(
 
 
 def test_find_takes_inference_py_where_nothing_is_named(model_directory: ModelDirectory) -> None:
-    """The name that AWS's toolkit has as its default."""
+    """Finds inference.py by default, as AWS's toolkit does."""
     assert script_loader.find(model_directory.path, None) is None
 
     model_directory.write({"code/other.py": ""})
@@ -58,7 +58,7 @@ def test_find_named_script_that_is_not_there_is_an_error(
 def test_find_takes_a_path_below_the_model_directory(
     model_directory: ModelDirectory, program: str
 ) -> None:
-    """The platform's name of the directory, and the one that it has here."""
+    """Accepts a path below /opt/ml/model and below the real directory."""
     model_directory.write({"code/serving.py": ""})
 
     found = script_loader.find(
@@ -78,7 +78,7 @@ def test_find_takes_the_directory_that_the_code_was_submitted_in(
     program: str | None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """SAGEMAKER_SUBMIT_DIRECTORY, where it lies in the model; what it brings along is found."""
+    """Uses a SAGEMAKER_SUBMIT_DIRECTORY in the model directory, and its lib."""
     model_directory.write(
         {"src/inference.py": "import vendored", "src/lib/vendored.py": "", "code/inference.py": ""}
     )
@@ -99,7 +99,7 @@ def test_find_takes_the_directory_that_the_code_was_submitted_in(
 def test_submit_directory_elsewhere_is_not_used_and_the_log_says_so(
     model_directory: ModelDirectory, directory: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The SDK sets an S3 address, of which nothing is in the container."""
+    """Logs an S3 address that is not used."""
     model_directory.write({"code/inference.py": ""})
     path = model_directory.path
 
@@ -111,7 +111,7 @@ def test_submit_directory_elsewhere_is_not_used_and_the_log_says_so(
 
 
 def test_code_in_the_model_directory_itself(model_directory: ModelDirectory) -> None:
-    """SAGEMAKER_SUBMIT_DIRECTORY=/opt/ml/model: all that is imported lies beside the model."""
+    """Imports from the model directory for SAGEMAKER_SUBMIT_DIRECTORY=/opt/ml/model."""
     model_directory.write({"inference.py": "import beside", "beside.py": ""})
     path = model_directory.path
 
@@ -124,7 +124,7 @@ def test_code_in_the_model_directory_itself(model_directory: ModelDirectory) -> 
 
 
 def test_find_named_script_without_any_code(model_directory: ModelDirectory) -> None:
-    """The message does not end in nothing."""
+    """Says that there is no Python file."""
     with pytest.raises(ModelLoadError, match=r"\(code/ holds no Python file\)"):
         script_loader.find(model_directory.path, "inference.py")
 
@@ -146,7 +146,7 @@ def test_warns_of_requirements_that_are_not_installed(
 def test_does_not_warn_of_requirements_that_were_brought_along(
     model_directory: ModelDirectory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As AWS's TensorFlow image: with code/lib the list is only the origin of what is there."""
+    """Does not warn of requirements.txt beside code/lib."""
     model_directory.write(
         {"code/inference.py": "", "code/requirements.txt": "six", "code/lib/six.py": ""}
     )
@@ -171,7 +171,7 @@ def test_warns_of_a_script_beside_the_model(
 def test_warns_of_modules_that_cannot_be_imported_by_their_name(
     model_directory: ModelDirectory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ours, Python's and the installed ones win; packages count, the script itself does not."""
+    """Warns of modules and packages that installed ones hide, not of the script."""
     names = ["inference", "train", "json", "numpy", "features", "my-notes", "__main__"]
     model_directory.write({f"code/{name}.py": "raise SystemExit" for name in names})
     model_directory.write({"code/serve/__init__.py": "", "code/mine/__init__.py": ""})
@@ -204,7 +204,7 @@ def test_load_imports_siblings_and_packages_that_were_brought_along(
 
 
 def test_load_takes_nobodys_place(model_directory: ModelDirectory) -> None:
-    """Whatever the user's files are called, ours and Python's are imported."""
+    """Imports ours and Python's modules, whatever the user's files are called."""
     for name in ("serve", "train", "container", "json", "numpy"):
         model_directory.write({f"code/{name}.py": "raise SystemExit('the decoy was run')"})
     model_directory.write(
@@ -224,7 +224,7 @@ def test_load_takes_nobodys_place(model_directory: ModelDirectory) -> None:
 def test_load_script_of_a_name_that_is_taken_or_is_none(
     model_directory: ModelDirectory, name: str
 ) -> None:
-    """It is found by its path, and `import json` is Python's."""
+    """Loads the script by its path; `import json` finds Python's module."""
     model_directory.write(
         {f"code/{name}": "import json, serve.http.inference_app; dumps = json.dumps"}
     )
@@ -237,7 +237,7 @@ def test_load_script_of_a_name_that_is_taken_or_is_none(
 
 
 def test_load_script_that_imports_itself_runs_once(model_directory: ModelDirectory) -> None:
-    """Also from a helper: a second run would make second classes and second models."""
+    """Runs the script once, also when a helper imports it."""
     model_directory.write(
         {
             "code/inference.py": """
@@ -283,7 +283,7 @@ def test_load_scripts_of_equal_names_do_not_meet(model_directory: ModelDirectory
 def test_load_script_in_a_subdirectory_imports_its_siblings(
     model_directory: ModelDirectory,
 ) -> None:
-    """SAGEMAKER_PROGRAM=src/my.py: what lies beside it comes before what lies in code/."""
+    """Searches the script's directory before code/."""
     model_directory.write(
         {
             "code/src/my.py": "import beside, features, above, vendored; value = features.value",
@@ -310,7 +310,7 @@ def test_load_leaves_nothing_in_the_model_directory(model_directory: ModelDirect
 
 
 def test_load_supports_what_looks_its_module_up(model_directory: ModelDirectory) -> None:
-    """Dataclasses and pickle ask `sys.modules` for the module of a class."""
+    """Dataclasses and pickle find the script in `sys.modules`."""
     model_directory.write(
         {
             "code/inference.py": """
@@ -331,7 +331,7 @@ def test_load_supports_what_looks_its_module_up(model_directory: ModelDirectory)
 
 
 def test_load_script_that_fails_leaves_no_module(model_directory: ModelDirectory) -> None:
-    """What it raises is raised."""
+    """Raises the exception of the script, and leaves no module."""
     model_directory.write({"code/inference.py": "import sys; sys.exit(3)"})
     before = set(sys.modules)
 

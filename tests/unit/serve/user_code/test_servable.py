@@ -73,7 +73,7 @@ def _booster() -> xgboost.Booster:
 
 
 def test_four_functions_are_called_in_their_order(model_directory: ModelDirectory) -> None:
-    """Each gets what the one before it returned, and what the request says."""
+    """Passes each function the result of the one before it, and the headers."""
     answer = model_directory.load(FOUR).invoke(Invocation(b"1,2", "text/csv", "text/plain"))
 
     assert answer.body == b"['1,2', 'text/csv', 10, 'text/plain']"
@@ -82,7 +82,7 @@ def test_four_functions_are_called_in_their_order(model_directory: ModelDirector
 
 
 def test_transform_fn_does_the_work_of_three(model_directory: ModelDirectory) -> None:
-    """With the model first."""
+    """Calls transform_fn with the model first."""
     servable = model_directory.load("""
         def model_fn(model_dir):
             return 10
@@ -226,7 +226,7 @@ def test_context_shows_the_request_and_takes_the_answer(model_directory: ModelDi
 def test_what_one_invocation_sets_the_next_one_does_not_have(
     model_directory: ModelDirectory,
 ) -> None:
-    """A context for each."""
+    """Gives each invocation a context of its own."""
     servable = model_directory.load("""
         def transform_fn(model, data, content_type, accept, context):
             if data == b"first":
@@ -281,7 +281,7 @@ def test_returned_value_is_a_body_or_a_body_and_its_type(
 def test_returned_value_that_is_no_body_is_an_error_that_says_so(
     model_directory: ModelDirectory, result: Any, problem: str
 ) -> None:
-    """It is the user's own fault, and in the log."""
+    """Raises an error that names what is accepted."""
     with pytest.raises(TypeError, match=problem):
         _returning(model_directory, result)
 
@@ -293,7 +293,7 @@ def test_returned_type_that_cannot_be_sent_is_refused(model_directory: ModelDire
 
 
 def test_returned_type_comes_before_one_that_was_set(model_directory: ModelDirectory) -> None:
-    """Then the context's, then what the client asked for."""
+    """Prefers a returned type to the context's, and that to the client's."""
 
     def result(context: Any) -> Any:
         context.set_response_content_type(0, "text/one")
@@ -318,7 +318,7 @@ def _with_status(status: int, result: Any) -> Any:
 def test_status_without_a_body_needs_no_body(
     model_directory: ModelDirectory, status: int, nothing: Any
 ) -> None:
-    """RFC 9110: it has none, and so no type."""
+    """Sends no body and no type for such a status (RFC 9110)."""
     answer = _returning(model_directory, _with_status(status, nothing))
 
     assert (answer.status, answer.body, answer.content_type) == (status, b"", "")
@@ -329,13 +329,13 @@ def test_status_without_a_body_needs_no_body(
 def test_status_without_a_body_refuses_one(
     model_directory: ModelDirectory, status: int, body: Any
 ) -> None:
-    """On a connection that is kept it would be read as the next answer."""
+    """Refuses a body, which would be read as the next answer."""
     with pytest.raises(ValueError, match=rf"bytes? .*returned with status {status}, which has no"):
         _returning(model_directory, _with_status(status, body))
 
 
 def test_status_without_a_body_refuses_a_stream(model_directory: ModelDirectory) -> None:
-    """Also where the generator itself sets it; its `finally` runs."""
+    """Refuses a stream, and closes the generator."""
     ended = []
 
     def result(context: Any) -> Iterator[str]:
@@ -372,7 +372,7 @@ def test_generator_is_streamed_as_it_goes(model_directory: ModelDirectory) -> No
 
 
 def test_generator_sets_headers_before_its_first_piece(model_directory: ModelDirectory) -> None:
-    """They are sent with it."""
+    """Sends headers that the generator sets before its first piece."""
 
     def result(context: Any) -> Iterator[str]:
         context.set_response_status(201)
@@ -402,13 +402,13 @@ def test_error_before_the_first_piece_is_an_ordinary_error(model_directory: Mode
 
 
 def test_generator_without_pieces_is_an_empty_answer(model_directory: ModelDirectory) -> None:
-    """Nothing is an answer, too."""
+    """Answers a generator without pieces with an empty body."""
     assert _streamed(_returning(model_directory, iter(()))) == []
 
 
 @pytest.mark.parametrize("piece", [None, 1, ["a"]])
 def test_piece_that_is_no_text_is_an_error(model_directory: ModelDirectory, piece: Any) -> None:
-    """Also in the middle, where the connection is cut."""
+    """Raises an error for a piece that is not text or bytes, also later on."""
     with pytest.raises(TypeError, match="was returned as body"):
         _returning(model_directory, iter([piece]))
 
@@ -417,7 +417,7 @@ def test_piece_that_is_no_text_is_an_error(model_directory: ModelDirectory, piec
 
 
 def test_closing_the_stream_closes_the_users_generator(model_directory: ModelDirectory) -> None:
-    """Its `finally` runs when the client has gone, not at some later time."""
+    """Runs the generator's `finally` when the client leaves."""
     ended = []
 
     def result(context: Any) -> Iterator[str]:
@@ -451,7 +451,7 @@ def test_sys_exit_in_the_middle_of_a_stream_is_an_error_with_its_cause(
 
 
 class Refusal(Exception):
-    """Like the toolkit's BaseInferenceToolkitError."""
+    """Has the members of the toolkit's BaseInferenceToolkitError."""
 
     def __init__(self, status_code: object, message: object) -> None:
         super().__init__(status_code, message)
@@ -472,7 +472,7 @@ def _raising(error: BaseException) -> Any:
 def test_exception_with_a_status_and_a_message_is_that_error(
     model_directory: ModelDirectory, status: int, message: Any, shown: str
 ) -> None:
-    """As the toolkit's BaseInferenceToolkitError, which need not be installed."""
+    """Answers its status and message, as the toolkit's own error."""
     with pytest.raises(UserCodeError) as caught:
         _returning(model_directory, _raising(Refusal(status, message)))
 
@@ -495,7 +495,7 @@ def test_exception_with_a_status_and_a_message_is_that_error(
 def test_any_other_exception_goes_on_as_it_is(
     model_directory: ModelDirectory, error: Exception
 ) -> None:
-    """It becomes a 500, and is in the log with its traceback."""
+    """Raises it unchanged: the server answers 500 and logs the traceback."""
     with pytest.raises(type(error)) as caught:
         _returning(model_directory, _raising(error))
 
@@ -554,7 +554,7 @@ def test_unsupported_format_error_is_known_by_its_name(
 def test_body_without_a_content_type_is_refused_with_the_type_it_was_read_as(
     model_directory: ModelDirectory,
 ) -> None:
-    """Also where the script leaves decoding to the container."""
+    """Names the assumed type where the default decodes."""
     servable = model_directory.load("""
         model_fn = str
 
@@ -610,7 +610,7 @@ def test_default_answers_of_a_batch_can_be_joined(
 
 
 def test_batch_leaves_what_the_users_code_has_written(model_directory: ModelDirectory) -> None:
-    """It may be no text at all."""
+    """Leaves bodies of the user's code unchanged."""
     servable = model_directory.load(ECHO, is_batch=True)
 
     assert servable.invoke(Invocation(b"{}", "application/json")).body == b"{}"
@@ -627,7 +627,7 @@ def test_selected_outputs_are_the_scripts_own_affair(
 
 
 def test_defaults_read_predict_and_write(model_directory: ModelDirectory) -> None:
-    """Only model_fn: its object's own `predict`, and bare JSON."""
+    """Predicts with the object of model_fn, and answers bare JSON."""
     servable = model_directory.load("""
         class Doubling:
             def predict(self, data):
@@ -688,7 +688,7 @@ def test_generator_of_predict_fn_is_streamed_without_output_fn(
 
 
 def test_without_model_fn_the_algorithms_model_is_loaded(model_directory: ModelDirectory) -> None:
-    """What a script leaves out is done as without it; a body without a type is libsvm, too."""
+    """Loads the algorithm's model, with its default content type."""
     booster = _booster()
     model_directory.write({"xgboost-model": bytes(booster.save_raw("ubj"))})
     expected = booster.predict(xgboost.DMatrix([[1, 2]]))
@@ -708,7 +708,7 @@ def test_without_model_fn_the_algorithms_model_is_loaded(model_directory: ModelD
 def test_without_model_fn_the_users_predict_fn_gets_the_algorithms_model(
     model_directory: ModelDirectory,
 ) -> None:
-    """`model.predict` takes float32 and returns float32."""
+    """Gives the algorithm's model to the user's predict_fn."""
     booster = _booster()
     model_directory.write({"xgboost-model": bytes(booster.save_raw("ubj"))})
 
@@ -724,7 +724,7 @@ def test_without_model_fn_the_users_predict_fn_gets_the_algorithms_model(
 
 
 def test_context_has_the_manifest_of_an_artifact(model_directory: ModelDirectory) -> None:
-    """As a dictionary; without a manifest it is empty."""
+    """Has the manifest as a dictionary, empty without one."""
     script = """
         def transform_fn(model, data, content_type, accept, context):
             return context.manifest
@@ -783,7 +783,7 @@ def test_default_accept_that_nothing_writes_is_a_reason_not_to_start(
 
 
 def test_program_names_another_script(model_directory: ModelDirectory) -> None:
-    """SAGEMAKER_PROGRAM."""
+    """Loads the script that SAGEMAKER_PROGRAM names."""
     model_directory.write({"code/inference.py": "raise SystemExit('the wrong one')"})
 
     servable = model_directory.load(FOUR, program="sub/serving.py")
@@ -801,7 +801,7 @@ def test_code_without_a_script_is_passed_over(model_directory: ModelDirectory) -
 def test_loading_is_logged_with_script_and_type(
     model_directory: ModelDirectory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One line for each worker."""
+    """Logs script and type of the model in one line."""
     caplog.set_level(logging.INFO)
 
     model_directory.load(FOUR)

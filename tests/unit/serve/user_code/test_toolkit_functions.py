@@ -1,4 +1,4 @@
-"""How the functions of a script are called: by their parameters."""
+"""Calling the functions of a script by their parameters."""
 
 from collections.abc import Callable
 from functools import partial, wraps
@@ -14,7 +14,7 @@ DATA, MODEL, CONTEXT = object(), object(), object()
 
 
 class Context:
-    """A class of the user's, or of multi-model-server's, that says what is wanted."""
+    """A class named as the one of multi-model-server."""
 
 
 def annotated(data: Any, model: Any, about: Context = None) -> Any:  # type: ignore[assignment]
@@ -40,14 +40,14 @@ def _module(**functions: Any) -> ModuleType:
 
 
 def _called(predict_fn: Any) -> Any:
-    """What `predict_fn` returns when it is called as the server would call it."""
+    """Return the result of `predict_fn`, called as the server would."""
     found = toolkit_functions.find(_module(predict_fn=predict_fn), "code/inference.py").predict_fn
     assert found is not None
     return found(CONTEXT, DATA, MODEL)
 
 
 class Predictor:
-    """An object can be a function, too."""
+    """A callable object."""
 
     def __call__(self, data: object, model: object, context: object) -> object:
         return (data, model, context)
@@ -111,12 +111,12 @@ WITH = (DATA, MODEL, CONTEXT)
 def test_context_goes_to_the_parameter_that_is_meant_for_it(
     function: Callable[..., Any], arguments: tuple[object, ...]
 ) -> None:
-    """AWS's toolkit counts parameters only, and would pass a context as a threshold."""
+    """Passes the context to the right parameter, where the toolkit counts only."""
     assert _called(function) == arguments
 
 
 def test_function_that_does_not_tell_its_parameters_gets_no_context() -> None:
-    """Some functions written in C have no signature."""
+    """Passes no context to a function without a signature."""
     found = toolkit_functions.find(_module(model_fn=max), "x").model_fn
 
     assert found is not None
@@ -143,7 +143,7 @@ def test_function_that_cannot_be_called_is_refused_at_start(function: Any, probl
 
 
 def test_async_function_is_refused_at_start() -> None:
-    """Its result would be a coroutine that nobody awaits."""
+    """Refuses an async function at start."""
 
     async def predict_fn(data: object, model: object) -> object:
         return data
@@ -158,7 +158,7 @@ def test_async_function_is_refused_at_start() -> None:
 
 @pytest.mark.parametrize("name", ["input_fn", "predict_fn", "output_fn"])
 def test_transform_fn_excludes_the_functions_whose_work_it_does(name: str) -> None:
-    """As in AWS's toolkit."""
+    """Refuses transform_fn beside the functions that it replaces, as the toolkit does."""
 
     def transform_fn(model: object, data: object, content_type: str, accept: str) -> None: ...
 
@@ -171,7 +171,7 @@ def test_transform_fn_excludes_the_functions_whose_work_it_does(name: str) -> No
 
 
 def test_function_that_is_none_is_not_defined() -> None:
-    """A script may switch one off."""
+    """Takes a function that is None for undefined."""
 
     def transform_fn(model: object, data: object, content_type: str, accept: str) -> None: ...
 
@@ -181,7 +181,7 @@ def test_function_that_is_none_is_not_defined() -> None:
 
 
 def test_script_without_any_of_the_functions_is_refused() -> None:
-    """A misspelt name must not mean that something else answers in silence."""
+    """Refuses a script that defines none, e.g. by a misspelt name."""
     with pytest.raises(
         ModelLoadError, match=r"code/inference\.py defines none .* model_fn, .*input"
     ):
@@ -189,7 +189,7 @@ def test_script_without_any_of_the_functions_is_refused() -> None:
 
 
 def test_model_fn_keeps_the_default_of_its_own_parameter() -> None:
-    """`model_fn(model_dir, extra=None)` is not asked for with a context."""
+    """Calls `model_fn(model_dir, extra=None)` without a context."""
     found = toolkit_functions.find(
         _module(model_fn=lambda model_dir, extra=None: extra), "x"
     ).model_fn

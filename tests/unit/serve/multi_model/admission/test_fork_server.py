@@ -39,7 +39,7 @@ def directory(tmp_path: Path) -> Path:
 
 @contextmanager
 def running(directory: Path) -> Iterator[ForkServer]:
-    """A fork server of this process, ended and reaped afterwards."""
+    """Run a fork server of this process; end and reap it afterwards."""
     server = ForkServer(directory, Settings(is_multi_model=True), n_at_once=2)
     server.keep_running()
     try:
@@ -437,7 +437,7 @@ def test_code_cannot_report_for_its_validation_run_or_another(
 
 
 def test_crash_is_the_verdict_whatever_was_reported(directory: Path, admission: Admission) -> None:
-    """Code that finds the secret of its validation run and forges a report, and crashes then."""
+    """Reports the crash of code that has forged a report with the secret before."""
     forge = """
 import ctypes, sys
 frame = sys._getframe()
@@ -453,7 +453,7 @@ ctypes.string_at(0)
 
 
 def test_report_with_the_secret_is_checked(directory: Path, admission: Admission) -> None:
-    """A size that is none would end the request with 500."""
+    """Refuses a report with the secret whose members have wrong types."""
     forge = """
 import sys
 frame = sys._getframe()
@@ -473,7 +473,7 @@ os._exit(0)
 def two_at_once(
     directory: Path, admission: Admission, deed: str = ""
 ) -> "Iterator[list[Future[Admitted]]]":
-    """Have a model tried and, while it is, another, which does something; both wait to be let."""
+    """Validate two models at once; both wait for a file before they end."""
     may_end = {name: directory / f"{name} may end" for name in ("first", "second")}
     with ThreadPoolExecutor(2) as pool:
         futures = []

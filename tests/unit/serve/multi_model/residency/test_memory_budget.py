@@ -94,7 +94,7 @@ def test_default_is_four_fifths_of_what_the_server_leaves(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(("hard", "free", "limit"), [(-1, 2**33, 2**33), (2**32, 2**33, 2**32)])
 def test_limit_is_never_raised(hard: int, free: int, limit: int) -> None:
-    """Without the right to do so it would be an error, and every model be refused for it."""
+    """Limits to the free memory, or to a lower hard limit, which is never raised."""
     program = f"""
         import resource
         from container import cgroup

@@ -18,7 +18,7 @@ from tests.waiting import PATIENCE_SECONDS
 
 
 class Loader:
-    """Loads when it is let, and remembers what."""
+    """Loads a model when its gate opens, and records it."""
 
     def __init__(self) -> None:
         self.loaded: list[str] = []
@@ -57,7 +57,7 @@ def cache(
     metrics: ModelMetrics,
     retired: threading.Event,
 ) -> ModelCache:
-    """Room for three models of 10 bytes."""
+    """A cache with room for three models of 10 bytes."""
     return ModelCache(
         registry,
         versions,
@@ -78,7 +78,7 @@ def run(work: Callable[[], Awaitable[Any]]) -> Any:
 
 
 async def use(cache: ModelCache, name: str) -> int:
-    """Lease, say which generation it is, and give it back."""
+    """Lease a model, return its generation, and release it."""
     cached, _ = await cache.lease(name)
     cache.release(cached)
     assert isinstance(cached.servable, Answering)
@@ -415,7 +415,7 @@ def test_unsettled_version_is_never_trusted_but_the_model_goes_on(
 def test_name_in_the_same_place_is_only_looked_up_again(
     cache: ModelCache, versions: Versions, loader: Loader, add: Callable[..., Model]
 ) -> None:
-    """A change of another name that shares the place costs a look and no load."""
+    """A change of a name with the same index costs a look-up and no load."""
     add("a")
 
     async def work() -> None:
@@ -488,7 +488,7 @@ def test_freeing_does_not_wait_for_loads(
 def test_metrics_follow(
     cache: ModelCache, metrics: ModelMetrics, add: Callable[..., Model]
 ) -> None:
-    """Loads, unloads, and what is in memory now."""
+    """Counts loads and unloads, and shows the models in memory."""
     for name in ("a", "b", "c", "d"):
         add(name)
 
@@ -517,7 +517,7 @@ def samples_of(metrics: ModelMetrics) -> dict[str, float]:
 def test_metrics_count_what_is_in_memory(
     cache: ModelCache, loader: Loader, metrics: ModelMetrics, add: Callable[..., Model]
 ) -> None:
-    """Not what is being loaded or fails to; what was dropped, for as long as it is in use."""
+    """Counts loaded models, and dropped ones while they are leased."""
     add("a")
     add("b")
     seen: list[tuple[float, float]] = []

@@ -145,7 +145,7 @@ def test_worker_is_found_only_when_it_listens(
         listen(listener, *backlog)
 
     async def forget(name: str, generation: int) -> None:
-        """Nothing is here."""
+        """Do nothing."""
 
     async def work() -> None:
         async with await Peers(tmp_path).listen(forget):

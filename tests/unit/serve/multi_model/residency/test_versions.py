@@ -4,7 +4,7 @@ from serve.multi_model.residency.versions import Versions, is_settled
 
 
 def test_version_is_odd_while_it_changes_and_new_afterwards(versions: Versions) -> None:
-    """Whoever looks during a change cannot take what he sees for settled."""
+    """Is odd, and so not trusted, during a change."""
     place = versions.index("m")
     before = versions.cells[place]
 
@@ -18,7 +18,7 @@ def test_version_is_odd_while_it_changes_and_new_afterwards(versions: Versions) 
 
 
 def test_version_stays_odd_when_its_writer_dies_until_the_next_change(versions: Versions) -> None:
-    """A change that was begun and never ended is noticed for ever; the next one mends it."""
+    """Stays odd after a writer was killed; the next change makes it even."""
     change = versions.change("m")
     change.__enter__()
     place = versions.index("m")
@@ -31,7 +31,7 @@ def test_version_stays_odd_when_its_writer_dies_until_the_next_change(versions: 
 
 
 def test_change_that_fails_settles_under_a_new_version(versions: Versions) -> None:
-    """Nobody keeps trusting what was seen before it."""
+    """Is a new version also after a change that failed."""
     before = versions.cells[versions.index("m")]
 
     with pytest.raises(KeyError), versions.change("m"):
