@@ -55,7 +55,7 @@ def test_model_that_does_not_fit_is_507_with_the_numbers(start_fleet: StartFleet
         assert error_of(refused) == (507, "InsufficientStorageException", "out_of_memory")
         message = json.loads(refused.body)["message"]
         assert "takes 40." in message
-        assert "may take 30.0 (BYOA_MODEL_MEMORY_MB)" in message
+        assert "may take 30.0 MiB (BYOA_MODEL_MEMORY_MB)" in message
         assert fleet.names() == ["small"]
         assert float(fleet.invoke("small").body) == 1.0
         assert fleet.server.process_ids() == before
