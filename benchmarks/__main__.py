@@ -7,14 +7,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import bursts, environments, report, sharing, soak, targets
-from benchmarks.comparison import RESULTS_FILE, Comparison, Options
-from benchmarks.environments import HARNESS_REQUIREMENTS, SetupError
-from benchmarks.load import LoadError
-from benchmarks.model_files import Questions, small_model
-from benchmarks.results import Results, Sharing
-from benchmarks.running import ServerError, running
-from benchmarks.servers import ROOT, Role, Server, all_servers
+from benchmarks.harness import environments
+from benchmarks.harness.environments import HARNESS_REQUIREMENTS, SetupError
+from benchmarks.harness.load import LoadError
+from benchmarks.harness.model_files import Questions, small_model
+from benchmarks.harness.running import ServerError, running
+from benchmarks.harness.servers import ROOT, Role, Server, all_servers
+from benchmarks.serving import bursts, report, sharing, soak, targets
+from benchmarks.serving.comparison import RESULTS_FILE, Comparison, Options
+from benchmarks.serving.results import Results, Sharing
 
 OUTPUT_DIR = ROOT / "build" / "bench"
 QUICK = Options(seconds=1, repetitions=1)
@@ -53,7 +54,7 @@ def _compare(given: argparse.Namespace) -> int:
     results.write(given.output / RESULTS_FILE)
     (given.output / "report.md").write_text(report.render(results))
     (given.output / report.POINTS_FILE).write_text(report.points_csv(results))
-    draw("plot", given.output, RESULTS_FILE, report.PLOT_FILE)
+    draw("serving.comparison_plot", given.output, RESULTS_FILE, report.PLOT_FILE)
     _print_targets(results)
     print(f"bench: report.md, results.json, points.csv and plot.png are in {given.output}")
     return 1 if any(s.problem for s in results.subjects if s.role == Role.OURS) else 0
@@ -86,7 +87,7 @@ def _soak(output_dir: Path, minutes: float) -> int:
         found = soak.run(started, questions, seconds=minutes * 60)
         started.check(questions)
     found.write(output_dir)
-    draw("plot_soak", output_dir, "soak.json", "soak.png")
+    draw("serving.soak_plot", output_dir, "soak.json", "soak.png")
     print(soak.render(found))
     print(f"bench: soak.md, soak.json and soak.png are in {output_dir}")
     return 0

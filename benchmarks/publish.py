@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 from benchmarks import __main__ as bench
-from benchmarks import report, training
-from benchmarks.comparison import RESULTS_FILE
-from benchmarks.results import Results
-from benchmarks.servers import ROOT
+from benchmarks.harness.servers import ROOT
+from benchmarks.serving import report
+from benchmarks.serving.comparison import RESULTS_FILE
+from benchmarks.serving.results import Results
+from benchmarks.training import __main__ as training
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 SECTIONS = ("results", "soak", "many models", "training")

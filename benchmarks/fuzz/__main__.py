@@ -12,10 +12,10 @@ from pathlib import Path
 from benchmarks.fuzz import run
 from benchmarks.fuzz.bodies import Body, valid_bodies
 from benchmarks.fuzz.run import Results
-from benchmarks.model_files import Questions, small_model
-from benchmarks.report import table
-from benchmarks.running import Running, running
-from benchmarks.servers import ROOT, all_servers
+from benchmarks.harness.model_files import Questions, small_model
+from benchmarks.harness.running import Running, running
+from benchmarks.harness.servers import ROOT, all_servers
+from benchmarks.serving.report import table
 from local_test import invoke
 
 OUTPUT_DIR = ROOT / "build" / "fuzz"

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.fuzz.bodies import Body
 from benchmarks.fuzz.mutations import mutate
-from benchmarks.process_tree import PROC, parse_kilobytes
+from benchmarks.harness.process_tree import PROC, parse_kilobytes
 
 REQUEST_TIMEOUT_SECONDS = 90.0  # the server gives up before that, with 503
 # On a machine that is busy with the clients, too; a server that hangs is silent for longer.

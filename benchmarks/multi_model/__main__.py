@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks import environments, machine
 from benchmarks.__main__ import OUTPUT_DIR, draw
-from benchmarks.environments import SetupError
-from benchmarks.load import LoadError
-from benchmarks.multi_model import article, cycles, models, report, scale, warm
-from benchmarks.multi_model.results import Results
-from benchmarks.running import ServerError
+from benchmarks.harness import environments, machine
+from benchmarks.harness.environments import SetupError
+from benchmarks.harness.load import LoadError
+from benchmarks.harness.running import ServerError
+from benchmarks.multi_model import article, cycles, fleet_report, models, scale, warm
+from benchmarks.multi_model.fleet_results import Results
 
 PARTS = ("article", "resident", "crowded", "warm", "cycles", "code_cycles")
 ENGINES = ("gunicorn", "mms")
@@ -79,11 +79,11 @@ def _measure(given: argparse.Namespace) -> int:
         results.foreign_cpus[part] = round(foreign / (time.monotonic() - part_began), 2)
         results.duration_seconds = time.monotonic() - began
         results.write(given.output / f"{stem}.json")
-    for subject, target, measured, is_met in report.lines(results):
-        print(f"bench: {subject}: {measured}; target {target}: {report.VERDICTS[is_met]}")
-    (given.output / f"{stem}.md").write_text(report.render(results))
+    for subject, target, measured, is_met in fleet_report.lines(results):
+        print(f"bench: {subject}: {measured}; target {target}: {fleet_report.VERDICTS[is_met]}")
+    (given.output / f"{stem}.md").write_text(fleet_report.render(results))
     if results.article or results.crowded or results.cycles or results.code_cycles:
-        draw("multi_model.plot", given.output, f"{stem}.json", f"{stem}.png")
+        draw("multi_model.fleet_plot", given.output, f"{stem}.json", f"{stem}.png")
     print(f"bench: the files of {stem} are in {given.output}")
     return 1 if n_failed else 0
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from benchmarks.harness.running import NO_ANSWER, ServerError, no_answer
 from benchmarks.multi_model.models import CSV, Models
-from benchmarks.running import NO_ANSWER, ServerError, no_answer
 
 TIMEOUT_SECONDS = 60.0
 

@@ -13,11 +13,11 @@ nothing, so with that engine all models fit.
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
+from benchmarks.harness.running import ServerError
 from benchmarks.multi_model.api import Api
+from benchmarks.multi_model.fleet_results import Article, Step
 from benchmarks.multi_model.models import Models
-from benchmarks.multi_model.results import Article, Step
 from benchmarks.multi_model.starting import MultiModel, started
-from benchmarks.running import ServerError
 
 FITTING_SHARE = 121 / 200
 _NO_ROOM = 507

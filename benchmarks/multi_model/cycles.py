@@ -1,9 +1,9 @@
 """One model loaded, invoked and unloaded again and again: does the server grow?"""
 
+from benchmarks.multi_model.fleet_results import Cycles
 from benchmarks.multi_model.models import Models
-from benchmarks.multi_model.results import Cycles
 from benchmarks.multi_model.starting import started
-from benchmarks.soak import slope
+from benchmarks.serving.soak import slope
 
 SETTLING_CYCLES = 50  # pools, caches and the allocator fill
 _ONE_WORKER = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1"}

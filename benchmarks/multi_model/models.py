@@ -11,9 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.environments import SetupError
-from benchmarks.formats import FORMATS
-from benchmarks.servers import ROOT
+from benchmarks.harness.environments import SetupError
+from benchmarks.harness.formats import FORMATS
+from benchmarks.harness.servers import ROOT
 
 CSV = FORMATS["csv"]
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
+from benchmarks.harness.running import ServerError
 from benchmarks.multi_model.api import Api
+from benchmarks.multi_model.fleet_results import Crowded, Latency, Resident, Traffic
 from benchmarks.multi_model.models import Models
-from benchmarks.multi_model.results import Crowded, Latency, Resident, Traffic
 from benchmarks.multi_model.starting import MultiModel, started
-from benchmarks.running import ServerError
 
 _AMPLE_MEBIBYTES = 4096
 _ZIPF_EXPONENT = 1.1

@@ -8,9 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.harness.running import (
+    START_TIMEOUT_SECONDS,
+    Launched,
+    Running,
+    ServerError,
+    launched,
+)
+from benchmarks.harness.servers import all_servers
 from benchmarks.multi_model.api import Api
-from benchmarks.running import START_TIMEOUT_SECONDS, Launched, Running, ServerError, launched
-from benchmarks.servers import all_servers
 from local_test import invoke
 
 # The one that the harness itself runs in: ours runs in the product's own environment.

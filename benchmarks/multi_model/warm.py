@@ -9,13 +9,13 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks import measuring
-from benchmarks.model_files import Questions, small_model
-from benchmarks.multi_model.results import Warm
+from benchmarks.harness.model_files import Questions, small_model
+from benchmarks.harness.running import ServerError, running
+from benchmarks.harness.servers import all_servers
+from benchmarks.multi_model.fleet_results import Warm
 from benchmarks.multi_model.starting import ENVIRONMENT_DIR, started
-from benchmarks.results import Point, Sample
-from benchmarks.running import ServerError, running
-from benchmarks.servers import all_servers
+from benchmarks.serving import measuring
+from benchmarks.serving.results import Point, Sample
 
 POINT = Point(n_rows=1, connections=8)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.results import Results, Sample, Start, Subject
+from benchmarks.serving.results import Results, Sample, Start, Subject
 
 
 def make_sample(server: str, *, n_rows: int = 1, connections: int = 8, **figures: float) -> Sample:

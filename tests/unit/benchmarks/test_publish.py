@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import publish
-from benchmarks.results import Results
+from benchmarks.serving.results import Results
 from tests.unit.benchmarks.conftest import make_sample
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.multi_model.results import (
+from benchmarks.multi_model.fleet_results import (
     Article,
     Crowded,
     Cycles,

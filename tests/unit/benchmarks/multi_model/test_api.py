@@ -7,8 +7,8 @@ from contextlib import closing
 
 import pytest
 
+from benchmarks.harness.running import ServerError
 from benchmarks.multi_model.api import Api
-from benchmarks.running import ServerError
 from tests.waiting import PATIENCE_SECONDS
 
 REPLIES = [

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.harness.running import ServerError
 from benchmarks.multi_model import make_models, scale, warm
 from benchmarks.multi_model.api import Answer, Api
 from benchmarks.multi_model.article import Platform
 from benchmarks.multi_model.models import Models
-from benchmarks.running import ServerError
 from tests.unit.benchmarks.conftest import make_sample
 
 

@@ -1,0 +1,1 @@
+"""Start, load and observation of servers, shared by all benchmarks."""

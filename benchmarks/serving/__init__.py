@@ -1,0 +1,1 @@
+"""This server beside its peers: comparison, bursts, soak, and their reports."""
