@@ -51,24 +51,6 @@ class Schedule:
 
 
 @dataclass(slots=True)
-class NoCheckpoints:
-    """See `container.algorithms.contract.Checkpoints`; for a job that did not ask for any."""
-
-    is_on: bool = False
-
-    def resume(
-        self, facts: Mapping[str, object], max_rounds: int, shorten: Shorten | None = None
-    ) -> Checkpoint | None:
-        return None
-
-    def is_due(self) -> bool:
-        return False
-
-    def save(self, n_rounds: int, parts: Mapping[str, bytes]) -> None:
-        """Do nothing."""
-
-
-@dataclass(slots=True)
 class CheckpointDirectory:
     """See `container.algorithms.contract.Checkpoints`.
 

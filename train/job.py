@@ -22,6 +22,7 @@ from container.algorithms.contract import (
     Algorithm,
     Checkpoints,
     Cluster,
+    NoCheckpoints,
     TrainedModel,
     TrainingInput,
 )
@@ -37,7 +38,7 @@ from container.opt_ml import NO_SPACE, OptMl, ResourceConfig, replace_files
 from container.redaction import Redactor, mask
 from container.settings import Settings, base_dir
 from train import control_keys, metric_lines, out_of_memory, results
-from train.checkpoints import CheckpointDirectory, NoCheckpoints, Schedule
+from train.checkpoints import CheckpointDirectory, Schedule
 from train.distributed import cluster
 from train.input import fingerprint, open_channels
 from train.input.libsvm_base import LibsvmBase
@@ -122,7 +123,7 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: R
         elif resources.is_leader:
             saved = put_in_place(model)
             facts = _describe(opt_ml, saved, model, recorder)
-        hosts.gather(None)  # the job is done on all hosts or on none
+        hosts.barrier()  # the job is done on all hosts or on none
     facts["was_interrupted"] = interruption.was_requested
     facts["duration_seconds"] = round(time.monotonic() - started, 3)
     logger.info("training_completed", extra=facts)
@@ -161,13 +162,15 @@ def _checkpoints(
     own: dict[str, str] = {}
     if directory is not None:
         own = {name: fingerprint.of_channel(opt_ml.data_dir / name) for name in channels}
-    told = hosts.gather(own)
-    if directory is None or not opt_ml.resource_config().is_leader:
-        return NoCheckpoints(is_on=directory is not None)  # the others train as the first one does
+    gathered = hosts.gather(own)
+    if directory is None or hosts.rank:
+        return NoCheckpoints(is_on=directory is not None)  # others train as the first host does
     limit = settings.max_runtime_seconds
     return CheckpointDirectory(
         directory,
-        data={name: fingerprint.of_hosts([host.get(name, "") for host in told]) for name in own},
+        data={
+            name: fingerprint.of_hosts([host.get(name, "") for host in gathered]) for name in own
+        },
         recorder=recorder,
         schedule=Schedule(settings.checkpoint_seconds, end_time=started + limit if limit else None),
         libsvm_base=libsvm_base,

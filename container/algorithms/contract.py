@@ -124,6 +124,32 @@ class Checkpoints(Protocol):
         """Save one; what was reported so far goes with it. A disk that is full is logged."""
 
 
+@dataclass(frozen=True, slots=True)
+class NoCheckpoints:
+    """Null object for `Checkpoints`: nothing is found and nothing is saved.
+
+    For a job that asks for no checkpoints, for all hosts of a job but the first, and for a training
+    that cannot be resumed on its own.
+    """
+
+    is_on: bool = False
+
+    def resume(
+        self,
+        facts: Mapping[str, object],
+        max_rounds: int,
+        shorten: Callable[[Mapping[str, bytes], int], Mapping[str, bytes]] | None = None,
+    ) -> None:
+        """Return None."""
+
+    def is_due(self) -> bool:
+        """Return False."""
+        return False
+
+    def save(self, n_rounds: int, parts: Mapping[str, bytes]) -> None:
+        """Do nothing."""
+
+
 class Scratch(Protocol):
     """What the job may use while it runs."""
 

@@ -418,7 +418,7 @@ def test_frozen_host_ends_the_job_with_its_name(job: Job) -> None:
             os.kill(process_id, signal.SIGSTOP)
         assert first.wait(LIMIT_SECONDS) == 1
 
-    assert f"host '{name}' is gone: no sign of life for 30 s" in str(job.tree(0).failure_reason())
+    assert f"host '{name}' is gone: no heartbeat for 30 s" in str(job.tree(0).failure_reason())
 
 
 def test_sigterm_leaves_the_model_of_the_finished_rounds(job: Job, features: np.ndarray) -> None:

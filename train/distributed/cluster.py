@@ -1,8 +1,9 @@
-"""The hosts of a job as one host sees them: `join`, `gather`, and the end of one is that of all.
+"""Cluster of the hosts of a job: `join` it, `gather` values, meet at a `barrier`.
 
-Names come from `resourceconfig.json` alone and are looked up until they are known (C-023). The
-first host in the order of the names runs the hub (`train/distributed/coordinator.py`), to which
-every host connects.
+A failure on one host ends the job on all hosts. The names of the hosts come from
+`resourceconfig.json` alone; `join` looks each up until DNS knows it (C-023). The first host in the
+order of the names runs the coordinator (`train/distributed/coordinator.py`). Every host connects to
+it.
 """
 
 import logging
@@ -18,20 +19,20 @@ from container import __version__
 from container.errors import ContainerError, HostError, PlatformError
 from container.opt_ml import ResourceConfig
 from container.settings import Settings
-from train.distributed.connection import Link, LostError
-from train.distributed.coordinator import GRACE_SECONDS, Greeting, Hub, gone
+from train.distributed.connection import Connection, LostError
+from train.distributed.coordinator import GRACE_SECONDS, Coordinator, Greeting, gone
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_PAUSE_SECONDS = (0.1, 5.0)  # between two tries, the first and the longest
+_PAUSE_SECONDS = (0.1, 5.0)  # the first and the longest pause between two attempts
 _CONNECT_SECONDS = 10.0
-_VERDICT_SECONDS = 15.0  # longer than the hub takes for one
+_VERDICT_SECONDS = 15.0  # longer than the coordinator takes to send one
 
 
 class OneHost:
-    """A job on one host; see `container.algorithms.contract.Cluster`."""
+    """Cluster of one host; see `container.algorithms.contract.Cluster`."""
 
     hosts: tuple[str, ...]
     rank = 0
@@ -43,45 +44,54 @@ class OneHost:
     def gather(self, value: Any) -> list[Any]:
         return [value]
 
+    def barrier(self) -> None:
+        """Return at once: there is no other host to wait for."""
+
 
 class Member:
-    """A job on several hosts, seen from one; see `container.algorithms.contract.Cluster`.
+    """This host in a cluster of several; see `container.algorithms.contract.Cluster`.
 
-    As a context it takes part in the job: an exception that leaves it is told to the other hosts,
-    and what ends any of them ends this process, whatever its threads are doing.
+    Use it as a context manager. An exception that leaves the context is reported to the other
+    hosts. A failure of any host ends this process, whatever its threads are doing.
 
     Args:
-        explain: Puts an exception in the words that the other hosts are told.
-        end: Called in a thread of this object with the reason of the whole job's end; it should
-            not return.
+        resources: The names of this host and of all hosts.
+        connection: To the coordinator.
+        explain: Converts an exception to the error that the other hosts are given.
+        end: Called in a background thread with the reason why the whole job ends; it should not
+            return.
     """
 
     def __init__(
         self,
         resources: ResourceConfig,
-        link: Link,
+        connection: Connection,
         *,
         explain: Callable[[BaseException], ContainerError],
         end: Callable[[HostError], None],
     ) -> None:
         self.hosts = resources.hosts
         self.rank = self.hosts.index(resources.current_host)
-        self.address = link.address
-        self._link = link
+        self.address = connection.address
+        self._connection = connection
         self._explain = explain
         self._end = end
         self._changed = threading.Condition()
-        self._answers: list[list[Any]] = []
+        self._gathered: list[list[Any]] = []
         self._is_leaving = False
         self._has_ended = threading.Event()
         threading.Thread(target=self._listen, name="hosts", daemon=True).start()
 
     def gather(self, value: Any) -> list[Any]:
         """See `container.algorithms.contract.Cluster.gather`."""
-        self._link.send({"is": "value", "value": value})
+        self._connection.send({"is": "value", "value": value})
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._answers))
-            return self._answers.pop(0)
+            self._changed.wait_for(lambda: bool(self._gathered))
+            return self._gathered.pop(0)
+
+    def barrier(self) -> None:
+        """Block until every host of the job has called it as often as this one."""
+        self.gather(None)
 
     def __enter__(self) -> Self:
         return self
@@ -94,32 +104,33 @@ class Member:
     ) -> None:
         if exception is None:
             self._is_leaving = True
-            self._link.send({"is": "bye"})
-            self._link.finish()
+            self._connection.send({"is": "bye"})
+            self._connection.finish()
             return
         error = self._explain(exception)
         reason = error.message
         traceback_of = None if error is exception else exception
         logger.error("host_failed", extra={"reason": reason}, exc_info=traceback_of)
         is_cause = not isinstance(error, HostError)
-        self._link.send({"is": "failed", "reason": reason, "is_cause": is_cause})
+        self._connection.send({"is": "failed", "reason": reason, "is_cause": is_cause})
         if not self._has_ended.wait(_VERDICT_SECONDS):
             self._end(HostError(f"host {self.hosts[self.rank]!r}: {reason}"))
 
     def _listen(self) -> None:
+        """Read the messages of the coordinator until one of the two ends the job."""
         while True:
             try:
-                message = self._link.receive()
+                message = self._connection.receive()
             except LostError as error:
                 if not self._is_leaving and not self._has_ended.is_set():
-                    # When all hosts are stopped at once, this one's own SIGTERM is a moment away.
+                    # The platform may stop all hosts at once: SIGTERM reaches this one soon.
                     time.sleep(GRACE_SECONDS)
                     self._give_up(gone(self.hosts[0], error))
                 return
             match message:
                 case {"is": "values", "values": list(values)}:
                     with self._changed:
-                        self._answers.append(values)
+                        self._gathered.append(values)
                         self._changed.notify_all()
                 case {"is": "verdict", "reason": str(reason)}:
                     self._give_up(reason)
@@ -137,13 +148,14 @@ def join(
     explain: Callable[[BaseException], ContainerError],
     end: Callable[[HostError], None],
 ) -> Iterator["OneHost | Member"]:
-    """Meet the other hosts, and take part in the job until the block ends.
+    """Connect to the other hosts and stay connected until the block ends.
 
     Args:
         explain: See `Member`.
-        end: Likewise.
+        end: See `Member`.
     Raises:
-        PlatformError: a name is not known or a host is not there in time, or the port is taken.
+        PlatformError: a name cannot be resolved or a host does not connect before the timeout, or
+            the port is taken.
     """
     if len(resources.hosts) == 1:
         yield OneHost(resources.current_host)
@@ -153,11 +165,11 @@ def join(
     with ExitStack() as stack:
         if resources.is_leader:
             listener = _listener(greeting.hosts[0], settings.hosts_port, deadline)
-            stack.callback(Hub(greeting, listener, deadline=deadline).close)
-        link = _connect(resources, greeting, settings.hosts_port, deadline)
-        stack.callback(link.close)
-        with Member(resources, link, explain=explain, end=end) as member:
-            member.gather(None)  # all are there
+            stack.callback(Coordinator(greeting, listener, deadline=deadline).close)
+        connection = _connect(resources, greeting, settings.hosts_port, deadline)
+        stack.callback(connection.close)
+        with Member(resources, connection, explain=explain, end=end) as member:
+            member.barrier()
             logger.info("hosts_met", extra={"hosts": list(member.hosts), "rank": member.rank})
             yield member
 
@@ -166,7 +178,7 @@ def _listener(host: str, port: int, deadline: float) -> socket.socket:
     def look_up() -> Any:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
 
-    problem = f"the name {host!r} of this host cannot be looked up"
+    problem = f"the name {host!r} of this host cannot be resolved"
     family, kind, protocol, _, address = _retry(look_up, problem, deadline)
     listener = socket.socket(family, kind, protocol)
     try:
@@ -182,24 +194,26 @@ def _listener(host: str, port: int, deadline: float) -> socket.socket:
     return listener
 
 
-def _connect(resources: ResourceConfig, greeting: Greeting, port: int, deadline: float) -> Link:
+def _connect(
+    resources: ResourceConfig, greeting: Greeting, port: int, deadline: float
+) -> Connection:
     first = greeting.hosts[0]
 
-    def introduce() -> Link:
-        link = Link(socket.create_connection((first, port), _CONNECT_SECONDS))
-        link.send(greeting.hello(resources.current_host))
+    def introduce() -> Connection:
+        connection = Connection(socket.create_connection((first, port), _CONNECT_SECONDS))
+        connection.send(greeting.hello(resources.current_host))
         try:
-            link.receive()  # the welcome
+            connection.receive()  # the welcome
         except LostError:
-            link.close()
+            connection.close()
             raise
-        return link
+        return connection
 
     return _retry(introduce, f"host {first!r} cannot be reached on port {port}", deadline)
 
 
 def _retry(attempt: Callable[[], T], problem: str, deadline: float) -> T:
-    """Try until it works: names and hosts of a job come up at different times."""
+    """Retry with exponential backoff: names and hosts of a job come up at different times."""
     pause, longest = _PAUSE_SECONDS
     while True:
         try:
@@ -207,8 +221,8 @@ def _retry(attempt: Callable[[], T], problem: str, deadline: float) -> T:
         except (OSError, LostError) as error:
             if time.monotonic() + pause > deadline:
                 raise PlatformError(
-                    f"{problem}: {error}; tried until BYOA_HOSTS_TIMEOUT was over. The hosts of a "
-                    "job must know each other's names and reach each other on every port"
+                    f"{problem}: {error}; gave up after BYOA_HOSTS_TIMEOUT. The hosts of a job "
+                    "must resolve each other's names and reach each other on every port"
                 ) from error
             logger.info("host_not_reached_yet", extra={"reason": f"{problem}: {error}"})
         time.sleep(pause)

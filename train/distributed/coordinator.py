@@ -1,11 +1,11 @@
-"""What the first host of a job runs for all: who is there, values from all to all, and verdicts.
+"""Coordinator of the hosts of a job: membership, all-gather, and one verdict when a host fails.
 
-    member -> hub   hello(host, hosts, version)   value(value)     failed(reason)    bye()
-    hub -> member   welcome()                     values(values)   verdict(reason)
+    member -> coordinator   hello(host, hosts, version)   value(value)     failed(reason)    bye()
+    coordinator -> member   welcome()                     values(values)   verdict(reason)
 
-Every host is a member, the first one as well, over a connection of its own. When a member fails or
-is lost, the hub waits a moment for a better explanation (a host that breaks off makes the others
-fail, too), and then gives every member the same verdict.
+The first host runs the coordinator. Every host is a member and has a connection to it, the first
+host too. When a member fails or is lost, the coordinator waits a moment for a better explanation,
+since a host that breaks off makes the others fail too. Then it sends every member the same verdict.
 """
 
 import contextlib
@@ -19,18 +19,18 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from train.distributed.connection import Link, LostError, Message
+from train.distributed.connection import Connection, LostError, Message
 
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 2.0  # for a better explanation of a lost host
-_FAREWELL_SECONDS = 5.0  # for members to go when all is said
+_FAREWELL_SECONDS = 5.0  # for members to close their connections at the end
 _ACCEPT_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What all members of one job have in common."""
+    """Facts that must be equal on all members of a job."""
 
     hosts: tuple[str, ...]
     version: str
@@ -41,19 +41,20 @@ class Greeting:
 
 
 class Weight(IntEnum):
-    """How well a report explains the end of the job; the lowest is believed."""
+    """Rank of a failure report; the verdict is the report with the lowest."""
 
     CAUSE = 0
     LOST = 1  # a host is gone and could not say why
     CONSEQUENCE = 2  # a host noticed that another one is gone
 
 
-class Hub:
-    """Listens until every host has come, then serves them until they have gone.
+class Coordinator:
+    """Server that accepts a connection from every host and serves it in a thread of its own.
 
     Args:
-        listener: Bound and listening; closed by the hub.
-        deadline: On the monotonic clock, when all hosts must have come.
+        greeting: Every member must send the same.
+        listener: Bound and listening; the coordinator closes it.
+        deadline: On the monotonic clock: when all hosts must have connected.
     """
 
     def __init__(self, greeting: Greeting, listener: socket.socket, *, deadline: float) -> None:
@@ -61,24 +62,29 @@ class Hub:
         self._listener = listener
         self._deadline = deadline
         self._changed = threading.Condition()  # guards everything below
-        self._links: dict[str, Link] = {}
-        self._gone: set[str] = set()
+        self._connections: dict[str, Connection] = {}
+        self._disconnected: set[str] = set()
         self._values: dict[str, deque[Any]] = {host: deque() for host in greeting.hosts}
         self._reports: list[tuple[Weight, str]] = []
         self._verdict: Message | None = None
         self._is_closing = False
         _start(self._accept)
-        _start(self._judge)
+        _start(self._send_verdict)
 
     def close(self) -> None:
-        """Wait for the members to go, a few seconds at most."""
+        """Wait a few seconds at most for the members to disconnect, then close all connections."""
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._gone >= set(self._links), _FAREWELL_SECONDS)
-            links = list(self._links.values())
-        for link in links:
-            link.close()
+            self._changed.wait_for(
+                lambda: self._disconnected >= set(self._connections), _FAREWELL_SECONDS
+            )
+            connections = list(self._connections.values())
+        for connection in connections:
+            connection.close()
+
+    def _is_deserted(self) -> bool:
+        return self._disconnected >= set(self._connections)
 
     def _accept(self) -> None:
         self._listener.settimeout(_ACCEPT_SECONDS)
@@ -88,52 +94,57 @@ class Hub:
                     return
                 if time.monotonic() > self._deadline:
                     names = ", ".join(map(repr, missing))
-                    self._report(Weight.CAUSE, f"not there before BYOA_HOSTS_TIMEOUT: {names}")
+                    self._report(
+                        Weight.CAUSE,
+                        f"these hosts did not connect within BYOA_HOSTS_TIMEOUT: {names}",
+                    )
                     return
                 with contextlib.suppress(TimeoutError):
-                    connection, _ = self._listener.accept()
-                    _start(self._serve, connection)
+                    sock, _ = self._listener.accept()
+                    _start(self._serve, sock)
 
     def _missing(self) -> list[str]:
         with self._changed:
-            return [host for host in self._greeting.hosts if host not in self._links]
+            return [host for host in self._greeting.hosts if host not in self._connections]
 
-    def _serve(self, connection: socket.socket) -> None:
-        link = Link(connection)
-        host = self._admit(link)
+    def _serve(self, sock: socket.socket) -> None:
+        connection = Connection(sock)
+        host = self._admit(connection)
         if host is None:
-            link.close()
+            connection.close()
             return
         is_leaving = False
         try:
             while True:
-                message = link.receive()
+                message = connection.receive()
                 is_leaving = is_leaving or message == {"is": "bye"}
                 self._handle(host, message)
         except LostError as error:
             if not is_leaving:
                 self._report(Weight.LOST, gone(host, error))
-        link.close()
+        connection.close()
         with self._changed:
-            self._gone.add(host)
+            self._disconnected.add(host)
             self._changed.notify_all()
 
-    def _admit(self, link: Link) -> str | None:
-        """The host at the other end, or `None` for whoever does not belong to the job."""
+    def _admit(self, connection: Connection) -> str | None:
+        """Read the first message and return the name of the host; None for a stranger."""
         try:
-            hello = link.receive()
+            hello = connection.receive()
         except LostError as error:
             logger.warning("stranger_ignored", extra={"reason": str(error)})
             return None
         host = hello.get("host")
         with self._changed:
             if hello.get("is") != "hello" or host not in self._missing():
-                logger.warning("stranger_ignored", extra={"reason": f"calls itself {host!r:.100}"})
+                logger.warning(
+                    "stranger_ignored", extra={"reason": f"no missing host is called {host!r:.100}"}
+                )
                 return None
-            self._links[host] = link
-            link.send({"is": "welcome"})
-            if self._verdict:  # it comes too late
-                link.send(self._verdict)
+            self._connections[host] = connection
+            connection.send({"is": "welcome"})
+            if self._verdict:  # the job has already failed
+                connection.send(self._verdict)
         if hello != self._greeting.hello(host):
             self._report(
                 Weight.CAUSE,
@@ -141,36 +152,38 @@ class Hub:
                 f"{hello.get('hosts')}; host {self._greeting.hosts[0]!r} has version "
                 f"{self._greeting.version} and hosts {list(self._greeting.hosts)}",
             )
-        logger.info("host_came", extra={"host": host, "address": link.address})
+        logger.info("host_came", extra={"host": host, "address": connection.address})
         return str(host)
 
     def _handle(self, host: str, message: Message) -> None:
         match message:
             case {"is": "value", "value": value}:
-                self._pass_on(host, value)
+                self._gather(host, value)
             case {"is": "failed", "reason": str(reason), "is_cause": bool(is_cause)}:
                 weight = Weight.CAUSE if is_cause else Weight.CONSEQUENCE
                 self._report(weight, f"host {host!r}: {reason}")
             case {"is": "bye"}:
                 pass
             case _:
-                raise LostError("it sent a message that is not known")
+                raise LostError("it sent a message of an unknown kind")
 
-    def _pass_on(self, host: str, value: Any) -> None:
+    def _gather(self, host: str, value: Any) -> None:
+        """Queue the value of a host; send a round of values when every host has one."""
         with self._changed:
             self._values[host].append(value)
             if not all(self._values.values()):
                 return
-            values = [given.popleft() for given in self._values.values()]
-            for link in self._links.values():
-                link.send({"is": "values", "values": values})
+            values = [queue.popleft() for queue in self._values.values()]
+            for connection in self._connections.values():
+                connection.send({"is": "values", "values": values})
 
     def _report(self, weight: Weight, reason: str) -> None:
         with self._changed:
             self._reports.append((weight, reason))
             self._changed.notify_all()
 
-    def _judge(self) -> None:
+    def _send_verdict(self) -> None:
+        """Wait for the first failure report, then end the job on every host for one reason."""
         with self._changed:
             self._changed.wait_for(lambda: self._reports or self._is_closing)
             if not self._reports:
@@ -178,13 +191,15 @@ class Hub:
             self._changed.wait_for(self._knows_cause, GRACE_SECONDS)
             _, reason = min(self._reports, key=lambda report: report[0])
             self._verdict = {"is": "verdict", "reason": reason}
-            links = dict(self._links)
-            own = links.pop(self._greeting.hosts[0], None)
-            for link in links.values():
-                link.send(self._verdict)
-                link.finish()
-            # The first host last: the hub ends with its process.
-            self._changed.wait_for(lambda: self._gone >= set(links), _FAREWELL_SECONDS)
+            connections = dict(self._connections)
+            own = connections.pop(self._greeting.hosts[0], None)
+            for connection in connections.values():
+                connection.send(self._verdict)
+                connection.finish()
+            # The first host last: the coordinator runs in its process and ends with it.
+            self._changed.wait_for(
+                lambda: self._disconnected >= set(connections), _FAREWELL_SECONDS
+            )
             if own is not None:
                 own.send(self._verdict)
 
@@ -193,7 +208,7 @@ class Hub:
 
 
 def gone(host: str, error: LostError) -> str:
-    """The reason of a job's end where a host can no longer tell it."""
+    """Return the reason for the end of a job when a host has disconnected without one."""
     return f"host {host!r} is gone: {error}; it was killed, ran out of memory, or lost its network"
 
 

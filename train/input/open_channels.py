@@ -46,6 +46,7 @@ def open_channels(
         ChannelError: a required channel is missing, or one that is used cannot be.
     """
     configs = opt_ml.channels()
+    n_hosts = len(hosts.hosts)
     found = ", ".join(map(repr, sorted(configs))) or "none"
     for name in algorithm.required_channels:
         if name not in configs:
@@ -59,7 +60,7 @@ def open_channels(
     return {
         name: StoredChannel(
             name,
-            _origin(opt_ml, name, configs[name], algorithm, columns),
+            _origin(opt_ml, name, configs[name], algorithm, columns, n_hosts),
             columns,
             scratch,
             n_processes,
@@ -73,7 +74,12 @@ def open_channels(
 
 
 def _origin(
-    opt_ml: OptMl, name: str, config: ChannelConfig, algorithm: Algorithm, columns: Columns
+    opt_ml: OptMl,
+    name: str,
+    config: ChannelConfig,
+    algorithm: Algorithm,
+    columns: Columns,
+    n_hosts: int,
 ) -> Origin:
     if config.input_mode not in (*_FILE_MODES, _PIPE_MODE):
         raise ChannelError(
@@ -84,7 +90,6 @@ def _origin(
     declared = _declared_type(name, config, algorithm, columns)
     if declared is not None:
         check_type(declared)
-    n_hosts = len(opt_ml.resource_config().hosts)
     is_shard = n_hosts > 1 and config.distribution == "ShardedByS3Key"
     sources: Callable[[], Iterator[Source]]
     facts = {"channel": name, "input_mode": config.input_mode, "content_type": declared}

@@ -15,7 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from container.algorithms.contract import Checkpoint, Interruption, TrainedModel, TrainingInput
+from container.algorithms.contract import (
+    Checkpoint,
+    Interruption,
+    NoCheckpoints,
+    TrainedModel,
+    TrainingInput,
+)
 from container.algorithms.xgboost.formats.discovery import MODEL_FILE
 from container.algorithms.xgboost.hyperparameter_table import XGBoostHyperparameters
 from container.algorithms.xgboost.training import fold_outputs
@@ -225,28 +231,6 @@ class _InFold:
         """Part of a fold is better than nothing, and not better than whole ones."""
         if self.is_first and isinstance(model, TrainedBooster):
             self.outer.keep(CrossValidated([model]))
-
-
-@dataclass(slots=True)
-class NoCheckpoints:
-    """For a training that cannot be resumed on its own; see
-    `container.algorithms.contract.Checkpoints`."""
-
-    is_on: bool = False
-
-    def resume(
-        self,
-        facts: Mapping[str, object],
-        max_rounds: int,
-        shorten: Callable[[Mapping[str, bytes], int], Mapping[str, bytes]] | None = None,
-    ) -> None:
-        return None
-
-    def is_due(self) -> bool:
-        return False
-
-    def save(self, n_rounds: int, parts: Mapping[str, bytes]) -> None:
-        """Do nothing."""
 
 
 def _together(folds: Sequence[FinishedFold]) -> CrossValidated:

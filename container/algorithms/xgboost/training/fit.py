@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xgboost
 
-from container.algorithms.contract import Cluster, TrainedModel, TrainingInput
+from container.algorithms.contract import Cluster, NoCheckpoints, TrainedModel, TrainingInput
 from container.algorithms.xgboost import library_log
 from container.algorithms.xgboost.evaluation_metrics import (
     check_metrics,
@@ -22,7 +22,7 @@ from container.algorithms.xgboost.training.collective import (
     connected,
     of_first_host,
 )
-from container.algorithms.xgboost.training.cross_validation import NoCheckpoints, cross_validate
+from container.algorithms.xgboost.training.cross_validation import cross_validate
 from container.algorithms.xgboost.training.early_stopping import EarlyStopping
 from container.algorithms.xgboost.training.gpu import device_for, has_gpu
 from container.algorithms.xgboost.training.matrices import build_matrices, survey

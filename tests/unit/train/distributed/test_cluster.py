@@ -22,7 +22,7 @@ from container.opt_ml import ResourceConfig
 from container.settings import Settings
 from train.distributed import cluster, coordinator
 from train.distributed.cluster import Member, OneHost, join
-from train.distributed.connection import Link
+from train.distributed.connection import Connection
 
 TIMEOUT_SECONDS = 20.0
 _networks = itertools.count(1)
@@ -163,33 +163,33 @@ def test_cause_is_told_and_not_its_consequences(hosts: Hosts) -> None:
     assert set(hosts.all_verdicts(3).values()) == {f"host '{hosts.names[2]}': the cause"}
 
 
-def greet(hosts: Hosts, host: str, **changes: Any) -> Link:
+def greet(hosts: Hosts, host: str, **changes: Any) -> Connection:
     """Do as a host does when it comes, but in the hands of the test."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     address = (hosts.names[0], hosts.settings.hosts_port)
     while True:
         try:
-            link = Link(socket.create_connection(address))
+            connection = Connection(socket.create_connection(address))
             break
         except ConnectionRefusedError:
             assert time.monotonic() < deadline
             time.sleep(0.05)
     hello = coordinator.Greeting(hosts.names, cluster.__version__).hello(host)
-    link.send(hello | changes)
-    return link
+    connection.send(hello | changes)
+    return connection
 
 
 @pytest.mark.parametrize("lost", [1, 2])
 def test_host_that_is_gone_is_named(hosts: Hosts, lost: int) -> None:
-    """PITFALLS 118: killed, its connection ends without a word; the others end with its name."""
+    """Names a killed host, whose connection ends without a farewell, on all other hosts."""
     others = [name for index, name in enumerate(hosts.names) if index != lost]
     for host in others:
         hosts.start(host, gather_for_ever)
-    link = greet(hosts, hosts.names[lost])
-    link.send({"is": "value", "value": None})
-    link.receive()
+    connection = greet(hosts, hosts.names[lost])
+    connection.send({"is": "value", "value": None})
+    connection.receive()
 
-    link.close()
+    connection.close()
 
     verdicts = hosts.all_verdicts(2)
     assert set(verdicts) == set(others)
@@ -214,8 +214,8 @@ def test_strangers_neither_join_nor_disturb(hosts: Hosts) -> None:
     hosts.start(hosts.names[2], first)
 
     assert hosts.all_results(3) == {host: [0, 1, 2] for host in hosts.names}
-    for link in strangers:
-        link.close()
+    for connection in strangers:
+        connection.close()
     for connection in (silent, garbage):
         connection.close()
 
@@ -224,10 +224,10 @@ def test_host_of_another_version_ends_the_job(hosts: Hosts) -> None:
     """They might not understand each other, or grow other trees."""
     hosts.start(hosts.names[0], wait_for_ever)
 
-    link = greet(hosts, hosts.names[1], version="0.0.1")
+    connection = greet(hosts, hosts.names[1], version="0.0.1")
 
     assert "has version 0.0.1 of this container" in hosts.all_verdicts(1)[hosts.names[0]]
-    link.close()
+    connection.close()
 
 
 def test_host_that_does_not_come_is_named(hosts: Hosts) -> None:
@@ -238,7 +238,7 @@ def test_host_that_does_not_come_is_named(hosts: Hosts) -> None:
 
     verdicts = hosts.all_verdicts(2)
 
-    expected = f"not there before BYOA_HOSTS_TIMEOUT: '{hosts.names[2]}'"
+    expected = f"no connection within BYOA_HOSTS_TIMEOUT from '{hosts.names[2]}'"
     assert set(verdicts.values()) == {expected}
 
 

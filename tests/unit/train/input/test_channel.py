@@ -76,8 +76,14 @@ class Feeder:
         opt_ml = OptMl(self.tree.root)
         scratch = Scratch(self.tree.root)
         return open_channels.open_channels(
-            opt_ml, registry.get("xgboost"), columns, scratch, OneHost("algo-1"), LibsvmBase()
+            opt_ml, registry.get("xgboost"), columns, scratch, self._cluster(opt_ml), LibsvmBase()
         )
+
+    def _cluster(self, opt_ml: OptMl) -> OneHost:
+        """The hosts of resourceconfig.json; the others hold nothing."""
+        cluster = OneHost("algo-1")
+        cluster.hosts = opt_ml.resource_config().hosts
+        return cluster
 
 
 @pytest.fixture(params=MODES)

@@ -21,7 +21,7 @@ CLASSIFIER = {"num_round": "1", "objective": "binary:logistic"}
 
 
 class Host:
-    """One of several; `gather` as the hub does it."""
+    """One host of several; `gather` does as the coordinator does."""
 
     def __init__(self, rank: int, n_hosts: int, table: list[Any], barrier: threading.Barrier):
         self.rank = rank
