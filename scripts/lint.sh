@@ -48,8 +48,10 @@ check "hadolint" .venv/bin/hadolint Dockerfile
 check "contract table" .venv/bin/python -m scripts.contract_table --check
 check "settings table" .venv/bin/python -m scripts.settings_table --check
 # Folders without findings so far; without arguments: everything.
-check "words" .venv/bin/python -m scripts.check_words benchmarks scripts local_test docs/adr docs/index.md docs/tutorial.md docs/benchmarks.md tests/unit/benchmarks \
-    tests/unit/local_test tests/unit/scripts tests/architecture tests/blackbox tests/corpus tests/ledger.py README.md CONTRIBUTING.md SECURITY.md
+check "words" .venv/bin/python -m scripts.check_words benchmarks docs local_test scripts serve \
+    tests/architecture tests/blackbox tests/corpus tests/ledger.py tests/unit/benchmarks \
+    tests/unit/local_test tests/unit/scripts tests/unit/serve \
+    CHANGELOG.md CONTRIBUTING.md README.md SECURITY.md
 
 if [ ${#failed[@]} -gt 0 ]; then
     echo "lint: failed: $(printf '%s; ' "${failed[@]}")see above" >&2

@@ -129,7 +129,7 @@ def prepare(settings: Settings, work_dir: Path, python: str, environ: Mapping[st
 def properties(settings: Settings, store: Path) -> dict[str, str | int]:
     """Return the settings under multi-model-server's names.
 
-    Source: multi-model-server 1.1.11, `docs/configuration.md` and `ConfigManager`.
+    Source: multi-model-server 1.1.11, `ConfigManager` and the page on configuration.
     """
     address = f"http://0.0.0.0:{settings.port}"
     return {

@@ -123,7 +123,7 @@ def test_inflated_body_is_held_while_it_is_worked_on() -> None:
 
     with of.inflated(body, "gzip"), pytest.raises(OverloadedError):
         read(of, bytes(1001))
-    assert len(read(of, bytes(3000))) == 3000  # all of it was given back
+    assert len(read(of, bytes(3000))) == 3000  # all of it was released
 
 
 @pytest.mark.parametrize("encoding", ["", "identity"])

@@ -200,7 +200,7 @@ def test_room_is_made_only_once_for_files_that_do_not_fit(
             catalogue.load("b", worker.url)
         assert (
             worker.admission.n_without_memory == 1
-        )  # it was tried once, and nothing else was done
+        )  # it was validated once, and nothing else was done
 
         (Path(worker.url) / "other").touch()
         worker.admission.n_without_memory = 1

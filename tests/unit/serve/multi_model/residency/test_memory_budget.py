@@ -42,7 +42,7 @@ def test_free_heap_is_given_back_to_the_system() -> None:
     libc.malloc.restype = ctypes.c_void_p
     libc.free.argtypes = [ctypes.c_void_p]
     libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
-    n_bytes = 100_000  # below the size that is mapped, and so given back, by itself
+    n_bytes = 100_000  # below the size that is mapped, and so released, by itself
     blocks, kept = [], []
     for _ in range(500):
         blocks.append(libc.malloc(n_bytes))
