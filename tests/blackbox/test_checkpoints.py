@@ -178,7 +178,7 @@ def test_checkpoint_of_another_job_is_not_used(backend: Backend, tmp_path: Path)
 
 
 def test_checkpoint_is_made_before_the_time_limit(backend: Backend, tmp_path: Path) -> None:
-    """Without waiting for the next one that is due anyway, an hour later."""
+    """Writes it before the limit, not an hour later when the next one is due."""
     ml = _tree(tmp_path / "ml", backend, {**SAMPLING, "num_round": "1000000"})
     environment = {"BYOA_CHECKPOINT_SECONDS": "3600", "BYOA_MAX_RUNTIME_SECONDS": "33"}
 

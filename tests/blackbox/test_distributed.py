@@ -230,7 +230,7 @@ def test_lists_of_all_hosts_make_one_ranking(job: Job) -> None:
 
 
 def test_list_that_is_torn_between_hosts_is_refused(job: Job) -> None:
-    """Each half would be a list of its own (C-028)."""
+    """Refuses a list of which two hosts have a half each (C-028)."""
     lists = ranking(40)
     head, tail = lists[20][:60].rpartition(b"\n")[0] + b"\n", lists[20]
     write_lists(job, b"".join(lists[:20]) + head, tail.removeprefix(head) + b"".join(lists[21:]))
@@ -267,7 +267,7 @@ def test_replicas_count_as_many_times(
 
 
 def test_early_stopping_stops_all_hosts_in_the_same_round(job: Job, cancer: TabularDataset) -> None:
-    """Each host has other records to watch, and yet they stop together; again and again (C-024)."""
+    """Hosts with different validation records stop in the same round (C-024)."""
     job.ml.write_channel(
         "validation",
         {f"{index}.csv": b"".join(part) for index, part in enumerate(deal(cancer.validation, 2))},
@@ -286,7 +286,7 @@ def test_early_stopping_stops_all_hosts_in_the_same_round(job: Job, cancer: Tabu
 
 
 def test_all_hosts_resume_from_the_checkpoint_of_the_first(job: Job) -> None:
-    """Also where the others have lost theirs; the model is that of the unbroken run (C-032)."""
+    """Hosts without checkpoints resume too; the model is that of the unbroken run (C-032)."""
     random = CLASSIFIER | {"subsample": "0.5", "colsample_bynode": "0.5"}
     random |= {"eval_metric": "logloss,accuracy"}
     models = []
@@ -308,9 +308,7 @@ def test_all_hosts_resume_from_the_checkpoint_of_the_first(job: Job) -> None:
 
 
 def test_fewer_rounds_are_cut_from_the_checkpoint_on_all_hosts(job: Job) -> None:
-    """No round is boosted again, and the longer job's checkpoint stays on the first host
-    (C-105).
-    """
+    """Repeats no round, and keeps the longer job's checkpoint on the first host (C-105)."""
     random = CLASSIFIER | {"subsample": "0.5", "colsample_bynode": "0.5"}
     models = []
     for rounds in (["4"], ["9", "4"]):
@@ -387,7 +385,7 @@ def test_job_without_any_records_fails_on_all_hosts(job: Job) -> None:
 
 @pytest.mark.parametrize("killed", [0, 1])
 def test_killed_host_ends_the_job_with_its_name(job: Job, killed: int) -> None:
-    """In the middle of a round nobody waits for it, neither for the first nor another (C-027)."""
+    """No host waits for the killed one in the middle of a round (C-027)."""
     job.lay_out(3, ENDLESS)
     name = list(job.trees)[killed]
 
@@ -455,7 +453,7 @@ def test_missing_host_is_named(job: Job) -> None:
 
 
 def test_what_one_host_alone_can_do_is_refused(job: Job) -> None:
-    """Before any data is read, with what to use instead (C-014)."""
+    """Fails before any data is read, with the alternative (C-014)."""
     job.lay_out(2, CLASSIFIER | {"tree_method": "exact"})
 
     finished = job.run()

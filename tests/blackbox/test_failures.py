@@ -42,7 +42,7 @@ def test_job_whose_process_is_killed_leaves_a_reason(backend: Backend, ml: MlTre
 
 
 def test_job_that_runs_out_of_memory_says_how_much_it_had(backend: Backend, ml: MlTree) -> None:
-    """Here by a column number of libsvm that is far too large."""
+    """Names peak and limit; the cause is a far too large column number of libsvm."""
     ml.write_hyperparameters({"num_round": "3", "objective": "binary:logistic"})
     ml.write_channel("train", {"a.libsvm": b"1 1:2 2:3\n0 1:3 2147483000:1\n"}, content_type=None)
     ml.write_channel("validation", {"a.libsvm": b"1 1:2\n0 1:3\n"}, content_type=None)
@@ -94,7 +94,7 @@ exit $code
 
 @pytest.mark.docker
 def test_failure_file_needs_no_space_on_a_disk_that_is_full_itself(image: str, ml: MlTree) -> None:
-    """Its space was taken when there was some."""
+    """Reserves the space of the failure file while there is some."""
     ml.write_hyperparameters(LARGE)
     options = ("--entrypoint", "sh", "--env", "SAGEMAKER_BASE_DIR=/small/ml")
     options += ("--mount", "type=tmpfs,target=/small,tmpfs-size=1m")
@@ -108,7 +108,7 @@ def test_failure_file_needs_no_space_on_a_disk_that_is_full_itself(image: str, m
 
 
 def test_secrets_are_not_told(backend: Backend, ml: MlTree) -> None:
-    """Neither in the log nor in the failure file, though both repeat what they were given."""
+    """Masks secrets in the log and in the failure file, which both quote their input."""
     ml.write_hyperparameters({"num_round": "AKIAIOSFODNN7EXAMPLE", "db_password": "hunter22"})
 
     run = backend.run_training(ml, environment={"AWS_SESSION_TOKEN": "t0k-t0k-t0k"})
@@ -136,7 +136,7 @@ def short_directory() -> Iterator[Path]:
 def test_job_leaves_nothing_behind_outside_its_tree(
     ml: MlTree, short_directory: Path, end: str
 ) -> None:
-    """On a warm host the next job finds what this one found (C-040)."""
+    """The next job on a warm host finds the same files as this one (C-040)."""
     environment = {"TMPDIR": str(short_directory), "HOME": str(short_directory)}
     ml.write_hyperparameters(
         {"num_round": {"success": "3", "failure": "x"}.get(end, "1000000"), "nthread": "1"}
@@ -153,7 +153,7 @@ def test_job_leaves_nothing_behind_outside_its_tree(
 
 
 def test_failed_job_leaves_nothing_but_its_reason(train: Train, ml: MlTree) -> None:
-    """Also nothing of what was reserved for it, nor after success (C-026)."""
+    """Leaves no reserved space behind, neither after failure nor after success (C-026)."""
     assert train(num_round="x").exit_code == 1
     assert [path.name for path in (ml.root / "output").iterdir() if path.is_file()] == ["failure"]
 

@@ -159,7 +159,7 @@ def test_client_that_sends_too_much_sees_the_answer(server: RunningServer) -> No
 def test_clients_that_go_away_leave_nothing_behind(
     server: RunningServer, cancer: TabularDataset
 ) -> None:
-    """In the head, in the body, before the answer; the next one is answered."""
+    """Clients leave in the head, in the body and before the answer; the next is answered."""
     head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {len(cancer.payload)}\r\n"
     whole = head.encode() + b"Content-Type: text/csv\r\n\r\n" + cancer.payload
     for cut in (1, 40, len(head) + 3, len(head) + 500, len(whole)):

@@ -32,7 +32,7 @@ def _config(image: str) -> dict[str, object]:
 
 
 def test_entry_point_is_in_exec_form(any_image: str) -> None:
-    """No shell and no init program in front of PID 1, no CMD to rely on (C-001, C-003, C-004)."""
+    """PID 1 has neither shell nor init program in front, and no CMD (C-001, C-003, C-004)."""
     config = _config(any_image)
 
     assert config["Entrypoint"] == ["python", "-m", "container"]
@@ -40,7 +40,7 @@ def test_entry_point_is_in_exec_form(any_image: str) -> None:
 
 
 def test_labels_announce_what_the_image_can_do(any_image: str) -> None:
-    """And the OCI labels say what it is (C-010)."""
+    """SageMaker's labels and the OCI labels are set (C-010)."""
     labels = _config(any_image)["Labels"]
 
     assert isinstance(labels, dict)
@@ -52,7 +52,7 @@ def test_labels_announce_what_the_image_can_do(any_image: str) -> None:
 
 
 def test_slim_image_is_small(slim_image: str) -> None:
-    """At most 500 MB, or it is not slim."""
+    """The slim image has at most 500 MB."""
     assert int(docker("image", "inspect", "--format", "{{.Size}}", slim_image)) <= 500 * 10**6
 
 
@@ -134,7 +134,7 @@ print(json.dumps(urllib.request.urlopen(request).read().decode()))
 def test_serve_without_a_network(
     any_image: str, trained: Trained, cancer: TabularDataset, features: np.ndarray
 ) -> None:
-    """Asked from inside, since nothing leads there from outside; also for predictions (C-007)."""
+    """Serves predictions without a network, asked from inside (C-007)."""
     rows = b"".join(cancer.payload.splitlines(keepends=True)[:5]).decode()
     backend = DockerBackend(any_image, ("--network", "none"))
     with backend.start_server(trained.ml, wait_until_ready=False) as server:

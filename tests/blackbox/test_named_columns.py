@@ -43,7 +43,7 @@ def train_on_hosts(
 def test_hosts_with_columns_in_other_orders_make_one_model(
     backend: Backend, tmp_path: Path
 ) -> None:
-    """Each host reads other files; the label must be the same column on all."""
+    """Hosts find the label by name in files of different column order."""
     models = []
     for number, second in enumerate((HEADER, HEADER[::-1])):
         parts = [as_table(LABELLED[:100], HEADER), as_table(LABELLED[100:], second)]
@@ -56,7 +56,7 @@ def test_hosts_with_columns_in_other_orders_make_one_model(
 
 
 def test_hosts_with_other_names_fail_with_the_difference(backend: Backend, tmp_path: Path) -> None:
-    """And with the names of both hosts."""
+    """The error lists the names of both hosts."""
     other = as_table(LABELLED[100:], HEADER, ["bought", "age", "salary"])
 
     job, finished = train_on_hosts(backend, tmp_path, [as_table(LABELLED[:100], HEADER), other])
@@ -69,7 +69,7 @@ def test_hosts_with_other_names_fail_with_the_difference(backend: Backend, tmp_p
 
 
 def test_requests_are_answered_by_name(backend: Backend, tmp_path: Path) -> None:
-    """From training to serving; a difference is refused, and lists itself."""
+    """Matches request columns by the names of training, and lists a difference."""
     ml = MlTree(tmp_path / "ml").create()
     ml.write_hyperparameters({"objective": "binary:logistic", "num_round": "5"})
     ml.write_channel("train", {"part-0": as_table(LABELLED, HEADER)})

@@ -42,7 +42,7 @@ def _error(response: Response) -> dict[str, str]:
 
 
 def test_ping_is_200_with_an_empty_body(server: RunningServer) -> None:
-    """Once it answers at all, it can serve (C-002, C-044, C-046)."""
+    """Answers 200 only when it can serve (C-002, C-044, C-046)."""
     response = ping(server.url)
 
     assert response.status == 200
@@ -179,7 +179,7 @@ def test_refusal_names_the_kind_of_the_fault(
     content_type: str | None,
     message: str,
 ) -> None:
-    """And what to do about it, over HTTP (C-057)."""
+    """The error names the kind of the fault and its cure over HTTP (C-057)."""
     response = post(make(cancer.payload), content_type=content_type)
 
     assert response.status == 400
@@ -188,7 +188,7 @@ def test_refusal_names_the_kind_of_the_fault(
 
 @pytest.mark.parametrize("name", ["application/x-ndjson", "application/jsonl"])
 def test_json_lines_go_by_several_names(post: Post, cancer: TabularDataset, name: str) -> None:
-    """As the type of a request and of its answer (C-055, C-056)."""
+    """Accepts them as the type of a request and of its answer (C-055, C-056)."""
     body = b"".join(b"[%b]\n" % line for line in cancer.payload.splitlines())
 
     response = post(body, content_type=name, accept=name)
@@ -198,7 +198,7 @@ def test_json_lines_go_by_several_names(post: Post, cancer: TabularDataset, name
 
 
 def test_empty_body_gives_204(post: Post) -> None:
-    """No content is neither a record nor an error (C-058)."""
+    """Answers 204 to an empty body (C-058)."""
     response = post(b"")
 
     assert response.status == 204
@@ -224,7 +224,7 @@ def test_unknown_paths_give_404(server: RunningServer, route: str) -> None:
 
 
 def test_many_unknown_headers_are_ignored(post: Post, cancer: TabularDataset) -> None:
-    """Whatever their number (C-051)."""
+    """Ignores unknown headers, however many (C-051)."""
     headers = {f"X-Custom-{index}": "v" * 50 for index in range(300)}
 
     assert post(cancer.payload, headers=headers).status == 200
@@ -294,7 +294,7 @@ def test_default_accept_is_a_setting(
 
 
 def test_port_is_8080_unless_bound_elsewhere(backend: Backend, trained: Trained) -> None:
-    """With SAGEMAKER_BIND_TO_PORT the server listens there and nowhere else (C-041, C-042)."""
+    """Listens on SAGEMAKER_BIND_TO_PORT, and nowhere else (C-041, C-042)."""
     if isinstance(backend, DockerBackend):
         # The backend publishes 8080 unless the variable says otherwise.
         with backend.start_server(trained.ml) as server:
@@ -357,7 +357,7 @@ def test_foreign_files_beside_the_model_are_skipped(
 def test_missing_or_broken_model_ends_the_server_with_the_reason(
     backend: Backend, tmp_path: Path, files: dict[str, bytes], message: str
 ) -> None:
-    """Never a 200 ping over a model that cannot answer (C-061)."""
+    """Ends instead of a 200 ping over a model that cannot answer (C-061)."""
     ml = _model_tree(tmp_path, files)
 
     with pytest.raises(ServerStartError) as caught:
@@ -368,7 +368,7 @@ def test_missing_or_broken_model_ends_the_server_with_the_reason(
 
 
 def test_bad_setting_ends_the_server_with_the_reason(backend: Backend, trained: Trained) -> None:
-    """Only the variables that mean something here are judged, and by name (C-064)."""
+    """Judges only the variables that are settings, and names the bad one (C-064)."""
     environment = {"SAGEMAKER_MODEL_SERVER_WORKERS": "many", "ANYTHING": "ü\n=%s"}
     with pytest.raises(ServerStartError) as caught:
         backend.start_server(
@@ -381,7 +381,7 @@ def test_bad_setting_ends_the_server_with_the_reason(backend: Backend, trained: 
 
 
 def test_taken_port_ends_the_server_with_the_reason(trained: Trained, tmp_path: Path) -> None:
-    """Not half alive on some other port."""
+    """Ends instead of serving on another port."""
     # Saved by the XGBoost of this process: the image's may be newer than that of process mode.
     ml = _model_tree(tmp_path, {"xgboost-model": bytes(trained.booster.save_raw())})
     with socket.create_server(("0.0.0.0", 0)) as taken:  # noqa: S104 - as the server binds
@@ -450,7 +450,7 @@ def test_sigterm_finishes_what_is_in_flight(
 def test_sigterm_turns_the_ping_to_503_while_work_is_left(
     backend: Backend, trained: Trained
 ) -> None:
-    """No new traffic is asked for while the old is finished (C-046, C-062)."""
+    """Refuses new traffic by its ping while it finishes requests (C-046, C-062)."""
     with backend.start_server(trained.ml) as server:
         client = _reading(server, 5)
         client.sendall(b"1,2")
@@ -482,7 +482,7 @@ def test_sigterm_while_idle_ends_at_once(backend: Backend, trained: Trained) -> 
 def test_server_logs_one_json_line_an_invocation(
     backend: Backend, trained: Trained, cancer: TabularDataset
 ) -> None:
-    """With the client's id, and none for pings."""
+    """Logs a line with the client's id an invocation, and none for pings."""
     with backend.start_server(trained.ml) as server:
         invoke(server.url, cancer.payload, headers={"X-Amzn-SageMaker-Inference-Id": "mine-7"})
         ping(server.url)

@@ -52,7 +52,7 @@ def test_execution_parameters_advise_the_platform(server: RunningServer) -> None
 def test_advice_is_legal_whatever_the_settings(
     backend: Backend, trained: Trained, environment: dict[str, str]
 ) -> None:
-    """Each from 1 to 100, and no more than 100 MB together (C-070)."""
+    """Advises 1 to 100 transforms, and at most 100 MB together (C-070)."""
     with backend.start_server(trained.ml, environment=environment) as server:
         advice = _advice(server)
 
@@ -68,7 +68,7 @@ def test_advice_is_legal_whatever_the_settings(
 def test_as_many_transforms_as_advised_are_answered(
     server: RunningServer, cancer: TabularDataset
 ) -> None:
-    """Each of the size advised, all at once, several times (C-077)."""
+    """Answers them all at once, each of the advised size, several times (C-077)."""
     advice = _advice(server)
     n_bytes = int(str(advice["MaxPayloadInMB"])) * 2**20
     n_clients = int(str(advice["MaxConcurrentTransforms"]))
@@ -252,7 +252,7 @@ def test_answer_of_one_container_is_the_request_of_the_next(
     features: np.ndarray,
     parameters: str,
 ) -> None:
-    """With its content type, and without any header of the client (C-093)."""
+    """Accepts it with its content type and without the client's headers (C-093)."""
     following, booster = successor
     answer = invoke(server.url, cancer.payload)
 

@@ -92,7 +92,7 @@ def _wait_until_open(server: RunningServer) -> None:
 
 
 def test_ping_is_503_while_a_model_loads_and_loads_again(backend: Backend, tmp_path: Path) -> None:
-    """Answered within 2 s all the time, also after the worker was killed (C-046, C-063)."""
+    """Answers within 2 s all the time, also after the worker was killed (C-046, C-063)."""
     ml = _scripted(tmp_path, LOADS_WHEN_TOLD)
     may_load = ml.model_dir / "may-load"
     with backend.start_server(ml, environment=ONE_WORKER, wait_until_ready=False) as server:
@@ -129,7 +129,7 @@ def _send_until(stop: threading.Event, url: str, body: bytes, answers: list[byte
 def test_killed_worker_costs_only_its_own_requests(
     backend: Backend, trained: Trained, cancer: TabularDataset, features: np.ndarray
 ) -> None:
-    """Under load; another takes its place, and no zombie stays (C-063)."""
+    """Replaces a worker killed under load, and leaves no zombie (C-063)."""
     body = b"".join(cancer.payload.splitlines(keepends=True)[:20])
     n_clients, n_kills, n_answers = 8, 3, 100
     with backend.start_server(trained.ml, environment=TWO_WORKERS) as server:
@@ -162,7 +162,7 @@ def test_killed_worker_costs_only_its_own_requests(
 def test_workers_that_die_before_they_serve_end_the_server(
     backend: Backend, tmp_path: Path
 ) -> None:
-    """After three starts, not in a hot loop for ever (C-063)."""
+    """Gives up after three starts, without a hot loop (C-063)."""
     with pytest.raises(ServerStartError) as caught:
         backend.start_server(
             _scripted(tmp_path, DIES_WHEN_LOADED),
@@ -205,7 +205,7 @@ def test_nobody_waits_for_what_a_dead_worker_has_forked(backend: Backend, tmp_pa
 def test_signal_while_loading_ends_the_server(
     backend: Backend, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """Whatever it is at, in a moment, and by itself (C-062)."""
+    """Ends soon and by itself at whatever stage the signal comes (C-062)."""
     ml = _scripted(tmp_path, LOADS_WHEN_TOLD)
     workers = {"SAGEMAKER_MODEL_SERVER_WORKERS": "4"}
     for has_workers in (False, True):

@@ -364,7 +364,7 @@ def test_compressed_body_is_read(
 def test_encoding_that_cannot_be_undone_is_refused(
     server: RunningServer, body: bytes, encoding: str, status: int
 ) -> None:
-    """With what may be sent instead."""
+    """Refuses the encoding, and names the accepted ones."""
     reply = invoke(server.url, body, headers={"Content-Encoding": encoding})
 
     assert reply.status == status

@@ -120,7 +120,7 @@ class _Touch:
 
 @pytest.mark.parametrize("dump", [pickle.dump, joblib.dump, partial(joblib.dump, compress=3)])
 def test_pickle_is_not_run(backend: Backend, tmp_path: Path, dump: Callable[..., Any]) -> None:
-    """Whatever it holds; the canary would lie in the mounted tree (C-097)."""
+    """Reads a pickle without running it; a canary in the mounted tree stays away (C-097)."""
     ml = MlTree(tmp_path / "hostile").create()
     canary = ml.output_data_dir / "canary"
     with (ml.model_dir / "xgboost-model").open("wb") as file:
@@ -152,7 +152,7 @@ def test_pickle_is_not_run(backend: Backend, tmp_path: Path, dump: Callable[...,
 def test_file_that_is_no_model(
     backend: Backend, tmp_path: Path, files: dict[str, bytes], reason: str
 ) -> None:
-    """With what to do about it where that is known (C-061)."""
+    """Names the remedy where one is known (C-061)."""
     assert reason in _refusal(backend, _tree(tmp_path, files))
 
 

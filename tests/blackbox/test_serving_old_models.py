@@ -43,7 +43,7 @@ def _model_tree(tmp_path: Path, version: str, kind: str) -> tuple[MlTree, str, l
 def test_model_of_awss_container_is_served(
     backend: Backend, tmp_path: Path, version: str, kind: str
 ) -> None:
-    """Among an encoder, metadata and a checkpoint; predictions are that version's (C-097)."""
+    """Finds it among an encoder, metadata and a checkpoint; predicts as that version (C-097)."""
     ml, records, expected = _model_tree(tmp_path, version, kind)
     (ml.model_dir / "encoder.pkl").write_bytes(b"\x80\x04]\x94.")
     (ml.model_dir / "metadata.json").write_text('{"version": "1.0.0"}')
@@ -110,7 +110,7 @@ def test_selected_outputs_are_not_offered_as_an_array(backend: Backend, tmp_path
 def test_array_as_the_default_of_selected_outputs_is_refused_at_start(
     backend: Backend, tmp_path: Path
 ) -> None:
-    """No invocation could be answered (C-099)."""
+    """Fails at start, since no invocation could be answered (C-099)."""
     ml, _, _ = _model_tree(tmp_path, "1.7.6", "binary")
 
     with pytest.raises(ServerStartError) as caught:

@@ -84,7 +84,7 @@ def test_every_invocation_is_one_line_with_what_it_took(
 
 
 def test_invocation_that_fails_is_an_error_with_its_traceback(failing: RunningServer) -> None:
-    """In one line, for the operator alone."""
+    """Logs the traceback in one line, for the operator alone."""
     reply = invoke(failing.url, b"fail", headers={"X-Amzn-SageMaker-Inference-Id": "failing-1"})
 
     (line,) = wait_for_lines(failing, lambda line: line.get("request_id") == "failing-1")
@@ -140,7 +140,7 @@ def test_cloudwatch_metrics_are_valid_whatever_the_outcome(failing: RunningServe
 def test_no_cloudwatch_metrics_unless_asked_for(
     server: RunningServer, post: Callable[..., Any], cancer: TabularDataset
 ) -> None:
-    """They are paid for."""
+    """Writes none by default, since they cost money."""
     post(cancer.payload, headers={"X-Amzn-SageMaker-Inference-Id": "not-emf"})
 
     (line,) = wait_for_lines(server, lambda line: line.get("request_id") == "not-emf")

@@ -75,7 +75,7 @@ def test_broken_parquet_costs_its_own_request(
 def test_predictions_are_those_of_other_formats(
     one_worker: RunningServer, trained: Trained, features: np.ndarray
 ) -> None:
-    """Through another process and back, every record in order (C-072)."""
+    """Decodes in another process, every record in order (C-072)."""
     response = ask(one_worker, features)
 
     found = np.array(response.body.split(), dtype=np.float32)

@@ -83,7 +83,7 @@ def test_training_logs_to_stdout_while_it_runs(trained: Trained) -> None:
 
 @pytest.mark.parametrize("metric", ["train:error", "validation:error", "validation:logloss"])
 def test_metric_lines_match_the_published_expressions(trained: Trained, metric: str) -> None:
-    """As CloudWatch shows them, with the tab as #011 (C-034, C-100)."""
+    """Matches also as CloudWatch shows the lines, with the tab as #011 (C-034, C-100)."""
     name = metric.replace(":", "-")
     log = trained.run.output.replace("\t", "#011")
 
@@ -116,7 +116,7 @@ def test_hyperparameters_are_strings_however_they_are_written(
 
 
 def test_control_keys_never_fail(train: Train) -> None:
-    """Whatever the SDK adds without a script, and tuning jobs (C-013)."""
+    """Accepts the keys that the SDK and tuning jobs add (C-013)."""
     run = train(
         **CLASSIFIER,
         sagemaker_container_log_level="20",
@@ -129,7 +129,9 @@ def test_control_keys_never_fail(train: Train) -> None:
 
 
 def test_training_script_is_refused_by_name(train: Train, ml: MlTree) -> None:
-    """As the SDK sends it in script mode; a built-in model would be a wrong answer (C-104)."""
+    """Refuses a script instead of training the built-in model, which would be a wrong
+    answer (C-104).
+    """
     run = train(
         **CLASSIFIER,
         sagemaker_program='"train.py"',
@@ -286,7 +288,9 @@ def test_csv_has_its_label_first_and_no_header(train: Train, ml: MlTree) -> None
 
 
 def test_environment_of_the_toolkits_is_not_needed(backend: Backend, ml: MlTree) -> None:
-    """No SM_*, no job name, no region, no credentials; wrong ones do no harm (C-035, C-007)."""
+    """Needs no SM_* variable, job name, region or credentials; wrong ones do no harm
+    (C-035, C-007).
+    """
     ml.write_hyperparameters(CLASSIFIER)
     assert backend.run_training(ml).exit_code == 0
 
@@ -352,7 +356,7 @@ def _seen(ml: MlTree) -> list[tuple[str, int]]:
 
 
 def test_success_removes_the_failure_of_an_earlier_run(train: Train, ml: MlTree) -> None:
-    """No failure file is left behind (C-026)."""
+    """Removes the old failure file (C-026)."""
     train(num_round="x")
     assert ml.failure_reason() is not None
 
@@ -387,7 +391,7 @@ def test_sigterm_ends_the_job_without_half_a_model(backend: Backend, ml: MlTree)
 def test_unknown_verb_ends_with_a_message(
     backend: Backend, ml: MlTree, arguments: list[str]
 ) -> None:
-    """Not a hang, not a silent success (C-009)."""
+    """Ends at once with an error code (C-009)."""
     run = backend.start_program(ml, arguments).finish(timeout_seconds=PATIENCE_SECONDS)
 
     assert run.exit_code == 2

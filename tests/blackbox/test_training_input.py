@@ -129,7 +129,7 @@ def test_pipe_mode_gives_the_model_of_file_mode(
 def test_fifo_that_comes_late_is_waited_for(
     backend: Backend, ml: MlTree, cancer: TabularDataset, reference: bytes
 ) -> None:
-    """There is none until the job has said that it waits (C-020)."""
+    """Waits for a FIFO that appears after the job has logged the wait (C-020)."""
     with feeding(ml) as feeder:
         train = feeder.declare("train")
         validation = feeder.declare("validation")

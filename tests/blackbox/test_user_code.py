@@ -156,7 +156,7 @@ def test_one_function_of_the_users_and_the_rest_as_without(
     cancer: TabularDataset,
     features: np.ndarray,
 ) -> None:
-    """No model_fn: the algorithm's model, with the answer in a form of the user's own."""
+    """Loads the algorithm's model without a model_fn, and answers in the user's form."""
     script = """
         def output_fn(prediction, accept):
             return "".join(f"<p>{score:.6f}</p>" for score in prediction), "text/html"
@@ -230,7 +230,7 @@ def test_stream_whose_reader_stalls_and_leaves_holds_nobody_up(
 def test_error_before_the_first_piece_is_an_ordinary_error(
     command: Callable[..., Response], obedient: RunningServer
 ) -> None:
-    """Before the first piece, the status can still be 500 (C-066)."""
+    """Answers 500 before the first piece (C-066)."""
     response = command("failing-stream 0")
 
     assert response.status == 500
@@ -274,7 +274,7 @@ def test_exception_is_500_and_its_traceback_is_in_the_log_only(
 def test_exception_with_a_status_is_answered_with_it(
     command: Callable[..., Response], status: int
 ) -> None:
-    """As the toolkit's BaseInferenceToolkitError; without a stack trace in the body."""
+    """Answers as for the toolkit's BaseInferenceToolkitError, without a stack trace."""
     response = command(f"refuse {status}")
 
     assert response.status == status
@@ -297,7 +297,7 @@ def test_sys_exit_ends_the_invocation_only(
 def test_custom_attributes_come_back_only_when_the_code_sets_them(
     command: Callable[..., Response],
 ) -> None:
-    """Never echoed, however often they are sent (C-052)."""
+    """Never echoes them, however often they are sent (C-052)."""
     silent = command("hello", **{CUSTOM: "trace=1"})
     set_by_code = command("set trace=2; x", **{CUSTOM: "trace=1"})
     seen = command("seen", **{CUSTOM: "trace=1"})
@@ -378,7 +378,7 @@ def test_worker_that_the_code_kills_is_replaced(backend: Backend, tmp_path: Path
 def test_code_that_fails_to_load_ends_the_server_with_the_reason(
     backend: Backend, tmp_path: Path, script: str, reason: str
 ) -> None:
-    """At once, and without being started again and again (C-061, C-063)."""
+    """Ends at once, without repeated starts (C-061, C-063)."""
     ml = _model(tmp_path, {"code/inference.py": script})
 
     with pytest.raises(ServerStartError) as caught:

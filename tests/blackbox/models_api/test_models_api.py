@@ -78,7 +78,7 @@ def test_loaded_model_answers_as_xgboost_does(models: Models) -> None:
 def test_answer_is_json_unless_another_format_is_asked_for(
     models: Models, accept: dict[str, str]
 ) -> None:
-    """As AWS's multi-model image has it; its own test reads every answer as JSON (C-056)."""
+    """Answers JSON without an Accept, as AWS's multi-model image does (C-056)."""
     models.write_tree("json", 2)
     if models.describe("json").status == 404:
         assert models.load("json").status == 200
@@ -132,7 +132,7 @@ def test_model_that_does_not_fit_is_507_and_not_on_the_list(models: Models) -> N
 def test_load_that_fails_is_an_error_and_leaves_no_name(
     models: Models, engine: str, kind: str
 ) -> None:
-    """No directory, nothing in it, a damaged file, and code that raises (C-082)."""
+    """A missing or empty directory, a damaged file and code that raises fail the load (C-082)."""
     name = f"fails-{kind}"
     directory = models.directory(name)
     if kind == "code":
@@ -204,7 +204,7 @@ def test_description_is_of_a_loaded_model_only(models: Models) -> None:
 
 
 def test_unloaded_model_is_unknown(models: Models) -> None:
-    """To invocations and to another unload (C-085, C-086)."""
+    """An invocation and another unload of an unloaded model are 404 (C-085, C-086)."""
     models.write_tree("unloaded", 1)
     models.load("unloaded")
 
@@ -216,7 +216,7 @@ def test_unloaded_model_is_unknown(models: Models) -> None:
 
 @pytest.mark.parametrize("name", ["0f" * 32, "a b+c%2e", "naïve-模型", "-", "n" * 500, "eu.v1:2@x"])
 def test_name_is_opaque(models: Models, name: str) -> None:
-    """Percent-encoded in the path, and not the Target-Model that a client asks for (C-087)."""
+    """Takes the name from the path, percent-encoded, and not from Target-Model (C-087)."""
     directory = models.write_tree("opaque", 5)
 
     assert models.load(name, directory).status == 200
@@ -230,7 +230,7 @@ def test_name_is_opaque(models: Models, name: str) -> None:
 
 
 def test_model_that_is_loaded_again_is_what_its_files_now_hold(models: Models) -> None:
-    """Also from the same directory (C-088)."""
+    """Serves the new files of a name, also from the same directory (C-088)."""
     models.write_tree("updated", 2)
     models.load("updated")
     assert score(models.invoke("updated", b"8,9\n")) == pytest.approx(predicted(2, [8, 9]))
@@ -243,7 +243,7 @@ def test_model_that_is_loaded_again_is_what_its_files_now_hold(models: Models) -
 
 
 def test_models_of_equal_module_names_do_not_mix(models: Models) -> None:
-    """Each has its own process (C-089)."""
+    """Runs models with modules of one name apart (C-089)."""
     script = """
         import features
 
@@ -262,7 +262,7 @@ def test_models_of_equal_module_names_do_not_mix(models: Models) -> None:
 
 
 def test_model_that_dies_takes_nothing_with_it(models: Models) -> None:
-    """Its request is lost; the others go on, and its name can be loaded again (C-089)."""
+    """Loses one request; other models go on, and the name can be loaded again (C-089)."""
     models.write("dies", DIES)
     models.write_tree("lives", 4)
     for name in ("dies", "lives"):
@@ -280,7 +280,7 @@ def test_model_that_dies_takes_nothing_with_it(models: Models) -> None:
 
 
 def test_of_two_loads_of_one_name_one_is_409(models: Models) -> None:
-    """While loads, unloads and invocations of others go on (C-090)."""
+    """Answers 409 to one of two loads while other models load, unload and predict (C-090)."""
     models.write_tree("contended", 1)
 
     with ThreadPoolExecutor(4) as pool:
@@ -316,7 +316,7 @@ def test_invocation_without_memory_is_507_and_the_worker_lives(models: Models) -
 def test_bad_request_is_4xx_and_the_worker_lives(
     models: Models, body: bytes, headers: dict[str, str], status: int, code: str | None
 ) -> None:
-    """With the same error body as everywhere (C-054, C-057)."""
+    """Answers a bad request with the error body of every server (C-054, C-057)."""
     models.write_tree("strict", 1)
     models.load("strict")
     process_ids = models.server.process_ids()
@@ -332,7 +332,7 @@ def test_bad_request_is_4xx_and_the_worker_lives(
 
 
 def test_empty_body_is_204(models: Models) -> None:
-    """No content is neither a record nor an error (C-058)."""
+    """Answers 204 to an empty body (C-058)."""
     models.write_tree("empty", 1)
     models.load("empty")
 

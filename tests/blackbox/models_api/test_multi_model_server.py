@@ -108,7 +108,7 @@ def test_sigterm_finishes_what_is_in_flight(start: Start) -> None:
 
 
 def test_sigterm_ends_a_model_that_does_not_come_to_an_end(start: Start) -> None:
-    """Within the 30 s that the platform waits (C-062)."""
+    """Ends within the 30 s that the platform waits (C-062)."""
     with (models := start()).server, ThreadPoolExecutor(1) as pool:
         models.write("m", SLEEPS)
         models.load("m")
@@ -123,7 +123,7 @@ def test_sigterm_ends_a_model_that_does_not_come_to_an_end(start: Start) -> None
 
 
 def test_end_of_the_server_ends_the_container(start: Start) -> None:
-    """Without multi-model-server there is nothing to serve with (C-063)."""
+    """The container ends with multi-model-server (C-063)."""
     with (models := start()).server:
         _kill_java(models)
 
@@ -151,7 +151,7 @@ def _kill_java(models: Models) -> None:
 
 
 def test_two_servers_do_not_collide(start: Start) -> None:
-    """Neither in ports nor in files (C-092)."""
+    """Two servers on a host share neither ports nor files (C-092)."""
     with (one := start()).server, (other := start()).server:
         for models, slope in ((one, 1), (other, 2)):
             models.write_tree("m", slope)
@@ -183,7 +183,7 @@ def test_temporary_files_are_gone_with_the_server(start: Start, tmp_path: Path) 
 
 
 def test_any_user_and_a_read_only_root_will_do(image: str, tmp_path: Path) -> None:
-    """With nothing writable but /tmp (C-005, C-068)."""
+    """Runs as any user with nothing writable but /tmp (C-005, C-068)."""
     options = ("--read-only", "--tmpfs", "/tmp", "--user", "12345:0")
     backend = DockerBackend(image, options)
     ml = MlTree(tmp_path / "ml").create()
@@ -197,7 +197,7 @@ def test_any_user_and_a_read_only_root_will_do(image: str, tmp_path: Path) -> No
 
 
 def test_slim_image_says_what_it_lacks(slim_image: str, tmp_path: Path) -> None:
-    """At start, not at the first load (C-061)."""
+    """Names the missing engine at start, not at the first load (C-061)."""
     backend = DockerBackend(slim_image)
     environment = {"SAGEMAKER_MULTI_MODEL": "true", "BYOA_MULTI_MODEL_ENGINE": "mms"}
 

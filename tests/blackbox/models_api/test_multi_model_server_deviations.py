@@ -74,7 +74,7 @@ def test_ping_is_200_when_no_worker_is_left(start: Start) -> None:
 
 
 def test_ping_is_200_after_sigterm(start: Start) -> None:
-    """While it finishes what is in flight (C-046)."""
+    """Answers pings with 200 while it finishes requests (C-046)."""
     with (models := start()).server, ThreadPoolExecutor(1) as pool:
         models.write("m", SLEEPS)
         models.load("m")
@@ -117,7 +117,7 @@ def test_headers_beyond_8_kib_are_refused(models: Models) -> None:
 
 
 def test_errors_of_the_server_have_a_form_of_their_own(models: Models) -> None:
-    """Those of the model have the one that every error of ours has (C-057)."""
+    """Errors of the server differ in form from those of a model (C-057)."""
     assert set(json.loads(models.invoke("unknown").body)) == {"code", "type", "message"}
 
 
@@ -141,7 +141,7 @@ def test_request_that_is_still_arriving_at_sigterm_is_cut(start: Start) -> None:
 
 
 def test_stream_is_sent_whole(models: Models) -> None:
-    """Once its last piece is there (C-065)."""
+    """Sends a streamed answer once its last piece is there (C-065)."""
     models.write("streams", STREAMS)
     models.load("streams")
     asked_at = time.monotonic()
@@ -154,7 +154,7 @@ def test_stream_is_sent_whole(models: Models) -> None:
 
 
 def test_execution_parameters_are_not_there(models: Models) -> None:
-    """Nor is GET /metrics (C-069)."""
+    """GET /execution-parameters and GET /metrics are 404 (C-069)."""
     assert send(models.server.url, "GET", "/execution-parameters").status == 404
     assert send(models.server.url, "GET", "/metrics").status == 404
 
@@ -182,12 +182,14 @@ def test_load_that_fails_does_not_say_why(models: Models) -> None:
 
 
 def test_load_with_broken_json_is_500(models: Models) -> None:
-    """With a message of Java's (C-082)."""
+    """The error carries a message of Java's (C-082)."""
     assert models.post(b"{").status == 500
 
 
 def test_full_last_page_has_a_token(start: Start) -> None:
-    """Of a page without models; and a token that was never given is the first page's (C-083)."""
+    """A full last page has a token of an empty page; an unknown token means the first page
+    (C-083).
+    """
     with (models := start()).server:
         models.write_tree("m", 1)
         models.load("m")
@@ -201,7 +203,7 @@ def test_full_last_page_has_a_token(start: Start) -> None:
 
 
 def test_unload_cuts_what_is_being_answered(models: Models) -> None:
-    """It does not wait for the model's invocations (C-085)."""
+    """An unload does not wait for the invocations of the model (C-085)."""
     models.write("cut", SLEEPS)
     models.load("cut")
 
@@ -213,7 +215,7 @@ def test_unload_cuts_what_is_being_answered(models: Models) -> None:
 
 
 def test_name_with_a_slash_is_listed_and_cannot_be_reached(start: Start) -> None:
-    """It undoes the percent-encoding before it takes the path apart (C-087)."""
+    """Decodes the path before splitting it, so a name with a slash is not found (C-087)."""
     with (models := start()).server:
         models.write_tree("m", 1)
 

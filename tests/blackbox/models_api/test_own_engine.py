@@ -32,7 +32,7 @@ LEAVES_A_PROCESS = """
 
 
 def test_process_that_a_model_has_left_behind_holds_nothing_up(start: Start) -> None:
-    """It has a copy of everything that was open in the worker, which is dead (C-085, C-090)."""
+    """A child of a dead worker that inherited its files delays nothing (C-085, C-090)."""
     with (models := start(SAGEMAKER_MODEL_SERVER_WORKERS="1")).server:
         models.write("forks", LEAVES_A_PROCESS)
         models.write_tree("other", 1)

@@ -71,7 +71,7 @@ def test_loaded_model_answers_in_every_worker(fleet: Fleet) -> None:
 
 
 def test_parameters_may_stand_in_the_query_as_for_multi_model_server(fleet: Fleet) -> None:
-    """Its clients register so (C-079)."""
+    """Accepts parameters in the query, as clients of multi-model-server send them (C-079)."""
     fleet.write_constant("m", 1.0)
 
     answer = fleet.request("POST", f"/models?model_name=m&url={quote(fleet.url('m'))}")
@@ -111,7 +111,7 @@ def test_slow_bodies_hold_up_no_load(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_name_is_opaque_and_never_a_path(fleet: Fleet, name: str) -> None:
-    """Whatever a name looks like, percent-encoded it works in every route (C-087)."""
+    """Any name works in every route if it is percent-encoded (C-087)."""
     fleet.write_constant("m", 2.0)
 
     assert fleet.load(name, "m").status == 200
@@ -139,7 +139,7 @@ def test_slashes_at_the_beginning_of_a_path_are_one(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("path", ["/models/%FF", "/models/%EF%BF", "/models/a/b"])
 def test_path_that_is_no_name_means_no_model(fleet: Fleet, path: str) -> None:
-    """Not one of a name that is written in another way, either (C-086, C-087)."""
+    """A name in another spelling is another name (C-086, C-087)."""
     fleet.write_constant("m", 2.0)
     for name in ("\N{REPLACEMENT CHARACTER}", "a/b"):
         fleet.load(name, "m")
@@ -204,7 +204,7 @@ def test_malformed_request_is_refused(fleet: Fleet, body: bytes) -> None:
     ],
 )
 def test_url_outside_the_model_roots_is_refused(fleet: Fleet, url: object) -> None:
-    """Neither by dots nor by a link does a url leave the directories of models (C-082)."""
+    """Refuses path traversal by dots and by links (C-082)."""
     link = fleet.ml.root / "models" / "link-out"
     if not link.is_symlink():
         link.symlink_to("/etc")
@@ -220,7 +220,7 @@ def test_url_outside_the_model_roots_is_refused(fleet: Fleet, url: object) -> No
 
 
 def test_absent_directory_is_404_and_an_empty_one_400(fleet: Fleet) -> None:
-    """Neither is listed afterwards (C-082)."""
+    """A missing directory is 404, an empty one 400; neither is listed (C-082)."""
     fleet.path("empty").mkdir(parents=True)
 
     assert error_of(fleet.load("absent"))[:2] == (404, "ModelNotFoundException")
@@ -243,7 +243,7 @@ def test_refusal_names_places_in_the_artifact_and_none_of_the_host(fleet: Fleet)
 
 
 def test_second_load_of_a_name_is_409_and_the_first_goes_on(fleet: Fleet) -> None:
-    """Whatever the second one's files are (C-080)."""
+    """The second load is 409, whatever its files are (C-080)."""
     fleet.write_constant("m", 1.0)
     fleet.write_constant("other", 2.0)
     fleet.load("m")
@@ -267,7 +267,7 @@ def test_of_many_loads_of_one_name_at_once_one_is_200(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
 def test_unknown_model_is_404(fleet: Fleet, method: str) -> None:
-    """In the words of multi-model-server (C-084, C-085, C-086)."""
+    """Uses the message of multi-model-server (C-084, C-085, C-086)."""
     route = "/models/none/invoke" if method == "POST" else "/models/none"
 
     answer = fleet.request(method, route, b"1,2,3" if method == "POST" else None, CSV)
@@ -277,7 +277,7 @@ def test_unknown_model_is_404(fleet: Fleet, method: str) -> None:
 
 
 def test_invocations_without_a_name_are_404(fleet: Fleet) -> None:
-    """There is no model that could be meant (C-086)."""
+    """POST /invocations names no model (C-086)."""
     answer = fleet.request("POST", "/invocations", ROW, CSV)
 
     assert answer.status == 404
@@ -320,7 +320,7 @@ def test_bad_invocation_is_refused_as_by_a_single_model(fleet: Fleet) -> None:
 
 
 def test_list_comes_in_pages(fleet: Fleet) -> None:
-    """Each model is on one page, also where others come and go between pages (C-083)."""
+    """Each model is on one page, also if others come and go between pages (C-083)."""
     fleet.write_constant("m", 1.0)
     names = sorted(f"model-{index:02}" for index in range(25))
     for name in names:
@@ -347,7 +347,7 @@ def test_list_comes_in_pages(fleet: Fleet) -> None:
 
 
 def test_deleted_model_is_gone_in_every_worker(fleet: Fleet) -> None:
-    """From the moment of the answer on, none of them invokes it, and all have freed it (C-085)."""
+    """After the answer no worker invokes the model, and all have freed it (C-085)."""
     fleet.write_constant("m", 1.0)
     fleet.load("m")
     in_parallel(8, lambda _: fleet.invoke("m"))

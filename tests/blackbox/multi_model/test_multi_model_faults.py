@@ -257,7 +257,7 @@ def test_every_worker_serves_what_any_worker_loaded_after_all_died(
 
 @pytest.mark.parametrize("exit_code", [3, 4])
 def test_code_that_ends_its_process_ends_no_server(start_fleet: StartFleet, exit_code: int) -> None:
-    """With the exit codes, too, by which gunicorn says that an application is broken (C-089)."""
+    """Survives also the exit codes that gunicorn reserves for a broken application (C-089)."""
     script = f"""
         import os
 
@@ -282,7 +282,7 @@ def test_code_that_ends_its_process_ends_no_server(start_fleet: StartFleet, exit
 def test_files_of_a_server_that_was_killed_are_removed_by_the_next_one(
     start_fleet: StartFleet,
 ) -> None:
-    """In process mode, where they outlive it (C-062)."""
+    """Removes files left by a killed server in process mode (C-062)."""
     with start_fleet() as fleet:
         is_process = isinstance(fleet.backend, ProcessBackend)  # a container's go with it
         before = set(Path("/dev/shm").glob("byoa-models-*")) if is_process else set()

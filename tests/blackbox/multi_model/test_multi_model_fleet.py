@@ -115,7 +115,7 @@ def install_plugin(fleet: Fleet) -> None:
 
 
 def test_equally_named_modules_do_not_meet(fleet: Fleet) -> None:
-    """Also where they are imported late, in turns, and again after an unload (C-089)."""
+    """Keeps them apart also when imported late, in turns, and after an unload (C-089)."""
     for name in ("one", "two", "three"):
         fleet.write(name, own_code(name))
         assert fleet.load(name).status == 200, fleet.load(name).text
@@ -261,7 +261,7 @@ HOSTILE_CODE = {
 
 @pytest.mark.parametrize("deed", HOSTILE_CODE)
 def test_hostile_code_is_refused_and_hurts_nobody(fleet: Fleet, deed: str) -> None:
-    """It runs in a process of its own first (C-082, C-089)."""
+    """Validates code in a process of its own first (C-082, C-089)."""
     fleet.write_constant("good", 1.0)
     fleet.load("good")
     before = fleet.processes("worker")
@@ -278,7 +278,7 @@ def test_hostile_code_is_refused_and_hurts_nobody(fleet: Fleet, deed: str) -> No
 
 
 def test_mutated_models_hurt_nobody(fleet: Fleet) -> None:
-    """Of 60 with flipped bits or missing bytes, each is refused, or answers (C-082, C-089)."""
+    """Refuses or serves each of 60 models with flipped bits or missing bytes (C-082, C-089)."""
     chance = random.Random(5)  # noqa: S311 - a schedule that can be repeated
     fleet.write_constant("good", 1.0)
     fleet.load("good")

@@ -137,7 +137,7 @@ def test_model_in_use_is_never_evicted(start_fleet: StartFleet) -> None:
 
 
 def test_pinned_model_is_never_evicted(start_fleet: StartFleet) -> None:
-    """By a pattern of its name, whatever else comes and goes (C-081)."""
+    """Pins a model by a pattern of its name (C-081)."""
     environment = {"BYOA_MODEL_MEMORY_MB": "50", "BYOA_PINNED_MODELS": "vip-*, Other"}
     with start_fleet(**environment, **ONE_WORKER) as fleet:
         for name in ("vip-1", "a", "b", "Other", "c"):
@@ -253,7 +253,7 @@ def test_container_of_little_memory_survives_a_model_that_wants_more(
 
 @pytest.mark.slow
 def test_memory_of_unloaded_models_comes_back(start_fleet: StartFleet) -> None:
-    """After each of 40 loads and unloads of 20 MB the workers are as large as before (C-085)."""
+    """Workers are as large as before after each of 40 loads and unloads of 20 MB (C-085)."""
     with start_fleet() as fleet:
         write_heavy(fleet, "a", 20)
         sizes = []

@@ -18,8 +18,8 @@ _VALUES = {"1.0": 1.0, "2.0": 2.0}  # what the models answer, which are in direc
 
 
 def test_answers_are_those_of_some_order(start_fleet: StartFleet) -> None:
-    """On several workers; a load is never 404 because somebody unloaded its model (C-108,
-    C-090).
+    """A load is never 404 because another client unloaded its model, on several workers
+    (C-108, C-090).
     """
     choice = random.Random(9)  # noqa: S311
     loaded: str | None = None
