@@ -96,7 +96,7 @@ class Coordinator:
                     names = ", ".join(map(repr, missing))
                     self._report(
                         Weight.CAUSE,
-                        f"these hosts did not connect within BYOA_HOSTS_TIMEOUT: {names}",
+                        f"no connection within BYOA_HOSTS_TIMEOUT from {names}",
                     )
                     return
                 with contextlib.suppress(TimeoutError):
