@@ -1,20 +1,16 @@
-"""Training with XGBoost: what the job asks for, made into matrices and rounds."""
+"""Entry point of training with XGBoost: check the job, make a plan, train."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import xgboost
 
-from container.algorithms.contract import Cluster, NoCheckpoints, TrainedModel, TrainingInput
+from container.algorithms.contract import NoCheckpoints, TrainedModel, TrainingInput
 from container.algorithms.xgboost import library_log
-from container.algorithms.xgboost.evaluation_metrics import (
-    check_metrics,
-    evaluator,
-    is_ours,
-    names_for_xgboost,
-)
 from container.algorithms.xgboost.hyperparameter_table import XGBoostHyperparameters
 from container.algorithms.xgboost.serving.c_api import clean_message
 from container.algorithms.xgboost.training.collective import (
@@ -23,28 +19,28 @@ from container.algorithms.xgboost.training.collective import (
     of_first_host,
 )
 from container.algorithms.xgboost.training.cross_validation import cross_validate
-from container.algorithms.xgboost.training.early_stopping import EarlyStopping
 from container.algorithms.xgboost.training.gpu import device_for, has_gpu
 from container.algorithms.xgboost.training.matrices import build_matrices, survey
-from container.algorithms.xgboost.training.rounds import Boosting, is_random, shortener
+from container.algorithms.xgboost.training.plan import Plan, make_plan
+from container.algorithms.xgboost.training.rounds import Boosting, shortener
 from container.algorithms.xgboost.training.trained_model import TrainedBooster
 from container.errors import HyperparameterError, TrainingError
 
 logger = logging.getLogger(__name__)
 
-# What may differ between a job and the one that resumes it: neither changes the rounds there are.
-_NOT_BINDING = frozenset(
+_NO_GPU_MEMORY = "Memory allocation error on worker"  # XGBoost 3.2.0, device_vector.cu
+# Not part of the check before data are read: they need the device, the columns or the metrics.
+_NOT_CHECKED = frozenset(
     {
-        *("num_round", "nthread", "verbosity", "silent"),
-        *("save_model_on_termination", "use_dask_gpu_training"),
+        *("device", "verbosity", "monotone_constraints", "interaction_constraints"),
+        *("eval_metric", "disable_default_eval_metric"),
     }
 )
-_NO_GPU_MEMORY = "Memory allocation error on worker"  # XGBoost 3.2.0, device_vector.cu
-_TWEEDIE_POWER = 1.5  # XGBoost's default for `tweedie_variance_power`
 
 
 def fit(job: TrainingInput) -> TrainedModel:
-    """Train a booster on `train`, watching `validation` where it is there, or one for each fold.
+    """Train a booster on `train` and evaluate it on `validation` if present; k-fold jobs train one
+    booster a fold.
 
     Raises:
         HyperparameterError: a hyperparameter that the data or the host contradict.
@@ -60,13 +56,16 @@ def fit(job: TrainingInput) -> TrainedModel:
         logger.warning("hyperparameter_without_effect", extra={"hyperparameter": name})
     if hyperparameters.save_model_on_termination == "false":
         job.interruption.leave_no_model()
-    _refuse_missing_validation(job)
-    _refuse_missing_gpu(job)
+    _refuse_missing_validation(hyperparameters, has_validation="validation" in job.channels)
+    if not hyperparameters.kfold:
+        job = _resumable(job, hyperparameters)
+    plan = make_plan(job)
+    _refuse_missing_gpu(plan)
     try:
-        _check_by_xgboost(job)
+        _check_by_xgboost(plan.parameters)
         if hyperparameters.kfold:
-            return cross_validate(job, _train, _binding(hyperparameters))
-        return _train(_resumable(job))
+            return cross_validate(job, partial(_train, plan=plan), plan.binding)
+        return _train(job, plan)
     except xgboost.core.XGBoostError as error:
         if _NO_GPU_MEMORY in str(error):
             raise TrainingError(
@@ -78,10 +77,11 @@ def fit(job: TrainingInput) -> TrainedModel:
         raise TrainingError(f"XGBoost refused to train: {clean_message(str(error))}") from error
 
 
-def _refuse_missing_validation(job: TrainingInput) -> None:
-    """Folds are validated on the records that they leave out."""
-    hyperparameters: XGBoostHyperparameters = job.hyperparameters
-    if hyperparameters.kfold or "validation" in job.channels:
+def _refuse_missing_validation(
+    hyperparameters: XGBoostHyperparameters, *, has_validation: bool
+) -> None:
+    """Raise `HyperparameterError` for one that needs `validation`; folds validate themselves."""
+    if hyperparameters.kfold or has_validation:
         return
     without = "the channel 'validation', which the job does not have; add it to InputDataConfig"
     if hyperparameters.early_stopping_rounds:
@@ -97,10 +97,12 @@ def _refuse_missing_validation(job: TrainingInput) -> None:
         )
 
 
-def _resumable(job: TrainingInput) -> TrainingInput:
-    """The job without checkpoints where XGBoost cannot go on from them: of the biases of positions
-    a model holds one half, and a second training from it is refused (seen in 3.2.0)."""
-    hyperparameters: XGBoostHyperparameters = job.hyperparameters
+def _resumable(job: TrainingInput, hyperparameters: XGBoostHyperparameters) -> TrainingInput:
+    """Return the job, without checkpoints where XGBoost cannot continue a model.
+
+    A model holds half of the position biases of an unbiased ranking, and XGBoost 3.2.0 refuses to
+    train it further.
+    """
     if not (hyperparameters.is_ranking and hyperparameters.lambdarank_unbiased):
         return job
     if job.checkpoints.is_on:
@@ -109,24 +111,16 @@ def _resumable(job: TrainingInput) -> TrainingInput:
     return replace(job, checkpoints=NoCheckpoints())
 
 
-def _train(job: TrainingInput) -> TrainedBooster:
-    hyperparameters: XGBoostHyperparameters = job.hyperparameters
-    metrics = _metrics(hyperparameters)
-    names = names_for_xgboost(metrics, hyperparameters.tweedie_variance_power or _TWEEDIE_POWER)
-    parameters = _parameters(job)
-    if metrics:
-        parameters["eval_metric"] = list(dict.fromkeys(names.values()))
-        parameters["disable_default_eval_metric"] = 1
-    start = job.checkpoints.resume(
-        _binding(hyperparameters), hyperparameters.num_round, shortener(parameters)
-    )
+def _train(job: TrainingInput, plan: Plan) -> TrainedBooster:
+    hyperparameters, parameters = plan.hyperparameters, plan.parameters
+    start = job.checkpoints.resume(plan.binding, hyperparameters.num_round, shortener(parameters))
     with connected(job.cluster):
         boosting = Boosting(
             job,
             parameters,
-            metrics=names,
-            evaluate=_evaluator(metrics, hyperparameters, job.cluster),
-            stopping=_stopping(hyperparameters),
+            metrics=plan.metrics,
+            evaluate=plan.evaluate,
+            stopping=plan.early_stopping(),
             start=of_first_host(start, job.cluster),
         )
         surveys = survey(job, hyperparameters)
@@ -138,41 +132,16 @@ def _train(job: TrainingInput) -> TrainedBooster:
         return boosting.run(matrices, hyperparameters.num_round, device, feature_names)
 
 
-def _metrics(hyperparameters: XGBoostHyperparameters) -> list[str]:
-    """The metrics asked for, with the one that a tuning job watches (C-013)."""
-    metrics = list(hyperparameters.eval_metric or [])
-    watched = (hyperparameters.tuning_objective_metric or "").rpartition(":")[2]
-    if watched and watched not in metrics:
-        try:
-            check_metrics([watched], hyperparameters.objective, n_outputs=hyperparameters.n_outputs)
-        except HyperparameterError as error:
-            logger.warning("tuning_metric_ignored", extra={"reason": error.message})
-        else:
-            # Not last: early stopping watches the last one that the job itself names.
-            metrics.insert(0, watched)
-    return metrics
-
-
-def _parameters(job: TrainingInput) -> dict[str, Any]:
-    hyperparameters: XGBoostHyperparameters = job.hyperparameters
-    parameters = {"nthread": job.n_threads} | hyperparameters.for_xgboost()
-    if job.checkpoints.is_on and is_random(parameters):
-        # Only then: without checkpoints a job draws the numbers that XGBoost itself draws.
-        parameters["seed_per_iteration"] = 1
-    return parameters
-
-
-def _refuse_missing_gpu(job: TrainingInput) -> None:
-    """XGBoost itself would train on the CPU, and say so in a line of its log."""
-    hyperparameters: XGBoostHyperparameters = job.hyperparameters
-    device = str(_parameters(job).get("device", "cpu"))
+def _refuse_missing_gpu(plan: Plan) -> None:
+    """Raise `HyperparameterError`; XGBoost would train on the CPU and only log it."""
+    device = str(plan.parameters.get("device", "cpu"))
     if device == "cpu" or has_gpu(device):
         return
-    if hyperparameters.device:
+    if plan.hyperparameters.device:
         raise HyperparameterError(
             "device",
-            f"{hyperparameters.device!r} needs that GPU and the GPU image, and XGBoost does not "
-            "find it here; use 'cpu', or leave device out: a GPU is used where there is one",
+            f"{plan.hyperparameters.device!r} needs that GPU and the GPU image, and XGBoost does "
+            "not find it here; use 'cpu', or leave device out: a GPU is used where there is one",
         )
     raise HyperparameterError(
         "tree_method",
@@ -181,38 +150,9 @@ def _refuse_missing_gpu(job: TrainingInput) -> None:
     )
 
 
-def _check_by_xgboost(job: TrainingInput) -> None:
-    """Have the library refuse, before data are read, what this version of it does not know."""
-    parameters = {
-        name: value
-        for name, value in _parameters(job).items()
-        if name not in ("device", "verbosity", "monotone_constraints", "interaction_constraints")
-    }
+def _check_by_xgboost(parameters: Mapping[str, Any]) -> None:
+    """Let XGBoost refuse parameters that its version does not know, before data are read."""
+    checked = {name: value for name, value in parameters.items() if name not in _NOT_CHECKED}
     with xgboost.config_context(verbosity=0):  # its warnings come with the training
         record = xgboost.DMatrix(np.zeros((1, 1)), [1])  # a booster does not keep it alive
-        xgboost.Booster(parameters, [record]).save_config()
-
-
-def _evaluator(
-    metrics: list[str], hyperparameters: XGBoostHyperparameters, cluster: Cluster
-) -> Any:
-    ours = [metric for metric in metrics if is_ours(metric)]
-    objective = hyperparameters.objective or "reg:squarederror"
-    return evaluator(ours, objective, cluster.gather) if ours else None
-
-
-def _stopping(hyperparameters: XGBoostHyperparameters) -> EarlyStopping | None:
-    if not hyperparameters.early_stopping_rounds:
-        return None
-    return EarlyStopping(
-        patience=hyperparameters.early_stopping_rounds,
-        metric=hyperparameters.eval_metric[-1] if hyperparameters.eval_metric else None,
-    )
-
-
-def _binding(hyperparameters: XGBoostHyperparameters) -> dict[str, object]:
-    """What a checkpoint must have in common with the job that goes on from it."""
-    given = hyperparameters.model_dump(exclude_none=True, exclude=set(_NOT_BINDING), by_alias=True)
-    return {f"hyperparameter {name}": value for name, value in sorted(given.items())} | {
-        "version of XGBoost": xgboost.__version__
-    }
+        xgboost.Booster(checked, [record]).save_config()

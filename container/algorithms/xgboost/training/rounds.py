@@ -18,27 +18,18 @@ import xgboost
 from container.algorithms.contract import Checkpoint, TrainingInput
 from container.algorithms.xgboost.training.collective import any_host
 from container.algorithms.xgboost.training.early_stopping import EarlyStopping
+from container.algorithms.xgboost.training.plan import Evaluator
 from container.algorithms.xgboost.training.trained_model import TrainedBooster
 from container.codecs import column_names
 from container.errors import ChannelError
 
 logger = logging.getLogger(__name__)
 
-Evaluator = Callable[[Any, Any], list[tuple[str, float]]]
 Parts = Mapping[str, bytes]
 
 _MODEL, _BEST, _NAMES = "model", "best", "feature_names"  # the parts of a checkpoint
 # A round that takes longer may outlast the time that the platform gives after SIGTERM.
 _SLOW_ROUND_SECONDS = 5.0
-_SHARES = ("subsample", "colsample_bytree", "colsample_bylevel", "colsample_bynode")
-
-
-def is_random(parameters: Mapping[str, Any]) -> bool:
-    """Whether rounds draw random numbers."""
-    booster = parameters.get("booster")
-    if booster == "gblinear":  # it has no samples and no trees
-        return False
-    return booster == "dart" or any(parameters.get(name, 1) < 1 for name in _SHARES)
 
 
 def shortener(parameters: Mapping[str, Any]) -> Callable[[Parts, int], Parts] | None:
