@@ -14,68 +14,85 @@ than parsing a chunk, and a client may send a hundred thousand chunks of one byt
 """
 
 import re
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import Any
 
 from gunicorn.asgi import parser
 
 _HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*", re.ASCII)
 _TRAILER_FIELD = re.compile(rb"[\w!#$%&'*+.^`|~-]+:[^\x00-\x08\x0a-\x1f\x7f]*", re.ASCII)
-_find_line = parser.PythonProtocol._find_line  # called for every line: `super` takes longer
+# Called often, and `super` takes longer.
+_feed = parser.PythonProtocol.feed
+_find_line = parser.PythonProtocol._find_line
 _MAX_SIZE_DIGITS = 16
 _MAX_SIZE_LINE = 256
+
+
+def refused_head(headers: Iterable[tuple[bytes, bytes]], version: str) -> HTTPStatus | None:
+    """Check the head of a request that the parser has accepted.
+
+    Args:
+        headers: Names in lower case, and values.
+        version: Of HTTP, e.g. `1.1`.
+    Returns:
+        The status of the refusal; None for a valid head.
+    """
+    fields = dict(headers)  # the parser has refused a second Host
+    host = fields.get(b"host")
+    if host is None:
+        if version >= "1.1":
+            return HTTPStatus.BAD_REQUEST
+    elif not _HOST.fullmatch(host):
+        return HTTPStatus.BAD_REQUEST
+    if b"transfer-encoding" in fields:
+        codings = b",".join(value for name, value in headers if name == b"transfer-encoding")
+        if codings.strip(b" \t").lower() != b"chunked":
+            return HTTPStatus.NOT_IMPLEMENTED
+    return None
 
 
 class StrictParser(parser.PythonProtocol):  # type: ignore[misc]
     """Parser of one connection, whose errors the protocol answers with 400, 414, 431 or 501."""
 
-    __slots__ = ()
+    __slots__ = ("_hand_over", "_pieces")
 
-    def _finalize_headers(self) -> None:
-        """Check the head, then let the stock parser check it and call the protocol."""
-        fields = dict(self._headers_list)  # a second Host is refused by the stock parser
-        host = fields.get(b"host")
-        if host is None:
-            if self.http_version >= (1, 1):
-                raise parser.InvalidHeader("HTTP/1.1 without Host")
-        elif not _HOST.fullmatch(host):
-            raise parser.InvalidHeader("Invalid Host")
-        if b"transfer-encoding" in fields:
-            self._check_codings()
-        super()._finalize_headers()
-
-    def _check_codings(self) -> None:
-        codings = [
-            coding.strip(b" \t").lower()
-            for name, value in self._headers_list
-            if name == b"transfer-encoding"
-            for coding in value.split(b",")
-        ]
-        if len(codings) > 1 and codings[-1] == b"chunked" and codings.count(b"chunked") == 1:
-            raise parser.UnsupportedTransferCoding("chunked is not the only coding")
-
-    def _parse_chunked_body(self) -> bool:
-        callbacks: Any = self  # slots of the base class, whose types are not known
-        on_body, on_message_complete = callbacks._on_body, callbacks._on_message_complete
+    def __init__(
+        self,
+        *,
+        on_body: Callable[[bytes], object] | None = None,
+        on_message_complete: Callable[[], object] | None = None,
+        **options: Any,
+    ) -> None:
+        """Args:
+        on_body: Called with the pieces of a body.
+        on_message_complete: Called at the end of a request.
+        options: Of `gunicorn.asgi.parser.PythonProtocol`.
+        """
         pieces: list[bytes] = []
 
+        # These functions do not refer to the parser: no reference cycle keeps a closed connection.
         def hand_over() -> None:
-            if pieces and on_body:
-                on_body(b"".join(pieces))
+            body = b"".join(pieces)
             pieces.clear()
+            if on_body is not None:
+                on_body(body)
 
         def complete() -> None:
-            hand_over()
-            if on_message_complete:
+            if pieces:
+                hand_over()
+            if on_message_complete is not None:
                 on_message_complete()
 
-        callbacks._on_body, callbacks._on_message_complete = pieces.append, complete
-        try:
-            is_over: bool = super()._parse_chunked_body()
-        finally:
-            callbacks._on_body = on_body
-            callbacks._on_message_complete = on_message_complete
-        hand_over()
-        return is_over
+        super().__init__(on_body=pieces.append, on_message_complete=complete, **options)
+        self._pieces = pieces
+        self._hand_over = hand_over
+
+    def feed(self, data: bytes) -> None:
+        """Parse data, and hand over all of the body in it as one piece."""
+        _feed(self, data)
+        if self._pieces:
+            self._hand_over()
 
     def _find_line(self, limit: int, error: Exception) -> int:
         """Find the length of the line at the start of the buffer; -1 without its end."""

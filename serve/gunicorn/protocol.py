@@ -21,8 +21,10 @@ from typing import Any, Protocol
 from gunicorn.asgi import protocol
 from gunicorn.asgi.protocol import ASGIProtocol
 
+from serve.gunicorn.http_parser import refused_head
 from serve.http.asgi import ASGIApp, Receive, Scope, Send
 from serve.http.error_body import CONTENT_TYPE, error_body, request_id
+from serve.http.responses import JSON, Reply, closing, send_whole
 
 _FIRST_REQUEST_SECONDS = 30.0
 # Limit of the time in which a client reads nothing of an answer of more than 64 KiB.
@@ -62,6 +64,11 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
             self._first_request = None
         self.n_running += 1
         try:
+            if scope["type"] == "http":
+                status = refused_head(scope["headers"], scope["http_version"])
+                if status is not None:
+                    await send_whole(send, _refusal(status))
+                    return
             await self.worker.asgi(scope, receive, send)
         finally:
             self.n_running -= 1
@@ -156,16 +163,16 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         self, status: int, message: str, extra_headers: tuple[tuple[str, str], ...] = ()
     ) -> None:
         """Answer a request that the parser refused; `message` may quote it and is not sent."""
-        reason = self._get_reason_phrase(status)
-        body = error_body("invalid_http", f"the request is refused: {reason}", request_id(""))
+        reply = _refusal(HTTPStatus(status))
         head = [
-            f"HTTP/1.1 {status} {reason}",
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
             f"Content-Type: {CONTENT_TYPE}",
-            f"Content-Length: {len(body)}",
+            f"Content-Length: {len(reply.body)}",
             *(f"{name}: {value}" for name, value in extra_headers),
             "Connection: close",
         ]
-        self._safe_write("\r\n".join([*head, "", ""]).encode("latin-1") + body)
+        if not self.transport.is_closing():
+            self.transport.write("\r\n".join([*head, "", ""]).encode("latin-1") + reply.body)
 
     def close_in_child(self) -> None:
         """Close the connection's descriptor in a process that a model's code has forked.
@@ -175,3 +182,9 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         """
         with contextlib.suppress(OSError):
             os.close(self.transport.get_extra_info("socket").fileno())
+
+
+def _refusal(status: HTTPStatus) -> Reply:
+    """Create the reply to a request that is not valid HTTP; the rest of the connection is not."""
+    message = f"the request is refused: {status.phrase}"
+    return closing(Reply(status, error_body("invalid_http", message, request_id("")), JSON))

@@ -167,7 +167,7 @@ class RequestBodies:
     def _refuse_beyond(self, n_bytes: int) -> None:
         """Raise `OverloadedError` if `n_bytes` more would exceed the limit of all bodies."""
         if 0 < self._max_held_bytes < self._n_held + self._n_inflated + n_bytes:
-            raise OverloadedError("bytes of requests in hand", self._max_held_bytes, _MEMORY)
+            raise OverloadedError("bytes of requests in memory", self._max_held_bytes, _MEMORY)
 
 
 def is_gzip(body: bytes) -> bool:

@@ -89,7 +89,9 @@ class ModelLease:
         if cached.lock is not None:
             if cached.n_leases > self._max_waiting + 1:
                 raise OverloadedError(
-                    "invocations of this model in hand", self._max_waiting + 1, "BYOA_MAX_WAITING"
+                    "invocations of this model running or waiting",
+                    self._max_waiting + 1,
+                    "BYOA_MAX_WAITING",
                 )
             await cached.lock.acquire()
             self._has_lock = True

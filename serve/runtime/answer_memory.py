@@ -18,7 +18,7 @@ SMALL = 2**18
 _BYTES_PER_VALUE = 64  # the prediction, a copy of it, and two copies of its text
 
 _lock = threading.Lock()
-_in_hand = [0]  # bytes of the answers that this process is computing
+_reserved = [0]  # bytes of the answers that this process is computing
 
 
 @contextmanager
@@ -38,17 +38,17 @@ def room_for(n_rows: int, n_outputs: int) -> Iterator[None]:
     with _lock:
         # Other workers, as many as there are CPUs, may reserve memory at the same time.
         share = cgroup.memory_available_bytes() // max(2, cgroup.cpu_count())
-        free = max(0, share - _in_hand[0])
+        free = max(0, share - _reserved[0])
         if n_bytes > free:
             raise OutOfMemoryError(
                 f"{n_rows} records of {n_outputs} predicted values each take about "
                 f"{n_bytes >> 20} MiB; an answer may take {free >> 20} MiB now; send at most "
                 f"{free // (n_outputs * _BYTES_PER_VALUE)} records at a time"
             )
-        _in_hand[0] += n_bytes
+        _reserved[0] += n_bytes
     try:
         yield
     finally:
         with _lock:
-            _in_hand[0] -= n_bytes
+            _reserved[0] -= n_bytes
         give_back()

@@ -243,8 +243,8 @@ class _DecoderProcess:
         logger.warning("decoder_ended", extra=facts)
         if isinstance(error, TimeoutError) or code == -signal.SIGALRM:
             return MalformedPayloadError(
-                f"the body takes longer than {seconds:g} s to decode, the limit for one body; it "
-                "is broken, or has too many records: send fewer at once"
+                f"the body takes longer than {seconds:g} s to decode, the limit for one body; "
+                "it is damaged, or has too many records: send fewer records at once"
             )
         if code == -signal.SIGKILL:
             return OutOfMemoryError(

@@ -48,7 +48,7 @@ class ThreadPool:
         self._n_threads = n_threads
         self._limit = n_threads + n_waiting
         self._on_overdue = on_overdue
-        self._n_in_hand = 0
+        self._n_admitted = 0
         self._n_started = 0
         self._jobs: SimpleQueue[_Job] = SimpleQueue()
         self._iteration_began: float | None = None  # None before inline work
@@ -100,16 +100,16 @@ class ThreadPool:
         Raises:
             OverloadedError: the queue is full.
         """
-        if self._n_in_hand >= self._limit and not has_begun:
+        if self._n_admitted >= self._limit and not has_begun:
             after()
             await self._refuse()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._n_in_hand += 1
+        self._n_admitted += 1
         job = _Job(loop, future, work, lambda: self._ended(after))
         future.add_done_callback(lambda _: self._give_up(loop, job, seconds))
         self._jobs.put(job)
-        if self._n_started < min(self._n_threads, self._n_in_hand):
+        if self._n_started < min(self._n_threads, self._n_admitted):
             self._n_started += 1
             threading.Thread(target=self._serve, daemon=True, name="invocation").start()
         try:
@@ -156,18 +156,18 @@ class ThreadPool:
             self._iteration_began = None
 
     def _overloaded(self) -> OverloadedError:
-        return OverloadedError("invocations in hand", self._limit, "BYOA_MAX_WAITING")
+        return OverloadedError("invocations running or waiting", self._limit, "BYOA_MAX_WAITING")
 
     def _ended(self, after: Callable[[], None]) -> None:
-        self._n_in_hand -= 1
+        self._n_admitted -= 1
         after()
 
     def _give_up(self, loop: asyncio.AbstractEventLoop, job: "_Job", seconds: float | None) -> None:
         """Handle a job without a caller: it has ended, or its client or its time is gone."""
         job.give_up()
-        if job.is_at_work and seconds is not None:
+        if job.is_running and seconds is not None:
             loop.call_at(
-                job.began + seconds, lambda: self._on_overdue() if job.is_at_work else None
+                job.began + seconds, lambda: self._on_overdue() if job.is_running else None
             )
 
     def _serve(self) -> None:
@@ -201,7 +201,7 @@ class _Job:
     the model in memory for a moment, after `DELETE` has reported its memory as free (C-085).
     """
 
-    __slots__ = ("_ended", "_error", "_future", "_loop", "_result", "_work", "began", "is_at_work")
+    __slots__ = ("_ended", "_error", "_future", "_loop", "_result", "_work", "began", "is_running")
 
     def __init__(
         self,
@@ -211,7 +211,7 @@ class _Job:
         ended: Callable[[], None],
     ) -> None:
         self.began = 0.0  # by the clock of the loop
-        self.is_at_work = True  # False after the end
+        self.is_running = True  # False after the end
         self._loop = loop
         self._future: asyncio.Future[Any] | None = future
         self._work = [work]  # removed by the thread, or by `give_up`, whichever is first
@@ -252,7 +252,7 @@ class _Job:
             future.set_exception(error)
 
     def _end(self) -> None:
-        self.is_at_work = False
+        self.is_running = False
         # The traceback of an error refers to the frame of `do`, and so to this object.
         self._future = self._result = self._error = None
         self._ended()

@@ -1,0 +1,94 @@
+"""Private names of third parties: few, listed here, and noticed when an upgrade removes one."""
+
+import ast
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PRODUCT = ("container", "train", "serve")
+# Private in form, documented in fact: members of named tuples, and `os._exit`.
+DOCUMENTED = {"_replace", "_make", "_asdict", "_fields", "_exit"}
+# The private names that a module of ours uses or overrides, by the modules that define them.
+USED = {
+    "serve/gunicorn/protocol.py": {
+        "gunicorn.asgi.protocol": {
+            "_REASON_PHRASES",
+            "_body_receiver",
+            "_callback_parser",
+            "_closed",
+            "_complete",
+            "_current_request",
+            "_handle_http_request",
+            "_request_ready",
+            "_send_error_response",
+            "_serve_http_request",
+            "_task",
+        }
+    },
+    "serve/gunicorn/http_parser.py": {
+        "gunicorn.asgi.parser": {"_buffer", "_chunk_state", "_find_line", "_state"}
+    },
+    "serve/gunicorn/inference_worker.py": {"gunicorn.workers.gasgi": {"_serve"}},
+    "serve/multi_model/processes.py": {"gunicorn.workers.gasgi": {"_serve"}},
+    "container/algorithms/xgboost/formats/pickled_booster.py": {"pickle": {"_Unpickler"}},
+}
+CASES = [(ours, theirs) for ours, modules in USED.items() for theirs in modules]
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def _defined(tree: ast.AST) -> Iterator[str]:
+    """Names of functions, classes, variables, attributes and slots."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def _used(tree: ast.AST) -> Iterator[str]:
+    """Names of attributes, and of functions, which may override one of a base class."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+
+
+def _tree(module: str) -> ast.AST:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return ast.parse(Path(spec.origin).read_text())
+
+
+@pytest.mark.parametrize(("ours", "theirs"), CASES)
+def test_listed_names_are_used_and_defined(ours: str, theirs: str) -> None:
+    """An upgrade that renames one fails here, and so does a name that is used and not listed."""
+    used = set(filter(_is_private, _used(ast.parse((ROOT / ours).read_text()))))
+
+    assert used & set(_defined(_tree(theirs))) == USED[ours][theirs]
+
+
+def test_no_other_private_name_of_third_parties_is_used() -> None:
+    """A private attribute that no module of ours defines is a third party's."""
+    trees = {
+        path.relative_to(ROOT).as_posix(): ast.parse(path.read_text())
+        for package in PRODUCT
+        for path in (ROOT / package).rglob("*.py")
+    }
+    ours = {name for tree in trees.values() for name in _defined(tree)} | DOCUMENTED
+    listed = {path: set().union(*modules.values()) for path, modules in USED.items()}
+
+    for path, tree in trees.items():
+        foreign = set(filter(_is_private, _used(tree))) - ours
+        assert foreign <= listed.get(path, set()), path
