@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: measures the servers and writes what it finds."""
+"""``python -m benchmarks``: measures the servers and writes a report."""
 
 import argparse
 import signal
@@ -61,7 +61,7 @@ def _compare(given: argparse.Namespace) -> int:
 
 
 def _sharing(servers: dict[str, Server], output_dir: Path) -> Sharing | None:
-    """Measure the big model; what is already measured is worth more than a failure here."""
+    """Measure the big model; a failure here keeps the other results."""
     print("bench: a 500 MB model, four workers (trained in minutes when it is missing)", flush=True)
     ours = servers["ours"]
     environment_dir = ours.environment_dir(output_dir / "envs")

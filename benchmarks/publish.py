@@ -62,7 +62,7 @@ def _joined(files: list[Path]) -> str:
 
 
 def insert(page: str, text: str, section: str) -> str:
-    """Replace what stands between the two marks of a section.
+    """Replace the text between the two marks of a section.
 
     Raises:
         ValueError: the page has not both marks, in order.

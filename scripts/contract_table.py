@@ -79,7 +79,7 @@ class Rule:
     not_applicable: str = ""
 
     def status(self, *, is_cited: bool) -> tuple[str, str]:
-        """Say how far the rule is kept, and what there is to add: the plan or the reason."""
+        """Return the status of the rule, and its plan or reason."""
         if self.not_applicable:
             return "does not apply", f": {self.not_applicable}"
         if self.planned and is_cited:
@@ -91,7 +91,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """The rules in the order of their file, what each plan brings, and the deviations by rule."""
+    """Rules in the order of their file, descriptions of plans, and deviations by rule."""
 
     plans: Mapping[str, str]
     rules: Sequence[Rule]
@@ -149,7 +149,7 @@ def _tests(statements: Iterable[ast.stmt], prefix: str) -> Iterator[tuple[str, s
 
 
 def problems(contract: Contract, citations: Mapping[str, Sequence[str]]) -> list[str]:
-    """List what keeps the table from being true, naming the rule or the test; empty if nothing."""
+    """List the contradictions of rules and tests, each with the rule or the test."""
     found = []
     count = Counter(rule.id for rule in contract.rules)
     citations, deviations = _apart(citations)

@@ -101,7 +101,7 @@ def _workers(target: _Server) -> set[int]:
 
 
 def _check(url: str, bodies: Sequence[Body]) -> None:
-    """Send every valid body once: what is refused as it is tells nothing when it is mutated.
+    """Send every valid body once: mutations of a body that is refused would show nothing.
 
     Raises:
         BadStartError: the server refuses one.
@@ -115,7 +115,7 @@ def _check(url: str, bodies: Sequence[Body]) -> None:
 
 
 def render(results: Results, *, seconds: float, seed: int) -> str:
-    """Say what was sent and found, in Markdown."""
+    """Render the requests sent and the faults found, in Markdown."""
     statuses = sorted({status for counts in results.statuses.values() for status in counts})
     lines = [
         [kind, f"{sum(counts.values()):,}", *(f"{counts[status]:,}" for status in statuses)]

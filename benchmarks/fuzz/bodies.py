@@ -1,4 +1,4 @@
-"""Valid bodies of every content type that the server reads, for a model of so many features."""
+"""Valid bodies of every content type that the server reads, for a model of a given width."""
 
 import gzip
 import io
@@ -29,7 +29,7 @@ class Body:
     """A request, as it is sent.
 
     Args:
-        kind: What reports count it as; the format, whatever the content type says.
+        kind: Name in reports: the format of the body, which the content type may contradict.
     """
 
     kind: str

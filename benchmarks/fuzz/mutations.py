@@ -1,4 +1,4 @@
-"""Mutations of bodies: of any bytes, and of what formats hold within checksums and lengths."""
+"""Mutations of bodies: of any bytes, and of content behind checksums and lengths."""
 
 import dataclasses
 import gzip

@@ -46,11 +46,11 @@ class Target(Protocol):
         ...
 
     def output_tail(self, n_bytes: int) -> str:
-        """Return the end of what it has logged."""
+        """Return the end of the log of the server."""
         ...
 
     def forget_output(self, *, beyond_bytes: int) -> None:
-        """Free the disk of what it has logged, where that is more."""
+        """Truncate the log of the server, if it is longer."""
         ...
 
 
@@ -88,7 +88,7 @@ class Results:
             self.statuses.setdefault(body.kind, Counter())[status] += 1
 
     def add(self, finding: Finding) -> None:
-        """Note a fault and save its body, with what is needed to send it again beside it."""
+        """Record a fault and save its body, with the headers that send it again."""
         with self._lock:
             self.findings.append(finding)
             number = len(self.findings)
@@ -104,7 +104,7 @@ class Results:
         stem.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
 
     def growth(self, seconds: float) -> tuple[float, bool]:
-        """Return how many bytes an hour the server grows by, and whether that is too much.
+        """Return the growth of the server in bytes an hour, and True if it is too much.
 
         After the first quarter, in which pools and caches fill, the time is cut into windows. The
         median of the steps from one window's median to the next is what the server grows by as a
@@ -133,7 +133,7 @@ def run(
     seed: int,
     n_clients: int,
 ) -> Results:
-    """Fuzz for so long, or until a worker has died.
+    """Fuzz until the time is over or a worker has died.
 
     Args:
         bodies: Valid ones of every kind.

@@ -54,7 +54,7 @@ def make(directory: Path, requirements_file: Path) -> None:
 
 
 def install_programs(programs: Iterable[str]) -> None:
-    """Install what is not on PATH, where that is possible."""
+    """Install programs that are not on PATH, if this machine allows it."""
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
         _run(HERE / "install_programs.sh", *missing)

@@ -41,7 +41,7 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class ConstantFormat(Format):
-    """Of a server that predicts nothing: right is the one answer that it has."""
+    """Format of a server without a model: its constant answer is the right one."""
 
     def is_right(self, answer: bytes, expected: Sequence[float]) -> bool:
         return answer == CONSTANT_ANSWER

@@ -68,7 +68,7 @@ def run(
     seconds: int,
     look: Callable[[], None] | None = None,
 ) -> Load:
-    """Send the bodies in turn on so many connections, each as fast as it is answered.
+    """Send the bodies in turn on several connections, each as fast as it is answered.
 
     Args:
         look: Called about once a second meanwhile.
@@ -137,6 +137,6 @@ def parse(output: str, cpu_seconds: float) -> Load:
 
 
 def _children_cpu_seconds() -> float:
-    """Of children that have ended: during a load that is wrk alone."""
+    """CPU time of children that have ended: during a load, of wrk alone."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime

@@ -11,7 +11,7 @@ _IDLE_FIELDS = ("idle", "iowait")
 
 
 def busy_seconds(stat_file: Path = PROC / "stat") -> float:
-    """CPU time that all CPUs have spent on anything since boot; stolen time is somebody's, too."""
+    """CPU time of all CPUs since boot, stolen time included; seconds."""
     name, *values = stat_file.read_text().partition("\n")[0].split()
     if name != "cpu":
         raise ValueError(f"{stat_file}: the first line is not the sum of all CPUs")
@@ -20,7 +20,7 @@ def busy_seconds(stat_file: Path = PROC / "stat") -> float:
 
 
 def facts() -> dict[str, str | int]:
-    """Say what a reader needs to know to compare two reports."""
+    """Describe the machine, so that two reports can be compared."""
     memory = parse_kilobytes((PROC / "meminfo").read_text())["MemTotal"]
     return {
         "cpu": _cpu_model(),

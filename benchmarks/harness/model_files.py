@@ -18,7 +18,7 @@ from benchmarks.harness.servers import ROOT
 
 @dataclass(frozen=True)
 class Questions:
-    """The requests, made of the first rows of one table, and what XGBoost itself predicts.
+    """Requests with the first rows of one table, and XGBoost's own predictions.
 
     Args:
         directory: Where the small model lies; bodies are written below it for ``wrk``.

@@ -74,7 +74,7 @@ def cpu_seconds(session: int, proc: Path = PROC) -> float:
 
 
 def footprint(session: int, proc: Path = PROC) -> Footprint:
-    """Measure what the living processes of a server hold at this moment."""
+    """Measure memory, files and threads of the living processes of a server."""
     pss = rss = open_files = threads = processes = 0
     for process in processes_of(session, proc):
         if process.state == _ZOMBIE:

@@ -57,7 +57,7 @@ class Running:
     start_seconds: float
 
     def check(self, questions: Questions) -> None:
-        """Ask every body once.
+        """Send every body once, and check the answers.
 
         Raises:
             ServerError: there is no answer, or it is not what XGBoost itself predicts.
@@ -82,11 +82,11 @@ class Running:
         return process_tree.footprint(self.process.process_id)
 
     def forget_output(self) -> None:
-        """Free the disk of what it has logged; it goes on writing where it was."""
+        """Truncate the log of the server, which goes on writing at its position."""
         os.ftruncate(self.process.output_file.fileno(), 0)
 
     def wait_until_quiet(self) -> None:
-        """Let it finish what a load has left in its queues, some seconds at most."""
+        """Wait some seconds at most until the server has emptied its queues after a load."""
         deadline = time.monotonic() + _QUIET_TIMEOUT_SECONDS
         used = self.cpu_seconds()
         while time.monotonic() < deadline:

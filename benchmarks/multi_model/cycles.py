@@ -1,4 +1,4 @@
-"""One model loaded, invoked and unloaded again and again: does the server grow?"""
+"""Growth of the server over many cycles of load, invocation and unload of one model."""
 
 from benchmarks.multi_model.fleet_results import Cycles
 from benchmarks.multi_model.models import Models
@@ -10,7 +10,7 @@ _ONE_WORKER = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
 
 
 def measure(models: Models, engine: str, *, count: int) -> Cycles:
-    """Run so many cycles and weigh the server after each."""
+    """Run the cycles and measure the memory of the server after each."""
     (name,) = models.names
     directory = models.directory(name)
     rss = []

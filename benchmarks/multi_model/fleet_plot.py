@@ -21,7 +21,7 @@ Panel = Callable[[plt.Axes], None]
 
 
 def main(results_file: Path, image_file: Path) -> None:
-    """Draw what was measured, a panel each, one below the other."""
+    """Draw one panel a measurement, one below the other."""
     panels = list(_panels(Results.read(results_file)))
     figure, axes = plt.subplots(len(panels), 1, figsize=(10, 3 * len(panels)), squeeze=False)
     for axis, draw in zip(axes.flat, panels, strict=True):

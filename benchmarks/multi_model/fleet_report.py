@@ -23,7 +23,7 @@ VERDICTS = {True: "met", False: "MISSED", None: "not measured"}
 
 
 def lines(results: Results) -> list[Line]:
-    """Each target: what it is about, the limit, what was measured, and whether it is met."""
+    """Return a line a target: subject, limit, measured figure, and True if it is met."""
     return [*_resident(results), *_latencies(results), *_others(results)]
 
 

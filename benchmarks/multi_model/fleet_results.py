@@ -11,7 +11,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Of so many requests, one after the other."""
+    """Latency of requests sent one after the other."""
 
     count: int
     p50_ms: float
@@ -28,7 +28,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One invocation of the article's experiment, and how things are after it."""
+    """One invocation of the article's experiment, and the state after it."""
 
     model: int
     is_hit: bool
@@ -49,7 +49,7 @@ class Article:
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """As many small models as there are, all in the memory of one worker; bytes."""
+    """Memory of one worker with all small models loaded; bytes."""
 
     models: int
     model_file_bytes: int
@@ -106,7 +106,7 @@ class Cycles:
 
 @dataclass(slots=True)
 class Results:
-    """Of one run; what was not measured is ``None``.
+    """Results of one run; a part that was not measured is ``None``.
 
     Args:
         foreign_cpus: CPUs that others used while each part was measured.
@@ -133,7 +133,7 @@ class Results:
 
 
 def _typed(values: dict[str, Any]) -> dict[str, Any]:
-    """Turn what JSON holds back into the classes above."""
+    """Convert decoded JSON to the classes above."""
     if article := values["article"]:
         article["steps"] = [Step(**step) for step in article["steps"]]
         values["article"] = Article(**article)

@@ -67,7 +67,7 @@ def medium() -> NamedBoosters:
 
 
 def write(boosters: NamedBoosters, directory: Path) -> None:
-    """Save each model where a server would look for it, and what it predicts for one row."""
+    """Save each model as a server expects it, and its prediction for one row."""
     row = np.random.default_rng(_SEED).normal(size=(1, N_FEATURES)).round(6)
     expected = {}
     for name, booster in boosters:
@@ -80,7 +80,7 @@ def write(boosters: NamedBoosters, directory: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Make what the command line asks for."""
+    """Make the models that the command line names."""
     match arguments:
         case ["small", count, directory]:
             write(small(int(count)), Path(directory))

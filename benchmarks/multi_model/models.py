@@ -37,7 +37,7 @@ def output_fn(prediction, accept):
 
 @dataclass(frozen=True)
 class Models:
-    """Directories below ``root/models``, and what each model predicts for one row."""
+    """Directories below ``root/models``, and the prediction of each model for one row."""
 
     root: Path
 
@@ -64,12 +64,12 @@ class Models:
         return self.root / "models" / name / "model"
 
     def is_right(self, name: str, answer: bytes) -> bool:
-        """Say whether the answer is what XGBoost itself predicts."""
+        """Return True if the answer is XGBoost's own prediction."""
         return CSV.is_right(answer, [self.expected[name]])
 
 
 def small_models(models_dir: Path, count: int) -> Models:
-    """Return so many models of about 31 kB, no two alike; trained when they are missing.
+    """Return models of about 31 kB, no two alike; train the missing ones.
 
     Raises:
         SetupError: they cannot be made.
@@ -83,7 +83,7 @@ def medium_model(models_dir: Path) -> Models:
 
 
 def copies(models_dir: Path, count: int) -> Models:
-    """Return one model of half a megabyte under so many names, as for the small ones."""
+    """Return one model of half a megabyte under several names, as for the small ones."""
     original = _made(models_dir, "article", "article")
     root = models_dir / f"copies-{count}-of-{original.root.name}"
     if not root.exists():

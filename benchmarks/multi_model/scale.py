@@ -97,7 +97,7 @@ def _token_of_the_middle(server: MultiModel, count: int) -> str:
 
 
 def _mebibytes_for(models: Models, count: int) -> int:
-    """The memory of so many models by the server's own measurement of some of them."""
+    """Memory of ``count`` models in MiB, extrapolated from the server's measurement of some."""
     some = models.names[:: max(1, len(models.names) // 50)]
     with started(models.root, "gunicorn", **_ONE_WORKER) as server:
         for name in some:

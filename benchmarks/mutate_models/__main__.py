@@ -215,7 +215,7 @@ class Run:
         return problem
 
     def run(self, count: int) -> None:
-        """Try so many models, several at a time."""
+        """Load and invoke damaged models, several at a time."""
         first_bytes = 0
         with ThreadPoolExecutor(_N_CLIENTS) as pool:
             done = 0

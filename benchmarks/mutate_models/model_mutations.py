@@ -104,7 +104,7 @@ def _old_models() -> dict[str, bytes]:
 
 
 def mutated(content: bytes, random: Random) -> tuple[str, bytes]:
-    """One damaged copy of a model, and what was done to it."""
+    """Return one damaged copy of a model, and the description of the damage."""
     is_document = content[:1] == b"{"
     if is_document and random.random() < 0.75:
         return _of_fields(content, random)
@@ -159,7 +159,7 @@ def _of_fields(content: bytes, random: Random) -> tuple[str, bytes]:
 
 
 def _fields(value: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Every number, text and array of a document: its path, what holds it, and under which key."""
+    """Every number, text and array of a document: its path, its container and its key."""
     keys: Any = value.keys() if isinstance(value, dict) else range(len(value))
     for key in keys:
         member, name = value[key], f"{path}/{key}"

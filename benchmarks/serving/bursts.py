@@ -1,4 +1,4 @@
-"""Connections that burst in: what are good answers worth, and how long does a ping wait?
+"""Bursts of connections: the rate of good answers, and the waiting time of a ping.
 
 Every connection is opened at once and sends its request again when it is answered. One that is
 refused comes again after a second, as it is told to. A process beside pings on new connections.
@@ -46,7 +46,7 @@ print(json.dumps(seconds))
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """So many connections for some seconds; `pings` are the seconds that each took."""
+    """Result of a burst of connections; `pings` are the seconds that each took."""
 
     connections: int
     seconds: float
@@ -109,7 +109,7 @@ class _Clients:
 
 
 def run(server: Running, questions: Questions, n_connections: int, *, seconds: float) -> Burst:
-    """Let so many connections burst in on the server."""
+    """Open many connections to the server at once."""
     url = urlsplit(server.url)
     host, port = str(url.hostname), int(url.port or 80)
     format_ = server.server.format

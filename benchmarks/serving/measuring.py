@@ -1,4 +1,4 @@
-"""Measures servers at points: so many rows in a request, so many connections."""
+"""Measurement of a server at a point: rows in a request, connections."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -54,7 +54,7 @@ def sample_of(
     """Turn a load into a measurement, in which only good answers count as requests.
 
     Args:
-        cpu_seconds: What the server used meanwhile, for all answers.
+        cpu_seconds: CPU time of the server meanwhile, for all answers.
     """
     return Sample(
         server=server,

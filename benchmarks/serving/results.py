@@ -86,7 +86,7 @@ class Sharing:
 
 @dataclass(slots=True)
 class Results:
-    """Of one run."""
+    """Results of one run."""
 
     began: str
     machine: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Full load for a long time: does this server grow?
+"""Growth of this server under full load for a long time.
 
 wrk runs in stretches, so that connections come and go, with requests of all sizes in turn. Memory,
 files and threads are read once a second, while the connections of a stretch are open.
@@ -67,7 +67,7 @@ class Soak:
 
 
 def run(server: Running, questions: Questions, *, seconds: float) -> Soak:
-    """Load the server for so long, in whole stretches."""
+    """Load the server for the given time, in whole stretches."""
     format_ = server.server.format
     bodies = [questions.body_file(format_, n_rows) for n_rows in questions.row_counts]
     began = time.monotonic()

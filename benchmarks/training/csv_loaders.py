@@ -26,7 +26,7 @@ def load_with_pandas(file: str) -> xgboost.DMatrix:
 
 
 def load_as_aws(file: str) -> xgboost.DMatrix:
-    """As AWS's own container does: the delimiter is sniffed, and XGBoost reads the text itself."""
+    """Load as AWS's own container: it sniffs the delimiter, and XGBoost reads the text."""
     with open(file) as stream:
         delimiter = csv.Sniffer().sniff(stream.readline()).delimiter
     return xgboost.DMatrix(f"{file}?format=csv&label_column=0&delimiter={delimiter}")

@@ -12,7 +12,7 @@ _CHUNK_BYTES = 2**20
 
 
 def write(file: Path, n_bytes: int) -> None:
-    """Write records until there are at least so many bytes; do nothing where the file is there."""
+    """Write records up to a size in bytes; do nothing if the file exists."""
     if file.exists() and file.stat().st_size >= n_bytes:
         return
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""One training run from outside: how long, how much CPU, how much memory, and its own marks."""
+"""One training run seen from outside: time, CPU time, memory, and its log lines."""
 
 import contextlib
 import json
