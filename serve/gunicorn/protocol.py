@@ -59,6 +59,7 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         self._unread: asyncio.TimerHandle | None = None
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the application for one request, and count it in `n_running` meanwhile."""
         if self._first_request is not None:
             self._first_request.cancel()
             self._first_request = None
@@ -185,6 +186,6 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
 
 
 def _refusal(status: HTTPStatus) -> Reply:
-    """Create the reply to a request that is not valid HTTP; the rest of the connection is not."""
+    """Create the reply to a request that is not valid HTTP; it closes the connection."""
     message = f"the request is refused: {status.phrase}"
     return closing(Reply(status, error_body("invalid_http", message, request_id("")), JSON))
