@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from container import codecs, content_types
 from container.algorithms.contract import Algorithm, Capabilities, Model, capabilities_of, n_outputs
 from container.codecs import request_columns
-from container.codecs.records import Batch, Columns, Floats, Selected, SparseRows
+from container.codecs.records import Batch, Columns, Floats, SparseRows
 from container.errors import (
     MalformedPayloadError,
     PredictionError,
@@ -199,7 +199,8 @@ class ModelServable:
     def _encode(self, values: Floats, accept: str) -> bytes:
         if self.output_keys:
             columns = self.algorithm.select(self.model, values, self.output_keys)
-            body = codecs.encode_selected(Selected(self.output_keys, columns), accept)
+            named = {key: columns[key] for key in self.output_keys}
+            body = codecs.encode_named(named, accept)
         else:
             body = codecs.encode(values, accept)
         if self.is_batch and accept == content_types.JSON:
@@ -216,7 +217,7 @@ def answer_types(algorithm: Algorithm, output_keys: Sequence[str]) -> tuple[str,
     """
     if not output_keys:
         return algorithm.response_types
-    return tuple(name for name in algorithm.response_types if name in codecs.SELECTED_TYPES)
+    return tuple(name for name in algorithm.response_types if name in codecs.NAMED_TYPES)
 
 
 def feature_names(model: Any) -> tuple[str, ...] | None:

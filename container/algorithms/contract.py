@@ -1,12 +1,12 @@
-"""What an algorithm is: the extension point of this container, readable in one screen.
+"""Interface of an algorithm: the extension point of this container.
 
 To add an algorithm, write a class with these members, and register it: a built-in in
 `container/algorithms/registry.py`, one of your own as an entry point of the group
 `byoa.algorithms` in an ordinary wheel. Nothing has to be inherited; `Capabilities` may be imported.
 
-A training job calls `hyperparameters` to check what the job asks for, `fit` with the channels, and
-`save` on what `fit` returned. A server calls `verify` in a process that may die, then `load` once
-and `predict` for every invocation.
+A training job calls `hyperparameters` to validate the job's values, `fit` with the channels, and
+`save` on the result of `fit`. A server calls `verify` in a child process, which may crash, then
+`load` once and `predict` for every invocation.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from container.codecs.records import Batch, Columns, Floats, SparseRows
 from container.manifest import ModelFacts, ModelManifest
 
 MetricReporter = Callable[[int, Mapping[str, float]], None]
-"""Called with the number of a round and `{"train-rmse": 1.2, "validation-rmse": 1.3}`."""
+"""Receiver of the number of a round and `{"train-rmse": 1.2, "validation-rmse": 1.3}`."""
 
 
 class Channel(Protocol):
@@ -32,73 +32,73 @@ class Channel(Protocol):
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:
-        """Names of the feature columns, known once a record was read; None where the format has no
-        names."""
+        """Names of the feature columns, known after the first record; None if there are none."""
 
     @property
     def border_query_ids(self) -> Collection[int]:
-        """The query ids where a file of this host ends and the next one begins, once all records
-        were read; none where every host has the same files."""
+        """Query ids at the boundary between two files of this host, known once all records were
+        read; none if every host has the same files."""
 
     def batches(self) -> Iterator[Batch]:
         """Read all records in chunks; the same records in the same order each time.
 
-        Columns of sparse records count from 0, whatever they count from in libsvm. The first call
-        may exchange values with the other hosts, so that every host must make it, for all channels
-        in the same order.
+        Columns of sparse records count from 0, also if they count from 1 in libsvm. The first call
+        may be an all-gather with the other hosts: every host must make it, for all channels in the
+        same order.
 
-        A batch's arrays may be views of one memory: to keep one of them, copy it."""
+        A batch's arrays may be views of one buffer: copy one to keep it.
+        """
 
 
 class TrainedModel(Protocol):
-    """What `fit` returns."""
+    """The result of `fit`."""
 
     def save(self, directory: Path) -> ModelFacts:
-        """Write the model's files into an empty directory and say what they hold."""
+        """Write the model's files into an empty directory, and return facts about the model."""
 
     def importances(self) -> Mapping[str, Mapping[str, float]]:
-        """How much each feature counts, by each measure that the algorithm has; maybe none."""
+        """Importance of each feature, by each measure of the algorithm; often empty."""
 
 
 class Interruption(Protocol):
-    """Whether the platform has asked the job to stop."""
+    """The platform's request to stop the job."""
 
     @property
     def was_requested(self) -> bool:
-        """True from then on."""
+        """True once the platform asked the job to stop."""
 
     def request(self) -> None:
-        """Say that another host of the job was asked, so that this one stops, too."""
+        """Stop this host, too, because another host of the job was asked to."""
 
     def defer(self) -> None:
-        """Say that from now on `fit` looks at `was_requested` by itself, and returns what it has
-        soon after it turns true. Until then the process ends where it is."""
+        """Take over: from now on `fit` polls `was_requested`, and returns the model so far soon
+        after it turns true. Before this call a request ends the process at once."""
 
     def leave_no_model(self) -> None:
-        """Say that the job wants no model of the finished rounds when it is stopped: what `keep`
-        is given, and what `fit` returns then, is not saved."""
+        """Discard the model of a stopped job: neither the argument of `keep` nor the result of
+        `fit` is saved."""
 
     def keep(self, model: TrainedModel) -> None:
-        """Give the model of the rounds so far: it is saved, in another thread, where `fit` cannot
-        return in time. Nothing may change it afterwards."""
+        """Pass on the model of the rounds so far: another thread saves it if `fit` does not return
+        in time. Nothing may change it afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What is needed to go on after `n_rounds` finished rounds."""
+    """State from which training resumes after `n_rounds` finished rounds."""
 
     n_rounds: int
-    history: Sequence[Mapping[str, float]]  # what was reported, one entry a round
-    parts: Mapping[str, bytes]  # whatever the algorithm saved, by its own names
-    libsvm_base: Literal[0, 1] | None = 0  # of the records; nothing that an algorithm needs
+    history: Sequence[Mapping[str, float]]  # the reported metrics, one entry a round
+    parts: Mapping[str, bytes]  # the algorithm's own data, by its own names
+    libsvm_base: Literal[0, 1] | None = 0  # of the records; not for algorithms
 
 
 class Checkpoints(Protocol):
-    """The checkpoints of this job; without any in a job that did not ask for them."""
+    """Checkpoints of this job; off in a job that does not ask for them."""
 
     @property
     def is_on(self) -> bool:
-        """Whether the job asks for checkpoints."""
+        """True if the job asks for checkpoints."""
 
     def resume(
         self,
@@ -106,22 +106,22 @@ class Checkpoints(Protocol):
         max_rounds: int,
         shorten: Callable[[Mapping[str, bytes], int], Mapping[str, bytes]] | None = None,
     ) -> Checkpoint | None:
-        """The newest one that can be read and was made by the same job.
+        """Return the newest readable checkpoint of the same job.
 
         Args:
-            facts: What besides the data must not have changed, e.g. the hyperparameters. Their
-                names are logged where they differ, their values never.
-            max_rounds: The most finished rounds that are of use. Later checkpoints are kept.
-            shorten: Given the parts of a checkpoint and a number of rounds, returns the parts that
-                an earlier one of so many rounds has, byte by byte; absent where that cannot be
-                told. A later checkpoint is then of use as well.
+            facts: Facts that must be unchanged besides the data, e.g. the hyperparameters. The
+                names of those that differ are logged, their values never.
+            max_rounds: Largest usable number of finished rounds. Later checkpoints are kept.
+            shorten: Given the parts of a checkpoint and a smaller number of rounds, returns the
+                parts of a checkpoint of so many rounds, byte by byte. With it, later checkpoints
+                are usable, too.
         """
 
     def is_due(self) -> bool:
-        """Whether to save one after the round that has just been reported."""
+        """Return True if a checkpoint should be saved after the round just reported."""
 
     def save(self, n_rounds: int, parts: Mapping[str, bytes]) -> None:
-        """Save one; what was reported so far goes with it. A disk that is full is logged."""
+        """Save a checkpoint with the metrics reported so far; a full disk is only logged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,23 +151,23 @@ class NoCheckpoints:
 
 
 class Scratch(Protocol):
-    """What the job may use while it runs."""
+    """Temporary resources of the job."""
 
-    memory_bytes: int  # in all, what is in use already included
+    memory_bytes: int  # in total, memory in use included
 
     @property
     def has_disk(self) -> bool:
-        """Whether what is written to `directory` is outside memory."""
+        """True if `directory` is on a disk, not in memory (tmpfs)."""
 
     def directory(self) -> Path:
-        """A directory for temporary files, made at the first call and removed with the job."""
+        """Directory for temporary files, created at the first call and removed with the job."""
 
 
 class Cluster(Protocol):
-    """The hosts of the job. Each runs the same `fit` on the records that it was given.
+    """Hosts of the job. Each runs the same `fit` on its own records.
 
-    What goes wrong on one host ends the job on all, so `fit` raises as if it were alone, and has no
-    time limit when it waits for the others.
+    A failure of one host ends the job on all hosts. So `fit` raises as on a single host, and waits
+    for the others without a time limit.
     """
 
     hosts: tuple[str, ...]  # sorted; the model of the first one is the job's
@@ -175,25 +175,26 @@ class Cluster(Protocol):
     address: str  # IP address of the first host, as all of them reach it
 
     def gather(self, value: Any) -> list[Any]:
-        """Tell all hosts a value that JSON can hold, and return what each told, in their order.
+        """All-gather: send a JSON value to all hosts, and return the values of all, by rank.
 
-        Every host must call it equally often."""
+        Also a barrier: every host must call it equally often.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingInput:
-    """What `fit` is given: checked hyperparameters, the channels that are there, and the hosts."""
+    """Arguments of `fit`: validated hyperparameters, the channels, and the hosts."""
 
-    hyperparameters: Any  # an instance of what `hyperparameters()` declares
+    hyperparameters: Any  # an instance of the class that `hyperparameters()` returns
     channels: Mapping[str, Channel]
-    report: MetricReporter  # after every round: prints its line, and remembers it for the end
-    announce: MetricReporter  # only prints: for rounds that are a part of something else
+    report: MetricReporter  # after every round: logs the metrics, and keeps them for the results
+    announce: MetricReporter  # only logs: for the rounds of a fold, for example
     n_threads: int
     interruption: Interruption
     scratch: Scratch
     cluster: Cluster
     checkpoints: Checkpoints
-    output_dir: Path  # /opt/ml/output/data, for further results; it may have to be made
+    output_dir: Path  # /opt/ml/output/data, for further results; may be missing
 
 
 class Model(Protocol):
@@ -212,33 +213,33 @@ class Model(Protocol):
 
 
 class NamedModel(Model, Protocol):
-    """A model that knows what its features are called: requests with names are matched by them."""
+    """A model with feature names: columns of requests with names are matched by name."""
 
-    feature_names: tuple[str, ...] | None  # `[n_features]`, without repetition
+    feature_names: tuple[str, ...] | None  # `[n_features]`, unique
 
 
 @runtime_checkable
 class WithOutputs(Protocol):
-    """A model that predicts more than one value for a record: answers are bounded by the number."""
+    """A model that declares its number of values a record, which bounds the size of answers."""
 
     n_outputs: int
 
 
 def n_outputs(model: object) -> int:
-    """The number of values that a model computes for one record, as far as it tells."""
+    """Return the number of values that a model computes for a record; 1 if undeclared."""
     return model.n_outputs if isinstance(model, WithOutputs) else 1
 
 
 @dataclass(frozen=True, slots=True)
 class ServingOptions:
-    """How the operator wants models to be served."""
+    """The operator's options for serving a model."""
 
-    ensemble: bool = True  # whether several models in one artifact predict together
+    ensemble: bool = True  # several models in one artifact predict together
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """How a server may use the models of an algorithm; the defaults are safe for every framework.
+    """Permissions of a server for the models of an algorithm; the defaults are always safe.
 
     Raises:
         ValueError: row blocks are predicted in several threads, and the models are not thread-safe.
@@ -247,10 +248,10 @@ class Capabilities:
     is_fork_safe: bool = False  # a loaded model still works in processes that are forked afterwards
     is_thread_safe: bool = False  # `predict` of one model may run in several threads at once
     # One record takes well under a millisecond: it may be predicted on the event loop, while pings
-    # and other requests wait. Only for models that are thread-safe.
+    # and other requests wait. Only for thread-safe models.
     is_quick: bool = False
-    # `predict` uses one thread and releases the interpreter lock: blocks of the rows of a large
-    # request are predicted side by side. A framework with threads of its own needs no such blocks.
+    # `predict` uses one thread and releases the interpreter lock, so that blocks of rows of a large
+    # request are predicted in parallel. Leave it off for a framework with threads of its own.
     predicts_row_blocks: bool = False
 
     def __post_init__(self) -> None:
@@ -259,7 +260,7 @@ class Capabilities:
 
 
 class Algorithm(Protocol):
-    """A pluggable algorithm. `Capable` says what a server may do with its models besides."""
+    """A pluggable algorithm; `Capable`, `Adopting` and `Preloadable` are optional additions."""
 
     name: str
     required_channels: tuple[str, ...]
@@ -267,32 +268,32 @@ class Algorithm(Protocol):
     training_types: tuple[str, ...]  # content types that a channel may have
     request_types: tuple[str, ...]  # content types of invocations; the first when none is sent
     response_types: tuple[str, ...]  # media types of answers; the first when none is asked for
-    is_distributed: bool  # whether `fit` makes one model of the records of several hosts
+    is_distributed: bool  # `fit` makes one model of the records of several hosts
     output_keys: tuple[str, ...]  # what SAGEMAKER_INFERENCE_OUTPUT may select; often nothing
 
     def hyperparameters(self) -> type[BaseModel]:
-        """The declaration: types, ranges, aliases and defaults of every hyperparameter.
+        """Return the declaration: types, ranges, aliases and defaults of every hyperparameter.
 
-        A class attribute `FOREIGN_NAMES` may map what other libraries call a hyperparameter to its
-        name here, for the error message.
+        A class attribute `FOREIGN_NAMES` may map names in other libraries to the names here, for
+        error messages.
         """
 
     def columns(self, hyperparameters: Any) -> Columns:
-        """Which leading columns of a training record are label and weight."""
+        """Return the layout of a training record: label, weight, query id."""
 
     def fit(self, job: TrainingInput) -> TrainedModel:
-        """Train. Raises `UserError` for data or values that the owner of the job can mend."""
+        """Train; raises `UserError` for data or values that the owner of the job can correct."""
 
     def recognises(self, directory: Path) -> bool:
-        """Whether a model directory without a manifest holds a model of this algorithm."""
+        """Return True if a directory without a manifest holds a model of this algorithm."""
 
     def verify(self, directory: Path, manifest: ModelManifest | None) -> Floats | None:
-        """Check a model before it is loaded. Called once, in a process of its own that may die.
+        """Validate a model before it is loaded. Called once, in a child process, which may crash.
 
         Returns:
-            Records that reach as much of the model as possible, float32 `[n, n_features]`. They
-            are predicted there before any client's, dense and sparse, with missing and extreme
-            values beside them. None where a record of zeros is all that should be tried.
+            Records that reach as much of the model as possible, float32 `[n, n_features]`. The
+            validation run predicts them before any client's, dense and sparse, with missing and
+            extreme values beside them. None for a validation run with a record of zeros only.
         Raises:
             ModelLoadError: the model would be misread, or loading or predicting would crash.
         """
@@ -300,44 +301,47 @@ class Algorithm(Protocol):
     def load(
         self, directory: Path, manifest: ModelManifest | None, options: ServingOptions
     ) -> Model:
-        """Load a model. Raises `ModelLoadError`. The directory is only read."""
+        """Load a model; raises `ModelLoadError`. The directory is read-only."""
 
     def select(self, model: Model, values: Floats, keys: Sequence[str]) -> dict[str, Any]:
-        """The columns that `keys`, some of `output_keys`, name: arrays of `n_rows` or
-        `[n_rows, k]`, NaN where a key does not apply to the model."""
+        """Return the outputs that `keys`, some of `output_keys`, name.
+
+        Arrays `[n_rows]` or `[n_rows, k]`, of integers for classes; NaN where a key does not apply
+        to the model.
+        """
 
 
 @runtime_checkable
 class Capable(Protocol):
-    """An algorithm that declares capabilities; one that declares none has the safe defaults."""
+    """An algorithm that declares capabilities; others have the safe defaults."""
 
     capabilities: Capabilities
 
 
 def capabilities_of(algorithm: object) -> Capabilities:
-    """The capabilities that an algorithm declares, or the safe defaults."""
+    """Return the capabilities of an algorithm, or the safe defaults."""
     return algorithm.capabilities if isinstance(algorithm, Capable) else Capabilities()
 
 
 class UserModel(Protocol):
-    """A framework's model object that a user's code made, as an algorithm predicts with it."""
+    """Adapter of a framework's model object that user code returned."""
 
     feature_names: tuple[str, ...] | None  # as in `NamedModel`
 
     @property
     def n_features(self) -> int:
-        """The number of features of a record."""
+        """Number of features of a record."""
 
     @property
     def n_outputs(self) -> int:
-        """The number of values that are predicted for a record."""
+        """Number of values predicted for a record."""
 
     def n_rows(self, data: Any) -> int | None:
-        """The number of records of `data` in the framework's own form; None for all other data."""
+        """Return the number of records of data in the framework's own form; None for others."""
 
     def predict(self, data: Any) -> Any:
         """Predict for data in the framework's own form, or for an array, a data frame or a SciPy
-        matrix `[n_rows, n_features]` with the features in the order of the model.
+        matrix `[n_rows, n_features]` with the features in the model's order.
 
         Raises:
             ValueError, TypeError: the framework refused the records.
@@ -346,21 +350,21 @@ class UserModel(Protocol):
 
 @runtime_checkable
 class Adopting(Protocol):
-    """An algorithm that predicts with its framework's model objects, too."""
+    """An algorithm that also predicts with model objects of its framework."""
 
     def adopt(self, model: object) -> UserModel | None:
-        """The model as one to predict with; None unless it is an object of the framework.
+        """Wrap a model object of the framework; None for other objects.
 
-        Called for every model that a user's code made: import nothing, look into `sys.modules`.
+        Called for every model that user code returns: look into `sys.modules`, import nothing.
         """
 
 
 @runtime_checkable
 class Preloadable(Protocol):
-    """An algorithm whose libraries may be loaded before a process is forked, but for its models.
+    """An algorithm whose libraries, not its models, may be loaded before a process forks.
 
-    A server of many models then loads them once instead of once a trial.
+    A server of many models then loads them once instead of once a validation run.
     """
 
     def preload(self) -> None:
-        """Load all that `verify`, `load` and `predict` need, and start no thread."""
+        """Load the libraries of `verify`, `load` and `predict`, without starting a thread."""

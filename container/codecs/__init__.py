@@ -1,4 +1,4 @@
-"""The data formats: bytes to batches, predictions to bytes.
+"""Codecs of the data formats: bytes to batches, predictions to bytes.
 
 Adding a format is one codec file and one line in a table below.
 """
@@ -11,12 +11,12 @@ from container.codecs.csv import csv_codec
 from container.codecs.json import json_codec, jsonlines_codec
 from container.codecs.libsvm import libsvm_codec
 from container.codecs.recordio import recordio_codec
-from container.codecs.records import Batch, Columns, Floats, Selected
+from container.codecs.records import Batch, Columns, Floats, NamedOutputs
 from container.errors import UnsupportedContentTypeError
 
 Decoder = Callable[[bytes, Columns], Batch]
 Encoder = Callable[[Floats], bytes]
-SelectedEncoder = Callable[[Selected], bytes]
+NamedEncoder = Callable[[NamedOutputs], bytes]
 
 _DECODERS: dict[str, Decoder] = {
     content_types.CSV: csv_codec.decode,
@@ -35,21 +35,22 @@ _ENCODERS: dict[str, Encoder] = {
     content_types.RECORDIO: recordio_codec.encode,
     content_types.NPY: npy_codec.encode,
 }
-_SELECTED_ENCODERS: dict[str, SelectedEncoder] = {
-    content_types.CSV: csv_codec.encode_selected,
-    content_types.JSON: json_codec.encode_selected,
-    content_types.JSON_LINES: jsonlines_codec.encode_selected,
-    content_types.RECORDIO: recordio_codec.encode_selected,
+_NAMED_ENCODERS: dict[str, NamedEncoder] = {
+    content_types.CSV: csv_codec.encode_named,
+    content_types.JSON: json_codec.encode_named,
+    content_types.JSON_LINES: jsonlines_codec.encode_named,
+    content_types.RECORDIO: recordio_codec.encode_named,
 }
 
 REQUEST_TYPES = tuple(_DECODERS)
-SELECTED_TYPES = tuple(_SELECTED_ENCODERS)
-# Small bodies of these may hold very many records.
+NAMED_TYPES = tuple(_NAMED_ENCODERS)
+# Compressed or run-length coded: a small body may unpack to very many records, up to the
+# decompression-bomb limit in `records`.
 PACKED_TYPES = frozenset({content_types.NPZ, content_types.PARQUET})
 
 
 def decoder(content_type: str) -> Decoder:
-    """The function that reads `content_type`, a name without parameters.
+    """Return the function that reads `content_type`, a name without parameters.
 
     Raises:
         UnsupportedContentTypeError: listing the content types that can be read, or naming the
@@ -72,6 +73,6 @@ def encode(values: Floats, accept: str) -> bytes:
     return _ENCODERS[accept](values)
 
 
-def encode_selected(selected: Selected, accept: str) -> bytes:
-    """Write the selected outputs of every record as `accept`, one of `SELECTED_TYPES`."""
-    return _SELECTED_ENCODERS[accept](selected)
+def encode_named(outputs: NamedOutputs, accept: str) -> bytes:
+    """Write the named outputs of every record as `accept`, one of `NAMED_TYPES`."""
+    return _NAMED_ENCODERS[accept](outputs)

@@ -1,6 +1,6 @@
-"""What a refused payload is instead of what its content type says.
+"""Diagnosis of a refused payload: the format that it really has.
 
-Called on the error path only. A sentence names the kind of a fault and its cure, and never quotes
+Called on the error path only. A message names the kind of the fault and its remedy. It never quotes
 the payload: clients see it.
 """
 
@@ -19,7 +19,7 @@ _DECOMPRESS_OR_GZIP = "decompress it, or compress it with gzip instead"
 _EXPORT = "export its table as CSV without a header"
 _AS_UTF_8 = "save it as UTF-8"
 
-# First bytes, what begins with them, and its content type or what to do.
+# File signatures: first bytes, kind, and the right content type or the remedy.
 _FILES = tuple(
     (re.compile(first_bytes, re.DOTALL | re.IGNORECASE), kind, cure)
     for first_bytes, kind, cure in (
@@ -56,7 +56,7 @@ _FILES = tuple(
 )
 
 _NUMBER = rb"[-+]?(?:\d++\.?\d*+|\.\d++)(?:e[-+]?\d++)?"
-# How the first line of a format begins.
+# Beginnings of the first line, by text format.
 _JSON = re.compile(rb"\s*+(?:\{\s*+[\"}]|\[\s*+(?:[\[{\"\]]|-?\d|null|NaN|true|false))")
 _LIBSVM = re.compile(
     rb"(?:%b(?::%b)?[ \t]++(?:qid:\d++[ \t]++)?\d++:|\d++:%b[ \t]++\d++:)%b(?:[ \t\r]|$)"
@@ -64,7 +64,7 @@ _LIBSVM = re.compile(
     re.IGNORECASE,
 )
 _CSV = re.compile(rb"[\w.+-][^:\[\]{}\x00-\x08\x0e-\x1f]*?[,;|\t]")
-# A line that is a document, and one that begins another.
+# A line that is a whole document, and the beginning of another document on the next line.
 _SEVERAL_DOCUMENTS = re.compile(rb"\s*+[\[{][^\n]*[\]}][ \t\r]*+\n\s*+[\[{]")
 _DOCUMENT_BYTES = 2**20
 _CONTENT_TYPES = (
@@ -88,12 +88,12 @@ _TEXTS = (
 def explained(
     error: MalformedPayloadError, body: bytes, content_type: str
 ) -> MalformedPayloadError:
-    """The error to raise for a body that was refused: the same one, unless another format tells.
+    """Return the error to raise for a refused body: `error`, unless the body has another format.
 
     Args:
-        error: What a codec says.
-        body: What it was given, from its first byte.
-        content_type: What the body should be.
+        error: The codec's error.
+        body: The request body, from its first byte.
+        content_type: Content type as which the body was read.
     """
     head = body[:_HEAD_BYTES]
     for first_bytes, kind, cure in _FILES:
@@ -118,7 +118,7 @@ def _looks_like(kind: str, name: str, content_type: str) -> MalformedPayloadErro
 
 
 def _is_one_document(body: bytes) -> bool:
-    """Whether many records are one JSON document, or one record lies in several lines."""
+    """Return True if the body is one JSON document of many records, or over several lines."""
     if len(body) > _DOCUMENT_BYTES:
         return False
     try:

@@ -1,10 +1,13 @@
 """`application/x-npy` and `application/x-npz`: arrays as NumPy saves them, never unpickled.
 
 NPY: numbers of any type, `[n_rows, n_columns]` in either memory order, or one record `[n_columns]`.
-AWS's toolkits pass an array of one dimension on as it is; here it is one record, as in JSON.
+An array of one dimension is one record, as in JSON; AWS's toolkits leave its meaning to the model.
 
-NPZ: one such array; or what AWS's SDK and toolkits mean by this type, a sparse matrix as SciPy's
-`save_npz` writes it (`csr`, `csc` or `coo`). A cell that is not stored is missing.
+NPZ: one such array, or a sparse matrix as SciPy's `save_npz` writes it (`csr`, `csc` or `coo`),
+which AWS's SDK and toolkits send as this type. A cell that is not stored is missing.
+
+An NPZ body is compressed, so it may be a decompression bomb: the sizes that it announces are
+checked before anything is unpacked, and no more than the announced bytes are read.
 """
 
 import io
@@ -29,10 +32,10 @@ from container.codecs.records import (
     Columns,
     Floats,
     SparseRows,
+    check_finite,
+    check_unpacked_size,
+    check_width,
     dense_batch,
-    refuse_expansion,
-    refuse_infinity,
-    refuse_width,
     sparse_batch,
 )
 from container.codecs.sparse import compress
@@ -72,8 +75,8 @@ def decode(body: bytes, columns: Columns) -> Batch:
     """Read an array whose first columns are as `columns` says.
 
     Raises:
-        MalformedPayloadError: it is no array of numbers of one or two dimensions, or its size is
-            not the one that its header says.
+        MalformedPayloadError: the body is not an array of numbers of one or two dimensions, or its
+            size is not that of the header.
     """
     try:
         return _batch(_matrix(body), columns)
@@ -82,10 +85,11 @@ def decode(body: bytes, columns: Columns) -> Batch:
 
 
 def decode_npz(body: bytes, columns: Columns) -> Batch:
-    """Read an archive's one array, or the sparse matrix that its arrays make up.
+    """Read the one array of an archive, or the sparse matrix that its arrays make up.
 
     Raises:
-        MalformedPayloadError: it has neither, is broken, or unpacks to more than `MAX_CELLS`.
+        MalformedPayloadError: the archive has neither, is broken, or exceeds the decompression-bomb
+            limit (`MAX_UNPACKED_BYTES`, `MAX_CELLS`).
     """
     try:
         return _decode_npz(body, columns)
@@ -99,11 +103,12 @@ def _decode_npz(body: bytes, columns: Columns) -> Batch:
         return sparse_batch(_sparse_matrix(members, columns), columns)
     if len(members) != 1:
         raise MalformedPayloadError(
-            f"the archive has {len(members)} arrays; send one, or a sparse matrix of SciPy's"
+            f"the archive has {len(members)} arrays; send one array, or a sparse matrix saved by "
+            "scipy.sparse.save_npz"
         )
     (array,) = members.values()
     matrix = _matrix(array)
-    refuse_expansion(*matrix.shape)
+    check_unpacked_size(*matrix.shape)
     return _batch(matrix, columns)
 
 
@@ -115,40 +120,47 @@ def encode(values: Floats) -> bytes:
 
 
 def _matrix(body: bytes) -> NDArray[Any]:
-    """The numbers of an NPY file as they are, in two dimensions."""
+    """Return the numbers of an NPY file in two dimensions, of their own type."""
     array = _array(body, _NUMBERS)
     if not array.size:
         raise MalformedPayloadError("there are no records")
     if array.ndim not in (1, 2):
-        raise MalformedPayloadError(f"the array has {array.ndim} dimensions; send 2, or 1")
+        raise MalformedPayloadError(
+            f"the array has {array.ndim} dimensions; send 2 (records and columns), or 1 for one "
+            "record"
+        )
     return np.atleast_2d(array)
 
 
 def _batch(matrix: NDArray[Any], columns: Columns) -> Batch:
-    refuse_width(matrix.shape[1], columns)
+    check_width(matrix.shape[1], columns)
     rows = _as_float32(matrix)
-    refuse_infinity(rows)
+    check_finite(rows)
     return dense_batch(rows, columns)
 
 
 def _array(body: bytes, kinds: str) -> NDArray[Any]:
-    """The array of an NPY file, in the memory of `body`."""
+    """Return the array of an NPY file, a view of `body`."""
     length_format = _LENGTHS.get(body[6:8])
     if not body.startswith(_MAGIC) or length_format is None or len(body) < 12:
-        raise MalformedPayloadError("this is no NPY file of version 1, 2 or 3")
+        raise MalformedPayloadError(
+            "the body is not an NPY file of version 1, 2 or 3; write it with numpy.save"
+        )
     start = 8 + struct.calcsize(length_format)
     (length,) = struct.unpack_from(length_format, body, 8)
     end = start + length
     header = _HEADER.fullmatch(body, start, end) if length <= _MAX_HEADER_BYTES else None
     if header is None or None in header.groups():
         raise MalformedPayloadError(
-            "the NPY header is not that of an array of numbers; records with named fields, complex "
-            "numbers, dates and Python objects are not read"
+            "the NPY header is not that of an array of numbers; structured arrays, complex "
+            "numbers, dates and Python objects are not accepted"
         )
     try:
         dtype = np.dtype(header["descr"].decode())
     except TypeError:
-        raise MalformedPayloadError("the array has an unknown type") from None
+        raise MalformedPayloadError(
+            "the array has an unknown type; send integers, floats or booleans"
+        ) from None
     if dtype.kind not in kinds or not dtype.itemsize:
         raise MalformedPayloadError(f"the array does not hold {_KINDS[kinds]}")
     shape = tuple(int(size) for size in re.findall(rb"\d+", header["shape"]))
@@ -164,12 +176,12 @@ def _array(body: bytes, kinds: str) -> NDArray[Any]:
 
 
 def _as_float32(array: NDArray[Any]) -> Floats:
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite, which is looked for
+    with np.errstate(over="ignore"):  # a number that does not fit becomes infinite, and is refused
         return np.array(array, dtype=np.float32, order="C")
 
 
 def _unpack(body: bytes) -> dict[str, bytes]:
-    """The arrays of an archive by their names."""
+    """Return the arrays of an archive by name, within the decompression-bomb limit."""
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             members = archive.infolist()
@@ -180,40 +192,53 @@ def _unpack(body: bytes) -> dict[str, bytes]:
             n_bytes = sum(member.file_size for member in members)
             if n_bytes > MAX_UNPACKED_BYTES:
                 raise MalformedPayloadError(
-                    f"the archive unpacks to {n_bytes} bytes; the limit is {MAX_UNPACKED_BYTES}"
+                    f"the archive unpacks to {n_bytes} bytes; the limit is {MAX_UNPACKED_BYTES}; "
+                    "send fewer records at once"
                 )
             return {name.removesuffix(".npy"): data for name, data in _read(archive, members)}
     except _ZIP_ERRORS as error:
-        raise MalformedPayloadError("the NPZ archive cannot be unpacked") from error
+        raise MalformedPayloadError(
+            "the NPZ archive cannot be unpacked: it is damaged or encrypted; write it with "
+            "numpy.savez"
+        ) from error
 
 
 def _read(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> Iterator[tuple[str, bytes]]:
     for member in members:
         if member.compress_type not in _ZIP_METHODS:
-            raise MalformedPayloadError("the archive is not stored or deflated, as NumPy's are")
+            raise MalformedPayloadError(
+                "the archive has a compression other than deflate; write it with numpy.savez or "
+                "numpy.savez_compressed"
+            )
         with archive.open(member) as stream:
-            # The announced size is a limit only if it is asked for: `read()` unpacks all there is.
+            # Without the announced size as argument, `read` would unpack all that there is.
             yield member.filename, stream.read(member.file_size)
 
 
 def _sparse_matrix(members: dict[str, bytes], columns: Columns) -> SparseRows:
-    """A matrix of SciPy's."""
+    """Return a matrix that `scipy.sparse.save_npz` wrote, in compressed sparse rows."""
     layout = _array(members["format"], _TEXT).tobytes().replace(b"\0", b"")  # in bytes or UTF-32
     shape = _vector(members, "shape", _INTEGERS).tolist()
     if layout not in (b"csr", b"csc", b"coo"):
-        raise MalformedPayloadError("the sparse matrix is not csr, csc or coo")
+        raise MalformedPayloadError(
+            "the sparse matrix has another format than csr, csc or coo; convert it with .tocsr()"
+        )
     if len(shape) != 2 or shape[0] < 1 or not 0 < shape[1] <= MAX_COLUMNS:
-        raise MalformedPayloadError("the sparse matrix must have records, and columns in 32 bits")
+        raise MalformedPayloadError(
+            f"the shape of the sparse matrix is {shape}; it must have 2 dimensions, at least 1 "
+            f"record and 1 to {MAX_COLUMNS} columns"
+        )
     n_rows, n_columns = shape
     if columns.n_features is not None and n_columns > columns.n_features:
         raise MalformedPayloadError(
             f"the matrix has {n_columns} columns where at most {columns.n_features} are expected"
         )
-    refuse_expansion(n_rows, 0)
+    check_unpacked_size(n_rows, 0)
     data = _vector(members, "data", _NUMBERS)
     if len(data) > n_rows * n_columns:
         raise MalformedPayloadError(
-            f"the sparse matrix has {len(data)} values, and places for {n_rows * n_columns}"
+            f"the sparse matrix has {len(data)} stored values and {n_rows} x {n_columns} cells; "
+            "call sum_duplicates() before saving it"
         )
     if layout == b"csr":
         rows = _expand(members, n_rows, len(data))
@@ -224,18 +249,23 @@ def _sparse_matrix(members: dict[str, bytes], columns: Columns) -> SparseRows:
     else:
         rows, keys = _vector(members, "row", _INTEGERS), _vector(members, "col", _INTEGERS)
     if not len(rows) == len(keys) == len(data):
-        raise MalformedPayloadError("the sparse matrix has not as many places as values")
+        raise MalformedPayloadError(
+            f"the sparse matrix has {len(data)} values, {len(rows)} row indices and {len(keys)} "
+            "column indices; save it again with scipy.sparse.save_npz"
+        )
     return compress(_in_32_bits(rows), _in_32_bits(keys), _as_float32(data), (n_rows, n_columns))
 
 
 def _vector(members: dict[str, bytes], name: str, kinds: str) -> NDArray[Any]:
-    """An array of the sparse matrix, in the memory of `members`."""
+    """Return an array of the sparse matrix, a view of `members`."""
     if name not in members:
         raise MalformedPayloadError(f"the sparse matrix lacks the array {name!r}")
     array = _array(members[name], kinds)
     if array.ndim != 1:
-        raise MalformedPayloadError(f"the array {name!r} of the sparse matrix has not 1 dimension")
-    if len(array) > MAX_CELLS:  # a byte each, of which more than 40 would be made
+        raise MalformedPayloadError(
+            f"the array {name!r} of the sparse matrix has {array.ndim} dimensions, not 1"
+        )
+    if len(array) > MAX_CELLS:  # a value may have a byte in the file, and takes 40 when read
         raise MalformedPayloadError(
             f"the array {name!r} of the sparse matrix has {len(array)} values; the limit is "
             f"{MAX_CELLS}; send fewer records at once"
@@ -244,20 +274,23 @@ def _vector(members: dict[str, bytes], name: str, kinds: str) -> NDArray[Any]:
 
 
 def _expand(members: dict[str, bytes], n_groups: int, n_cells: int) -> NDArray[np.int32]:
-    """The row (or column) of every cell, from where the cells of each one start."""
+    """Return the row (or column) of every cell, given the start of each row's cells."""
     starts = _vector(members, "indptr", _INTEGERS)
     if len(starts) == n_groups + 1:
         starts = starts.astype(np.int64)
         lengths = np.diff(starts)
         if starts[0] == 0 and starts[-1] == n_cells and min(starts.min(), lengths.min()) >= 0:
             return np.repeat(np.arange(n_groups, dtype=np.int32), lengths)
-    raise MalformedPayloadError("the array 'indptr' does not fit the shape of the matrix")
+    raise MalformedPayloadError(
+        "the array 'indptr' does not fit the shape of the sparse matrix; save it again with "
+        "scipy.sparse.save_npz"
+    )
 
 
-def _in_32_bits(places: NDArray[Any]) -> NDArray[np.int32]:
-    """Rows or columns; what does not fit, and lies outside of any matrix, becomes -1."""
+def _in_32_bits(indices: NDArray[Any]) -> NDArray[np.int32]:
+    """Narrow row or column indices; one that does not fit is outside any matrix, and becomes -1."""
     # XGBoost refuses arrays that are not aligned; in the file they begin where the header ends.
-    narrow = np.require(places.astype(np.int32, copy=False), requirements="A")
-    if not np.can_cast(places.dtype, np.int32):
-        narrow[(places < 0) | (places > MAX_COLUMNS)] = -1
+    narrow = np.require(indices.astype(np.int32, copy=False), requirements="A")
+    if not np.can_cast(indices.dtype, np.int32):
+        narrow[(indices < 0) | (indices > MAX_COLUMNS)] = -1
     return narrow

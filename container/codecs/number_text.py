@@ -1,18 +1,11 @@
-"""Numbers as text: the shortest that gives the same 32-bit float back, made by orjson in bulk."""
+"""Numbers as text: the shortest text that reads as the same 32-bit float, by orjson in bulk."""
 
 import math
-import re
 from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-
-from container.codecs.records import Selected
-
-# Classes count from 0: models hold them as floats, and they are written as the integers they are.
-_LABEL_KEYS = frozenset({"predicted_label", "labels"})
-_NO_FRACTION = re.compile(rb"\.0(?=[,\]])")
 
 
 def as_json(values: NDArray[Any]) -> bytes:
@@ -21,7 +14,7 @@ def as_json(values: NDArray[Any]) -> bytes:
 
 
 def with_words(text: bytes, values: NDArray[Any]) -> bytes:
-    """Put `nan`, `inf` and `-inf` back, which JSON has no words for, where `as_json` wrote null."""
+    """Replace each null of `as_json` by `nan`, `inf` or `-inf`, which JSON does not have."""
     if b"null" not in text:
         return text
     words = [repr(value).encode() for value in values.ravel().tolist() if not math.isfinite(value)]
@@ -29,23 +22,17 @@ def with_words(text: bytes, values: NDArray[Any]) -> bytes:
     return b"".join(part for pair in zip(pieces, [*words, b""], strict=True) for part in pair)
 
 
-def json_cells(selected: Selected, key: str) -> list[bytes]:
-    """The values of one selected key, one JSON number, list or null a record."""
-    return _cells(_text(selected, key), selected.columns[key].ndim)
+def json_cells(values: NDArray[Any]) -> list[bytes]:
+    """Write one JSON number, list or null a record, given `[n_rows]` or `[n_rows, k]`."""
+    return _cells(as_json(values), values.ndim)
 
 
-def csv_cells(selected: Selected, key: str) -> list[bytes]:
-    """The same as CSV: lists as `"[0.4, 0.6]"`, and `nan` for null."""
-    values = selected.columns[key]
-    cells = _cells(with_words(_text(selected, key), values), values.ndim)
+def csv_cells(values: NDArray[Any]) -> list[bytes]:
+    """Write one CSV cell a record: lists as `"[0.4, 0.6]"`, and `nan` for a missing value."""
+    cells = _cells(with_words(as_json(values), values), values.ndim)
     if values.ndim == 1:
         return cells
     return [b'"' + cell.replace(b",", b", ") + b'"' for cell in cells]
-
-
-def _text(selected: Selected, key: str) -> bytes:
-    text = as_json(selected.columns[key])
-    return _NO_FRACTION.sub(b"", text) if key in _LABEL_KEYS else text
 
 
 def _cells(text: bytes, n_dimensions: int) -> list[bytes]:

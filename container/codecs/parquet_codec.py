@@ -1,9 +1,12 @@
 """`application/x-parquet`: tables of numbers; a null is a missing value.
 
 Columns are matched by name with those of a model, or of the other files of a training job
-(`column_names`); where one side has no names they are taken in the order of the file, a label
+(`column_names`). If one side has no names, columns are taken in the order of the file, a label
 first. They hold integers, floats, decimals, booleans (1 and 0), or nothing but nulls. The index of
-a pandas frame, which pandas writes as columns more, is no part of the records.
+a pandas frame, which pandas writes as further columns, is left out.
+
+Run-length coding can make a decompression bomb of a kilobyte: the announced number of values is
+limited, and servers decode in a process of limited memory.
 
 Needs pyarrow, which is imported at the first use (150 ms, 35 MB) and is not in the slim image.
 """
@@ -24,27 +27,27 @@ from container.codecs.records import (
     Columns,
     DenseRows,
     Floats,
+    check_unpacked_size,
+    check_width,
     dense_batch,
-    refuse_expansion,
-    refuse_width,
 )
 from container.errors import MalformedPayloadError
 
 LIBRARY = "pyarrow"
 
 _PART_CELLS = 2**20
-# How pandas calls an index that has no name; a tool that rewrites the file keeps only the name.
+# pandas' name of an index without a name. A tool that rewrites the file keeps only this name.
 _UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
 _ACCEPTED = "integers, floats, decimals, booleans, or nothing but nulls"
 _MAX_FAULTS = 3  # columns in a message
 _MAX_CHARACTERS = 60  # of a type in a message: that of nested columns has no end
 
-Places = Callable[[Sequence[str]], Sequence[int]]
-"""Where each wanted column is among columns of these names, counted from 0."""
+ColumnIndices = Callable[[Sequence[str]], Sequence[int]]
+"""Given the names of a file's columns, returns the index of each wanted column, from 0."""
 
 
 def is_available() -> bool:
-    """Whether the library is installed."""
+    """Return True if pyarrow is installed."""
     return importlib.util.find_spec(LIBRARY) is not None
 
 
@@ -56,9 +59,9 @@ def decode(body: bytes, columns: Columns) -> Batch:
     (`serve.runtime.decoder`).
 
     Raises:
-        MalformedPayloadError: it is no Parquet file, is encrypted, has a column of something else
-            than numbers, has not the columns of the model, or has more than `MAX_CELLS` values.
-        MemoryError: its pages unpack to more than there is memory for.
+        MalformedPayloadError: the body is not a Parquet file, is encrypted, has a column that does
+            not hold numbers, lacks a column of the model, or has more than `MAX_CELLS` values.
+        MemoryError: its pages unpack to more than the memory granted.
     """
     try:
         return _decode(body, columns)
@@ -71,36 +74,39 @@ def _decode(body: bytes, columns: Columns) -> Batch:
 
     with _arrow_errors():
         file, names = _open(pa.BufferReader(body))
-        places = column_names.for_model(names, columns)
+        order = column_names.for_model(names, columns)
         n_rows, n_columns = file.metadata.num_rows, len(names)
-        refuse_width(n_columns, columns)
+        check_width(n_columns, columns)
         if not n_rows:
             raise MalformedPayloadError("there are no records")
-        # Runs of equal values make millions of records out of a kilobyte.
-        refuse_expansion(n_rows, n_columns)
+        # Before anything is unpacked: runs of equal values make millions of records of a kilobyte.
+        check_unpacked_size(n_rows, n_columns)
         rows = DenseRows(n_rows, n_columns, columns)
-        for part in _parts(file, names, places or range(n_columns)):
+        for part in _parts(file, names, order or range(n_columns)):
             n_rows -= len(part)
-            if n_rows < 0:  # what a file says of itself need not be true
+            if n_rows < 0:  # more records than the footer announces
                 break
             rows.add(part)
     if n_rows:
-        raise MalformedPayloadError("the Parquet file has not as many records as it announces")
+        raise MalformedPayloadError(
+            "the Parquet file holds another number of records than its footer announces; write it "
+            "again"
+        )
     return rows.batch()
 
 
-def batches(source: Path | IO[bytes], columns: Columns, places: Places) -> Iterator[Batch]:
+def batches(source: Path | IO[bytes], columns: Columns, indices: ColumnIndices) -> Iterator[Batch]:
     """Read a file of any size, about a million values at a time.
 
     Args:
-        places: Called with the names of the file's columns before a record is read.
+        indices: Called with the names of the file's columns before the first record is read.
     Raises:
-        MalformedPayloadError: as `decode` does, or `places` raises it.
+        MalformedPayloadError: as in `decode`, or raised by `indices`.
     """
     with _arrow_errors():
         file, names = _open(source)
-        order = places(names)
-        columns = columns.located([names[place] for place in order])
+        order = indices(names)
+        columns = columns.located([names[index] for index in order])
         for part in _parts(file, names, order):
             yield dense_batch(part, columns)
 
@@ -115,12 +121,13 @@ def _arrow_errors() -> Iterator[None]:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise MalformedPayloadError(
-            "the Parquet file cannot be read: it is something else, broken, or encrypted"
+            "the Parquet file cannot be read: it is damaged, encrypted, or not a Parquet file; "
+            "write it again without encryption"
         ) from error
 
 
 def _open(source: Any) -> tuple[Any, list[str]]:
-    """The file, and the names of the columns that are records'; names may occur twice."""
+    """Return the file, and the names of its columns without an index; names may repeat."""
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     file = pq.ParquetFile(source, pre_buffer=False)  # which would read ahead in other threads
@@ -128,14 +135,17 @@ def _open(source: Any) -> tuple[Any, list[str]]:
     schema = file.schema_arrow
     index = _index_of_pandas(schema)
     fields = [field for field in schema if field.name not in index]
-    _refuse_other_types(fields)
+    _check_types(fields)
     if index and not fields:
-        raise MalformedPayloadError("the Parquet file has no column but the index of a table")
+        raise MalformedPayloadError(
+            "the Parquet file has no column besides the index of a pandas frame; write the feature "
+            "columns, too"
+        )
     return file, [field.name for field in fields]
 
 
-def _refuse_other_types(fields: Sequence[Any]) -> None:
-    """Raises `MalformedPayloadError` naming the columns whose type is none of numbers."""
+def _check_types(fields: Sequence[Any]) -> None:
+    """Raise `MalformedPayloadError`, naming the columns whose type is not numeric."""
     from pyarrow import types
 
     faults = [
@@ -162,13 +172,13 @@ def _check_row_groups(metadata: Any) -> None:
         n_columns = metadata.row_group(number).num_columns
         if n_columns != metadata.num_columns:
             raise MalformedPayloadError(
-                f"the Parquet file is broken: row group {number + 1} has {n_columns} columns and "
+                f"the Parquet file is damaged: row group {number + 1} has {n_columns} columns and "
                 f"the schema has {metadata.num_columns}; write the file again"
             )
 
 
 def _index_of_pandas(schema: Any) -> set[str]:
-    """The names of the columns that pandas lists as its index, or calls as one.
+    """Return the names of the columns that pandas lists as its index, or names as one.
 
     Source: pandas developer documentation, "Storing pandas DataFrame objects in Apache Parquet".
     """
@@ -177,16 +187,16 @@ def _index_of_pandas(schema: Any) -> set[str]:
         listed = (schema.pandas_metadata or {}).get("index_columns", [])
         # A range is described by an object, and no column.
         return unnamed | {name for name in listed if isinstance(name, str)}
-    except (ValueError, RecursionError, AttributeError, TypeError):  # whoever wrote it, not pandas
+    except (ValueError, RecursionError, AttributeError, TypeError):  # not written by pandas
         return unnamed
 
 
-def _parts(file: Any, names: Sequence[str], places: Sequence[int]) -> Iterator[Floats]:
-    """The records, float32 `[n_rows, n_columns]`, up to `_PART_CELLS` values at a time.
+def _parts(file: Any, names: Sequence[str], order: Sequence[int]) -> Iterator[Floats]:
+    """Yield the records, float32 `[n_rows, n_columns]`, up to `_PART_CELLS` values at a time.
 
     Args:
-        names: Those of the columns to read, in the order of the file.
-        places: Which of them is the first column of a record, the second and so on.
+        names: Names of the columns to read, in the order of the file.
+        order: Index in `names` of the first column of a record, of the second, and so on.
     """
     import pyarrow as pa
 
@@ -196,22 +206,22 @@ def _parts(file: Any, names: Sequence[str], places: Sequence[int]) -> Iterator[F
     read = None if len(names) == file.metadata.num_columns else list(dict.fromkeys(names))
     for part in file.iter_batches(part_rows, columns=read, use_threads=False):
         if part.num_columns != len(names):
-            raise ValueError("a row group has not the columns of the schema")
-        rows = np.empty((part.num_rows, len(places)), dtype=np.float32)
-        for column, place in enumerate(places):
+            raise ValueError("a row group lacks columns of the schema")
+        rows = np.empty((part.num_rows, len(order)), dtype=np.float32)
+        for column, index in enumerate(order):
             # Unsafe only in that integers above 2**24 are rounded, as in every format.
-            numbers = part.column(place).cast(pa.float32(), safe=False)
+            numbers = part.column(index).cast(pa.float32(), safe=False)
             rows[:, column] = numbers.to_numpy(zero_copy_only=False)  # nulls become NaN
-        _refuse_infinity(rows, [names[place] for place in places], n_before)
+        _check_finite(rows, [names[index] for index in order], n_before)
         n_before += len(rows)
         yield rows
 
 
-def _refuse_infinity(rows: Floats, names: Sequence[str], n_before: int) -> None:
-    """Raises `MalformedPayloadError` with the record and the name of the column."""
+def _check_finite(rows: Floats, names: Sequence[str], n_before: int) -> None:
+    """Raise `MalformedPayloadError` with the record and the column name of the first infinity."""
     infinite = np.isinf(rows)
     if infinite.any():
-        record, column = (int(place) for place in np.argwhere(infinite)[0])
+        record, column = (int(index) for index in np.argwhere(infinite)[0])
         raise MalformedPayloadError(
             f"column {column_names.shown(names[column])}: the number does not fit a 32-bit float",
             record=n_before + record + 1,

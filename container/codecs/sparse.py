@@ -1,4 +1,4 @@
-"""Sparse records, given cell by cell in any order, put into compressed rows."""
+"""Compression of sparse records, given cell by cell in any order, into rows."""
 
 from array import array
 from collections.abc import Callable
@@ -11,26 +11,26 @@ from container.codecs.records import MAX_COLUMNS, Columns, Floats, SparseRows
 from container.errors import MalformedPayloadError
 
 Locate = Callable[[int, str], MalformedPayloadError]
-"""Makes an error of a record's number from 0, and a problem."""
+"""Maker of an error from a record's index and a problem."""
 
 
 def by_number(record: int, problem: str) -> MalformedPayloadError:
-    """An error that counts records from 1."""
+    """Return an error that counts records from 1."""
     return MalformedPayloadError(problem, record=record + 1)
 
 
 class SparseRecords:
-    """Collects records of keys (column numbers from 0) and their values."""
+    """Collector of records given as keys (column numbers from 0) and values."""
 
     def __init__(self, columns: Columns) -> None:
-        """Take no keys but those of the features that `columns` expects."""
+        """Accept the keys of the features that `columns` expects, or any without an expectation."""
         limit = MAX_COLUMNS if columns.n_features is None else columns.n_features
         self._limit = limit
         self._lengths = array("q")
-        # The memory of arrays, which grows as they do.
+        # Growing memory of arrays: no copy when they are complete.
         self._keys = bytearray()
         self._values = bytearray()
-        self._width = 0  # as the records declare it; 0 while none does
+        self._width = 0  # as the records declare it; 0 until one does
         self._widest = 0
 
     def __len__(self) -> int:
@@ -40,11 +40,11 @@ class SparseRecords:
         """Add a record.
 
         Args:
-            keys: Numbers, `[n]`.
+            keys: Column numbers, `[n]`.
             values: Float32 `[n]`.
-            width: How many columns the record declares; without it, as many as there are keys for.
+            width: Declared number of columns; None to take it from the largest key.
         Raises:
-            ValueError: saying what is wrong with this record, without its number.
+            ValueError: the record is at fault; the message does not have its number.
         """
         if len(keys) != len(values):
             raise ValueError(f"there are {len(keys)} keys and {len(values)} values")
@@ -63,11 +63,11 @@ class SparseRecords:
         self._values += np.ascontiguousarray(values).data
 
     def rows(self, locate: Locate = by_number) -> SparseRows:
-        """All records.
+        """Return all records.
 
         Raises:
-            MalformedPayloadError: as `locate` makes it, for a record that has a column twice, or a
-                value that is infinite.
+            MalformedPayloadError: made by `locate`, for a record with a column twice or an infinite
+                value.
         """
         return compress(
             np.repeat(np.arange(len(self._lengths), dtype=np.int32), self._lengths),
@@ -85,11 +85,11 @@ def compress(
     shape: tuple[int, int],
     locate: Locate = by_number,
 ) -> SparseRows:
-    """Put cells, each with its record and its column counted from 0, into rows.
+    """Put cells, each with the index of its record and of its column, into rows.
 
     Raises:
-        MalformedPayloadError: as `locate` makes it, for a record that has a cell outside of the
-            shape, a column twice, or a value that is infinite.
+        MalformedPayloadError: made by `locate`, for a record with a cell outside the shape, a
+            column twice, or an infinite value.
     """
 
     def refuse(faults: NDArray[np.bool_], records: NDArray[np.int32], problem: str) -> None:
@@ -98,7 +98,7 @@ def compress(
 
     n_rows, n_columns = shape
     if len(records) and not (records.min() >= 0 and records.max() < n_rows):
-        raise MalformedPayloadError(f"a cell lies outside of the {n_rows} records")
+        raise MalformedPayloadError(f"a cell is outside the {n_rows} records")
     refuse((keys < 0) | (keys >= n_columns), records, f"a column is not in 0 to {n_columns - 1}")
     refuse(np.isinf(values), records, "a number does not fit a 32-bit float")
     if not _is_sorted(records, keys):
@@ -111,7 +111,7 @@ def compress(
 
 
 def _is_sorted(records: NDArray[np.int32], keys: NDArray[np.int32]) -> bool:
-    """Whether the cells go along the rows already, each column once."""
+    """Return True if the cells are in row order already, each column once."""
     is_next = records[1:] > records[:-1]
     is_next |= (records[1:] == records[:-1]) & (keys[1:] > keys[:-1])
     return bool(is_next.all())

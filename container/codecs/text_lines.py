@@ -1,15 +1,15 @@
-"""Text of one record a line, cut into pieces: a body of 100 MB is never held twice."""
+"""Splitting of text, one record a line, into pieces: a body of 100 MB is never held twice."""
 
 from collections.abc import Iterator
 
-PIECE_BYTES = 2**18  # what is made of a piece stays in a processor's own cache
+PIECE_BYTES = 2**18  # the data made from a piece fit into a core's own cache
 
 BOM = b"\xef\xbb\xbf"
 _TAIL_BYTES = 2**12
 
 
 def trimmed(body: bytes) -> bytes:
-    """The text without a byte order mark, and without the line ends that it ends in."""
+    """Return the text without a byte order mark and without trailing line ends."""
     return body.removeprefix(BOM).rstrip(b"\r\n")
 
 
@@ -31,7 +31,7 @@ def pieces(body: bytes, size: int = PIECE_BYTES) -> Iterator[bytes]:
 
 
 def _end(body: bytes) -> int:
-    """Where the line ends that `trimmed` takes away begin, found without a copy."""
+    """Find the length without trailing line ends, as `trimmed` strips them, without a copy."""
     end = len(body)
     while end > 0:
         start = max(end - _TAIL_BYTES, 0)

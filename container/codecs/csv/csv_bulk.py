@@ -1,6 +1,7 @@
-"""CSV of numbers in bulk: a whole piece of text at once, or nothing of it.
+"""Bulk reader of CSV numbers: the fast path of `csv_codec`.
 
-`csv_codec` reads line by line what this refuses, and gives the same numbers for what this reads.
+Reads a piece of text as a whole or declines it. `csv_codec` then reads it line by line, and gives
+the same numbers for every text that this module reads.
 """
 
 import numpy as np
@@ -11,8 +12,8 @@ from container.codecs.records import Floats
 MISSING_WORDS = (b"nan", b"na", b"null")  # in lower case
 BOOLEANS = {b"true": 1.0, b"false": 0.0}
 
-# Stands for a missing cell while text is read: what does not fit 32 bits becomes infinite, and is
-# told from a real overflow by counting.
+# Marker of a missing cell. It overflows 32 bits and becomes infinite; the number of markers written
+# and of infinities read tells it from a real overflow.
 _GAP = b"1e39"
 _NUMBER_BYTES = b"0123456789+-.e ,"
 
@@ -34,7 +35,7 @@ def read(text: bytes, delimiter: bytes, width: int) -> Floats | None:
 
 
 def _marked(text: bytes, delimiter: bytes, width: int) -> Floats | None:
-    """What JSON would call numbers, once delimiters, quotes and missing cells are put right."""
+    """Read text after rewriting delimiters, quotes, booleans and missing cells as JSON numbers."""
     text = text.replace(b"\r\n", b"\n").lower()
     if b"!" in text or (delimiter != b"," and b"," in text):
         return None
@@ -58,7 +59,7 @@ def _marked(text: bytes, delimiter: bytes, width: int) -> Floats | None:
 
 
 def _unquoted(text: bytes, delimiter: bytes) -> bytes:
-    """The cells without their quotes; nothing unless each has its two, one at either end."""
+    """Strip the quotes; empty unless each cell has exactly two, one at either end."""
     n_cells = text.count(delimiter) + text.count(b"\n") + 1
     if text.count(b'"') != 2 * n_cells:
         return b""
@@ -68,10 +69,10 @@ def _unquoted(text: bytes, delimiter: bytes) -> bytes:
 
 
 def _filled(cells: bytes) -> tuple[bytes, int]:
-    """Put a number into missing cells, and say how many there were."""
+    """Put `_GAP` into missing cells; return the cells and the number of gaps."""
     n_gaps = 0
     for word in (b"", *MISSING_WORDS) if b"n" in cells else (b"",):
-        if word == b"null":  # as long as what is put there, which could not be counted
+        if word == b"null":  # as long as `_GAP`: the length would not tell how many there are
             cells = cells.replace(b",null,", b",nan,").replace(b",null,", b",nan,")
             word = b"nan"
         for _ in range(2):  # of several in a row, one pass finds every other one
@@ -82,7 +83,7 @@ def _filled(cells: bytes) -> tuple[bytes, int]:
 
 
 def _without_booleans(cells: bytes) -> bytes:
-    """Put 1 and 0 for true and false."""
+    """Replace true and false by 1 and 0."""
     for word, number in BOOLEANS.items():
         for _ in range(2):  # of several in a row, one pass finds every other one
             cells = cells.replace(b",%b," % word, b",%d," % number)
@@ -90,7 +91,7 @@ def _without_booleans(cells: bytes) -> bytes:
 
 
 def _any_notation(cells: bytes, width: int) -> Floats | None:
-    """Numbers that JSON would not take: `+1`, `.5`, `1.`, `01`, and integers of any length."""
+    """Read numbers that JSON does not allow: `+1`, `.5`, `1.`, `01`, integers of any length."""
     lines = cells.split(b",!,")
     if any(line.count(b",") + 1 != width for line in lines):
         return None

@@ -6,8 +6,8 @@ Cells are numbers, `true` (1) or `false` (0), padded with spaces or quoted or no
 the tab, semicolon or bar that the first line has instead. A blank line among the records is refused
 rather than skipped: the number of predictions would no longer be the number of lines (C-072).
 
-Every line means what it means alone. The quick ways of reading take a whole piece of the text or
-nothing of it, and give what `_line_by_line` would give.
+A line is read the same whatever lines are beside it. The fast path (`csv_bulk`) reads a whole piece
+of text or declines it, and gives the numbers that `_line_by_line` would give.
 """
 
 import re
@@ -25,7 +25,7 @@ from container.codecs.records import (
     Columns,
     DenseRows,
     Floats,
-    Selected,
+    NamedOutputs,
     dense_batch,
 )
 from container.errors import MalformedPayloadError
@@ -62,9 +62,9 @@ def encode(values: Floats) -> bytes:
     return text[2:-2].replace(b"],[", b"\n") + b"\n"
 
 
-def encode_selected(selected: Selected) -> bytes:
-    """Write one line a record, the values in the order of the keys; lists as `"[0.4, 0.6]"`."""
-    columns = [number_text.csv_cells(selected, key) for key in selected.keys]
+def encode_named(outputs: NamedOutputs) -> bytes:
+    """Write one line a record, the values in the order of the names; lists as `"[0.4, 0.6]"`."""
+    columns = [number_text.csv_cells(values) for values in outputs.values()]
     return b"".join(b",".join(record) + b"\n" for record in zip(*columns, strict=True))
 
 
@@ -85,7 +85,7 @@ def _in_pieces(body: bytes, columns: Columns) -> Batch:
 
 
 def _layout(text: bytes, columns: Columns) -> tuple[bytes, int]:
-    """The delimiter, and how many columns every line must have."""
+    """Return the delimiter, and the number of columns that every line must have."""
     if not text:
         raise MalformedPayloadError(_NO_RECORDS)
     end = text.find(b"\n")
@@ -101,7 +101,8 @@ def _layout(text: bytes, columns: Columns) -> tuple[bytes, int]:
 def _rows(text: bytes, delimiter: bytes, width: int, line: int, columns: Columns) -> Floats:
     """Parse lines, `line` the number of the first, into float32 `[n_lines, width]`."""
     end = text.find(b"\n")
-    # Looked at first, since a line may be as long as a body; a quoted delimiter is no number.
+    # The width is compared first, since a line may be as long as a body. A delimiter within quotes
+    # is counted: such a cell is no number.
     if text.count(delimiter, 0, end if end >= 0 else len(text)) + 1 == width:
         rows = csv_bulk.read(text, delimiter, width)
         if rows is not None:
@@ -110,7 +111,7 @@ def _rows(text: bytes, delimiter: bytes, width: int, line: int, columns: Columns
 
 
 def _line_by_line(text: bytes, delimiter: bytes, width: int, line: int, columns: Columns) -> Floats:
-    """The exact reading, which finds the first fault."""
+    """Read line by line: exact, and finds the first fault."""
     numbers = array("d")
     lines = text.replace(b"\r\n", b"\n").split(b"\n")
     for number, row in enumerate(lines, start=line):
@@ -135,7 +136,7 @@ def _line_by_line(text: bytes, delimiter: bytes, width: int, line: int, columns:
 
 
 def _number(cell: bytes, line: int, column: int) -> float | None:
-    """The value of a cell; None if it is not a number."""
+    """Return the value of a cell; None if it is not a number."""
     cell = cell.strip()
     if len(cell) > 1 and cell.startswith(b'"') and cell.endswith(b'"'):
         cell = cell[1:-1].strip()

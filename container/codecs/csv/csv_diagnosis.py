@@ -1,4 +1,4 @@
-"""Why a line of CSV is no record: the kind of the fault, and its cure.
+"""Diagnosis of a CSV line that is not a record: the kind of the fault, and its remedy.
 
 Called on the error path only; see `diagnosis`.
 """
@@ -15,7 +15,7 @@ _NAME = re.compile(r"[^\W\d].*")
 _TIME = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[ap]m)?"
 _DECIMAL_COMMA = r"[+-]?\d*(?:\.\d{3})*,\d+(?:e[+-]?\d+)?"
 
-# What a cell is, in lower case and without its quotes, and what to do. The first match counts.
+# Kinds of cells, in lower case and without quotes: pattern, problem, remedy. The first match wins.
 _KINDS = tuple(
     (re.compile(pattern, re.ASCII | re.DOTALL), f"the cell {kind}; {cure}")
     for pattern, kind, cure in (
@@ -123,7 +123,7 @@ _SEPARATORS = {
 }
 _QUOTED = re.compile(rb'\s*+"([^"]*+)"\s*+')
 _QUOTED_COMMA = re.compile(rb'"[^",]*+,[^"]*+"')
-# How much is looked at.
+# Bounds of the diagnosis: a line may be as long as a body.
 _MAX_CELLS = 100
 _MAX_CELL_BYTES = 100
 _MAX_LINE_BYTES = 2**16
@@ -132,13 +132,13 @@ _MAX_LINE_BYTES = 2**16
 def cell_error(
     cells: Sequence[bytes], column: int, following: bytes, delimiter: bytes, line: int
 ) -> MalformedPayloadError:
-    """What is wrong with the first cell of a line that is no number.
+    """Describe the first cell of a line that is not a number.
 
     Args:
-        cells: The line's.
-        column: Which one of them it is, from 1.
-        following: The next line, or nothing.
-        delimiter: Between cells, as the first line has it.
+        cells: All cells of the line.
+        column: Number of the faulty cell, from 1.
+        following: The next line; empty at the end of the text.
+        delimiter: Delimiter of the first line.
         line: The number of the line.
     """
     if _is_header(cells, _split(following, delimiter)):
@@ -152,13 +152,13 @@ def cell_error(
 def width_error(
     lines: Sequence[bytes], delimiter: bytes, width: int, columns: Columns, line: int
 ) -> MalformedPayloadError:
-    """What is wrong with a line that has more or fewer cells than it should.
+    """Describe a line with too many or too few cells.
 
     Args:
         lines: The line and those that follow it, at most `MAX_LINES`.
-        delimiter: Between cells, as the first line has it.
-        width: How many cells the line should have.
-        columns: What is expected of every line.
+        delimiter: Delimiter of the first line.
+        width: Expected number of cells.
+        columns: Expected columns of every line.
         line: The number of the line.
     """
     row = lines[0]
@@ -184,14 +184,14 @@ def _split(row: bytes, delimiter: bytes) -> list[bytes]:
 
 
 def _word(cell: bytes) -> str:
-    """A cell without quotes, in lower case."""
+    """Return a cell without quotes, in lower case."""
     cell = cell[:_MAX_CELL_BYTES].strip()
     quoted = _QUOTED.fullmatch(cell)
     return (quoted[1] if quoted else cell).strip().decode("utf-8", "replace").lower()
 
 
 def _is_header(cells: Sequence[bytes], following: Sequence[bytes]) -> bool:
-    """Whether most cells are names, and have values below them."""
+    """Return True if most cells are names, and have values below them."""
     words = [_word(cell) for cell in cells[:_MAX_CELLS]]
     is_name = [bool(_NAME.match(word)) and not _VALUE.fullmatch(word) for word in words]
     below = [bool(_VALUE.fullmatch(_word(cell))) for cell in following]
@@ -201,7 +201,7 @@ def _is_header(cells: Sequence[bytes], following: Sequence[bytes]) -> bool:
 
 
 def _separated(cells: Sequence[bytes], delimiter: bytes) -> str:
-    """What separates the values of a line, if it is not what should."""
+    """Describe the separator of a line if it is not the delimiter; empty otherwise."""
     row = delimiter.join(cells)[:_MAX_LINE_BYTES]
     if delimiter == b",":
         words = [_word(cell) for cell in row.split(b";")[:_MAX_CELLS]]
@@ -223,7 +223,7 @@ def _is_value_or(word: str, is_other: bool) -> bool:
 
 
 def _kind(rest: bytes, delimiter: bytes) -> str:
-    """What the first cell of `rest` is, and the cure."""
+    """Name the kind of the first cell of `rest`, and the remedy."""
     quoted = _QUOTED.match(rest)
     is_whole = quoted is not None and rest[quoted.end() : quoted.end() + 1] in (b"", delimiter)
     cell = quoted[1] if quoted and is_whole else rest.partition(delimiter)[0]
@@ -241,7 +241,7 @@ def _kind(rest: bytes, delimiter: bytes) -> str:
 def _one_too_many(
     lines: Sequence[bytes], n_columns: int, delimiter: bytes, columns: Columns
 ) -> str:
-    """Which column may be the one that is too many."""
+    """Guess the column that is one too many; empty without a clue."""
     if all(row.endswith(delimiter) for row in lines):
         return "every line ends in a separator: leave it out" if len(lines) > 1 else _SEPARATOR_LAST
     if lines[0].endswith(delimiter):
@@ -259,4 +259,4 @@ _SEPARATOR_LAST = "it ends in a separator: leave that out"
 def _counts_up(cells: Sequence[bytes]) -> bool:
     if len(cells) < 2 or not all(cell.isdigit() and len(cell) < 10 for cell in cells):
         return False
-    return all(int(cell) == int(cells[0]) + place for place, cell in enumerate(cells))
+    return all(int(cell) == int(cells[0]) + index for index, cell in enumerate(cells))

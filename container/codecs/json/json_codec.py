@@ -18,10 +18,11 @@ from container.codecs.json import number_rows
 from container.codecs.json.json_diagnosis import kind_of
 from container.codecs.json.json_records import JsonRecords, Locate, names
 from container.codecs.json.json_text import ARRAY, OBJECT, REPEATED_NAME, parse
-from container.codecs.records import Batch, Columns, Floats, Selected, dense_batch
+from container.codecs.records import Batch, Columns, Floats, NamedOutputs, dense_batch
 from container.errors import MalformedPayloadError
 
-# A thread's parser keeps the memory for as much, and reads it a tenth quicker than in pieces.
+# Up to this many pieces a body is parsed at once: a tenth faster, in memory that the parser of a
+# thread keeps anyway.
 _PIECES_AT_ONCE = 4
 # An array of arrays or objects, alone or as the only member of an object; and where it can be cut.
 _OPENING = re.compile(rb'\s*+(\{\s*+"instances"\s*+:\s*+)?\[(?=\s*+[\[{])')
@@ -58,13 +59,13 @@ def _decode(body: bytes, columns: Columns) -> Batch:
 
 
 def _in_pieces(body: bytes, columns: Columns) -> Batch | None:
-    """Read a long array of records piece by piece: parsed at once it takes 6 to 19 times its size.
+    """Read a long array of records in pieces: parsed at once it takes 6 to 19 times its size.
 
-    If `[a]` and `[b]` are arrays of something, `[a,b]` is the array of both: so a piece that is not
-    JSON by itself means that it was cut within a record, or that the body is not JSON.
+    If `[a]` and `[b]` are arrays, `[a,b]` is the array of both. So a piece that is not JSON by
+    itself was cut within a record, or the body is not JSON.
 
     Returns:
-        None where the text is anything else, or cannot be cut so.
+        None if the text is not an array of records, or cannot be cut between records.
     """
     opening = _OPENING.match(body)
     end = body.rfind(b"]")
@@ -82,7 +83,7 @@ def _in_pieces(body: bytes, columns: Columns) -> Batch | None:
 
 
 def _add_piece(records: JsonRecords, text: bytes, columns: Columns) -> bool:
-    """Add the records of an array; False where the text is not JSON."""
+    """Add the records of an array; return False if the text is not JSON."""
     try:
         instances = parse(text)
     except MalformedPayloadError:
@@ -95,7 +96,7 @@ def _add_piece(records: JsonRecords, text: bytes, columns: Columns) -> bool:
 
 
 def _rows(instances: Any, columns: Columns) -> Floats | None:
-    """Records that are nothing but finite numbers, in rows of the width that is expected."""
+    """Read records of finite numbers only, in rows of the expected width; None for others."""
     if not len(instances) or not isinstance(instances[0], ARRAY):
         return None
     rows = number_rows.of_array(instances)
@@ -105,7 +106,7 @@ def _rows(instances: Any, columns: Columns) -> Floats | None:
 
 
 def _add_each(records: JsonRecords, instances: Any, *, is_flat: bool, is_array: bool) -> None:
-    # What keeps rows from being read all at once would stop the quick way of reading one, too.
+    # A value that keeps the rows from being read in bulk would stop the fast path for one row, too.
     is_flat = is_flat and not (is_array and len(instances) and isinstance(instances[0], ARRAY))
     for instance in instances:
         records.add(instance, is_flat=is_flat)
@@ -113,14 +114,14 @@ def _add_each(records: JsonRecords, instances: Any, *, is_flat: bool, is_array: 
 
 def _locator(prefix: str) -> Locate:
     def locate(record: int, path: str, problem: str) -> MalformedPayloadError:
-        place = (prefix.format(record) + path).lstrip(".")
-        return MalformedPayloadError(f"{place}: {problem}" if place else problem)
+        full = (prefix.format(record) + path).lstrip(".")
+        return MalformedPayloadError(f"{full}: {problem}" if full else problem)
 
     return locate
 
 
 def _instances(document: Any) -> tuple[Any, str]:
-    """The records and the pattern of their paths; without one, the document is the only record."""
+    """Return the records and the pattern of their paths; empty if the document is one record."""
     pattern = "[{}]"
     if isinstance(document, OBJECT):
         if (present := names(document)) is None:
@@ -146,13 +147,13 @@ def encode(values: Floats) -> bytes:
     return b'{"predictions":[' + score_objects(values, b",") + b"]}"
 
 
-def encode_selected(selected: Selected) -> bytes:
-    """Write one object a record with the selected keys."""
-    return b'{"predictions":[' + b",".join(selected_objects(selected)) + b"]}"
+def encode_named(outputs: NamedOutputs) -> bytes:
+    """Write one object a record, with a member for each output."""
+    return b'{"predictions":[' + b",".join(named_objects(outputs)) + b"]}"
 
 
 def score_objects(values: Floats, between: bytes) -> bytes:
-    """`{"score":…}` for every record, with `between` between two of them."""
+    """Write `{"score":…}` for every record, joined by `between`."""
     if not len(values):
         return b""
     text = number_text.as_json(values)
@@ -164,10 +165,10 @@ def score_objects(values: Floats, between: bytes) -> bytes:
     return b'{"score":' + listed + b"}"
 
 
-def selected_objects(selected: Selected) -> list[bytes]:
-    """One object for every record, its members in the order in which they were asked for."""
+def named_objects(outputs: NamedOutputs) -> list[bytes]:
+    """Write one object for every record, its members in the order of the names."""
     members = []
-    for key in selected.keys:
-        name = orjson.dumps(key) + b":"
-        members.append([name + cell for cell in number_text.json_cells(selected, key)])
+    for name, values in outputs.items():
+        member = orjson.dumps(name) + b":"
+        members.append([member + cell for cell in number_text.json_cells(values)])
     return [b"{" + b",".join(record) + b"}" for record in zip(*members, strict=True)]

@@ -1,4 +1,4 @@
-"""Why a value of JSON is no record, or no number of one: its kind, and the cure.
+"""Diagnosis of a JSON value that is not a record, or not a number of one: kind and remedy.
 
 Called on the error path only; see `diagnosis`.
 """
@@ -16,7 +16,7 @@ _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "<na>", "nat", "-"
 
 
 def kind_of(value: Any) -> str:
-    """What a value is where records are expected; never what it says."""
+    """Name the kind of a value where a record is expected, without quoting the value."""
     if isinstance(value, ARRAY):
         return "an array"
     if isinstance(value, OBJECT):
@@ -30,7 +30,7 @@ def kind_of(value: Any) -> str:
 
 
 def of_cell(value: Any) -> str:
-    """What a value is where a number is expected."""
+    """Name the kind of a value where a number is expected, and the remedy."""
     if isinstance(value, ARRAY):
         return 'an array; a record is one array of numbers, and many are {"instances": [record, …]}'
     if isinstance(value, str):
@@ -39,7 +39,7 @@ def of_cell(value: Any) -> str:
 
 
 def other_members(record: Any, names: Sequence[str]) -> str:
-    """What an object may mean that has none of the members of a record; nothing if none."""
+    """Guess what an object without the members of a record means; empty without a clue."""
     if not names:
         return ""
     first = record[names[0]]

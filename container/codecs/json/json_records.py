@@ -1,4 +1,4 @@
-"""Records as JSON has them: the instances of a request, and the lines of JSON Lines.
+"""Records in JSON: the instances of a request, and the lines of JSON Lines.
 
     [1, 2, null]                                     a row; null is a missing value
     {"features": [1, 2, null]}
@@ -6,9 +6,9 @@
     {"features": {"values": [1, 2], "keys": [0, 7], "shape": [9]}}   what has no key is missing
     {"data": [1, 2, null]}, {"data": {"features": …}}    as above
 
-`true` and `false` are 1 and 0, and `NaN`, which Python writes, is as good as null.
+`true` and `false` are 1 and 0, and `NaN`, which Python writes, is read as null.
 
-Other members are passed over (`configuration`, for one). Two members of the same name are refused,
+Other members are ignored (`configuration`, for one). Two members of the same name are refused,
 because readers disagree on which one counts.
 
 Source: AWS SageMaker developer guide, "Common Data Formats for Inference".
@@ -37,7 +37,7 @@ from container.codecs.sparse import SparseRecords
 from container.errors import MalformedPayloadError
 
 Locate = Callable[[int, str, str], MalformedPayloadError]
-"""Makes an error of a record's number from 0, the path below it (`.features[7]`), and a problem."""
+"""Maker of an error from a record's index, the path below it (`.features[7]`), and a problem."""
 
 _ROUNDED_BYTES = 2**20
 _TOO_LARGE = "the number is infinite or does not fit a 32-bit float"
@@ -46,13 +46,13 @@ _CELL_TYPES = _WHOLE_TYPES | {bool}
 
 
 def names(value: Any) -> list[str] | None:
-    """The names of an object's members, or None if two are the same."""
+    """Return the names of an object's members, or None if two are the same."""
     found = list(value)
     return None if len(found) > 1 and len(set(found)) < len(found) else found
 
 
 class _Fault(Exception):
-    """What is wrong with a value, and where below its record."""
+    """A value at fault: its path below the record, and the problem."""
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(problem)
@@ -61,27 +61,29 @@ class _Fault(Exception):
 
 
 class JsonRecords:
-    """Collects the records of one body."""
+    """Collector of the records of one body."""
 
     def __init__(self, locate: Locate, columns: Columns) -> None:
         self._locate = locate
         self._columns = columns
-        # The memory of arrays, which grows as they do.
+        # Growing memory of arrays: no copy when they are complete.
         self._rows = bytearray()  # of float64, the newest rows
         self._rounded = bytearray()  # of float32, those before
         self._width = columns.width or 0  # as expected, or as the first record has it
         self._paths: list[str] = []  # where below its record each row was found
         self._sparse = SparseRecords(columns)
-        self._is_plain = True  # no null yet, which makes every attempt to do without lists costly
+        self._is_plain = (
+            True  # until the first null: with nulls the attempt without lists only costs
+        )
 
     def add(self, instance: Any, *, is_flat: bool) -> None:
         """Add a record.
 
         Args:
-            instance: As `parse` gives it.
-            is_flat: No array of the instance holds another one, which is quicker to read.
+            instance: A value that `json_text.parse` returned.
+            is_flat: No array of the instance holds another one; such arrays are faster to read.
         Raises:
-            MalformedPayloadError: it is no record, or not like the ones before it.
+            MalformedPayloadError: it is not a record, or unlike the records before it.
         """
         try:
             self._add(instance, is_flat)
@@ -90,7 +92,7 @@ class JsonRecords:
             raise self._locate(record, fault.path, fault.problem) from None
 
     def add_rows(self, rows: Floats) -> bool:
-        """Add records, finite and `[n_rows, n_columns]`; False if those before are unlike them."""
+        """Add finite records `[n_rows, n_columns]`; False if earlier ones have another form."""
         if len(self._sparse) or self._width not in (0, rows.shape[1]):
             return False
         self._width = rows.shape[1]
@@ -100,7 +102,7 @@ class JsonRecords:
         return True
 
     def batch(self) -> Batch:
-        """All records."""
+        """Return all records; raise `MalformedPayloadError` if there are none."""
         if len(self._sparse):
             rows = self._sparse.rows(lambda record, fault: self._locate(record, "", fault))
             return sparse_batch(rows, self._columns)
@@ -111,13 +113,13 @@ class JsonRecords:
         return dense_batch(table, self._columns)
 
     def _round(self) -> None:
-        """Make 32 bits of what there is in 64."""
+        """Round the rows collected in 64 bits to 32."""
         if not self._rows:
             return
         rows = number_rows.as_float32(np.frombuffer(self._rows)).reshape(-1, self._width)
         infinite = np.isinf(rows)
         if infinite.any():
-            row, column = (int(place) for place in np.argwhere(infinite)[0])
+            row, column = (int(index) for index in np.argwhere(infinite)[0])
             record = len(self._paths) - len(rows) + row
             path = f"{self._paths[record]}[{column}]"
             raise self._locate(record, path, _TOO_LARGE)
@@ -176,8 +178,8 @@ class JsonRecords:
             raise _Fault(path, str(error)) from None
 
     def _numbers(self, values: Any, path: str, is_flat: bool) -> bytes:
-        """The values of a row, as float64."""
-        # The buffer would not show whether arrays lie within this one.
+        """Return the values of a row, as the bytes of float64."""
+        # The buffer is flat: it would not show arrays within this one.
         if is_flat and self._is_plain and isinstance(values, simdjson.Array):
             try:
                 return bytes(values.as_buffer(of_type="d"))
@@ -190,7 +192,7 @@ _NONE = np.empty(0)
 
 
 def _features(instance: Any) -> tuple[Any, str]:
-    """The array of a record's values, or the object that has them, and its path."""
+    """Return the array of a record's values, or the object that holds them, and its path."""
     if isinstance(instance, ARRAY):
         return instance, ""
     present = _names(instance, "")
@@ -232,6 +234,6 @@ def _whole_numbers(values: Any, path: str) -> NDArray[np.float64]:
     numbers = _cells(values, path, _WHOLE_TYPES)
     is_whole = (numbers >= 0) & (numbers <= MAX_COLUMNS) & (numbers % 1 == 0)
     if not is_whole.all():
-        place = int(is_whole.argmin())
-        raise _Fault(f"{path}[{place}]", f"expected a whole number in 0 to {MAX_COLUMNS}")
+        index = int(is_whole.argmin())
+        raise _Fault(f"{path}[{index}]", f"expected a whole number in 0 to {MAX_COLUMNS}")
     return numbers

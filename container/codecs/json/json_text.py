@@ -1,4 +1,4 @@
-"""JSON text as values: quickly where it is JSON, leniently where Python wrote it.
+"""Parser of JSON text: fast for strict JSON, lenient for the NaN and Infinity of Python.
 
 `json.dumps` writes NaN and Infinity, which JSON has no words for, and `json.loads` reads them.
 """
@@ -26,7 +26,7 @@ def parse(text: bytes) -> Any:
     """Parse JSON text into Python scalars and instances of `ARRAY` and `OBJECT`.
 
     Raises:
-        MalformedPayloadError: it is not JSON, with line and column; or it nests too deep.
+        MalformedPayloadError: the text is not JSON (with line and column), or nests too deep.
     """
     if len(text) > _MAX_VALUES and text.count(b",") >= _MAX_VALUES:
         raise MalformedPayloadError(f"the text has more than {_MAX_VALUES} values; send fewer")

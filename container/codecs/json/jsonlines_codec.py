@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from container import content_types
 from container.codecs import diagnosis, text_lines
-from container.codecs.json.json_codec import score_objects, selected_objects
+from container.codecs.json.json_codec import named_objects, score_objects
 from container.codecs.json.json_records import JsonRecords
 from container.codecs.json.json_text import parse
-from container.codecs.records import Batch, Columns, Floats, Selected
+from container.codecs.records import Batch, Columns, Floats, NamedOutputs
 from container.errors import MalformedPayloadError
 
 
@@ -46,9 +46,9 @@ def encode(values: Floats) -> bytes:
     return score_objects(values, b"\n") + b"\n"
 
 
-def encode_selected(selected: Selected) -> bytes:
-    """Write one object a record with the selected keys."""
-    return b"".join(line + b"\n" for line in selected_objects(selected))
+def encode_named(outputs: NamedOutputs) -> bytes:
+    """Write one object a record, with a member for each output."""
+    return b"".join(line + b"\n" for line in named_objects(outputs))
 
 
 def _lines(body: bytes) -> Iterator[bytes]:
@@ -57,5 +57,5 @@ def _lines(body: bytes) -> Iterator[bytes]:
 
 
 def _locate(record: int, path: str, problem: str) -> MalformedPayloadError:
-    place = path.lstrip(".")
-    return MalformedPayloadError(f"{place}: {problem}" if place else problem, line=record + 1)
+    path = path.lstrip(".")
+    return MalformedPayloadError(f"{path}: {problem}" if path else problem, line=record + 1)

@@ -1,7 +1,7 @@
-"""Rows of numbers out of JSON text, at 15 ns a number.
+"""Rows of numbers parsed from JSON text, at 15 ns a number.
 
-simdjson reads the whole document and hands its numbers over as one buffer, without a Python object
-for each. CSV of plain numbers is such a document but for its brackets.
+simdjson parses the whole document and returns its numbers as one buffer, without a Python object
+for each. CSV of plain numbers is such a document without brackets.
 """
 
 import threading
@@ -15,7 +15,7 @@ from container.codecs.records import Floats
 
 # A parser keeps 13 bytes for every byte of the longest document that it has read.
 _KEPT_BYTES = 2**20
-# Stands for the end of a line among numbers.
+# Marker of a line end among numbers.
 _LINE_END = b",1e40,"
 _LINE_END_NUMBER = 1e40
 
@@ -33,16 +33,17 @@ def parse(document: bytes) -> Any:
 
     Returns:
         None, a Python scalar, or a `simdjson.Array` or `simdjson.Object`, which lies in the memory
-        of this thread's parser: let go of it soon.
+        of this thread's parser: drop the reference soon.
     Raises:
-        ValueError: it is not JSON, nests 1024 deep, or has an integer of more than 64 bits.
+        ValueError: the document is not JSON, nests 1024 deep, or has an integer of more than 64
+            bits.
     """
     if len(document) <= _KEPT_BYTES:
         try:
             return _own.parser.parse(document)
         except RuntimeError:
-            # The document is at fault; or something, say the traceback of an error, still holds on
-            # to an earlier one. A new parser knows which.
+            # Either the document is at fault, or something, such as the traceback of an error,
+            # still refers to an earlier document. A new parser tells which.
             _own.parser = simdjson.Parser()
     try:
         return simdjson.Parser().parse(document)
@@ -53,11 +54,10 @@ def parse(document: bytes) -> Any:
 def of_array(rows: Any) -> Floats | None:
     """Read a parsed `[[1, 2], [3, 4]]` as float32 `[n_rows, n_columns]`.
 
-    What nests deeper is read as if it did not: whoever allows for it counts the brackets.
+    Deeper arrays are flattened: a caller that must refuse them counts the brackets of the text.
 
     Returns:
-        None where it is anything else: ragged, empty, or with a value that is not a number. Who
-        needs to know why reads it another way.
+        None if the rows are ragged or empty, or a value is not a number.
     """
     try:
         widths = set(map(len, rows))
@@ -73,8 +73,8 @@ def of_array(rows: Any) -> Floats | None:
 def as_float32(numbers: NDArray[np.float64]) -> Floats:
     """Round `[n]` or `[n, k]` to 32 bits.
 
-    What does not fit becomes infinite, which the codecs look for; zero has no sign, since integers
-    have none.
+    A number that does not fit becomes infinite, for which the codecs check. Zero loses its sign, as
+    in formats of integers.
     """
     rounded: Floats = np.add(numbers, 0.0, dtype=np.float32)
     return rounded
@@ -83,13 +83,13 @@ def as_float32(numbers: NDArray[np.float64]) -> Floats:
 def from_lines(text: bytes, line_end: bytes, width: int) -> Floats | None:
     """Read lines of numbers with commas between them, without the line end of the last one.
 
-    All are read as one array, with a number that fits no float32 where each line ends: where those
-    are, and how many of them, tells whether every line is `width` numbers wide. An array in an
-    array is much dearer to read. Text with brackets must not come here.
+    All lines are parsed as one array, since nested arrays take much longer. A number that does not
+    fit a float32 marks each line end: the positions of these markers tell whether every line has
+    `width` numbers. The caller must keep out text with brackets.
 
     Returns:
-        Float32 `[n_lines, width]`, infinite where a number does not fit; None where a line has
-        another width, or is not JSON between its commas.
+        Float32 `[n_lines, width]`, infinite where a number does not fit; None if a line has
+        another width, or a cell is not a JSON number.
     """
     cells = text.replace(line_end, _LINE_END)
     n_lines = (len(cells) - len(text)) // (len(_LINE_END) - len(line_end)) + 1
@@ -108,7 +108,7 @@ def from_lines(text: bytes, line_end: bytes, width: int) -> Floats | None:
 
 
 def from_flat_json(document: bytes) -> NDArray[np.float64] | None:
-    """Read the document `[1, 2, 3]`; None where it is anything else."""
+    """Read the document `[1, 2, 3]` as float64; None for every other document."""
     try:
         return np.frombuffer(parse(document).as_buffer(of_type="d"), dtype=np.float64)
     except (ValueError, TypeError, AttributeError, RuntimeError):

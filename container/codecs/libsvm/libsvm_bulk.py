@@ -1,6 +1,7 @@
-"""libsvm in bulk: a whole piece of text at once, or nothing of it.
+"""Bulk reader of libsvm: the fast path of `libsvm_codec`.
 
-`libsvm_codec` reads line by line what this refuses, and gives the same numbers for what this reads.
+Reads a piece of text as a whole or declines it. `libsvm_codec` then reads it line by line, and
+gives the same numbers for every text that this module reads.
 """
 
 import re
@@ -21,9 +22,9 @@ _QUERY_ID = re.compile(rb"^([^ \n]++) qid:(\d{1,18})(?= |$)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Some lines in compressed sparse row form.
+    """Lines in compressed sparse row form.
 
-    Labels and weights are empty if not asked for; query ids are, too, if there are none.
+    Labels and weights are empty unless required. Query ids are empty if the lines have none.
     """
 
     lengths: NDArray[np.int64]  # [n_lines], of cells
@@ -40,9 +41,9 @@ def read(text: bytes, *, label_required: bool, allowed: range) -> Lines | None:
     Args:
         text: Tokens between single spaces, no comments.
         label_required: As in `libsvm_codec`.
-        allowed: The column numbers that there may be.
+        allowed: The accepted column numbers.
     Returns:
-        None where the text is anything else, or at fault.
+        None if the text has another form, or a fault.
     """
     text = text.replace(b"\r\n", b"\n").replace(b" \n", b"\n").rstrip(b" ")
     query_ids: QueryIds = np.empty(0, dtype=np.int64)
@@ -91,7 +92,7 @@ def read(text: bytes, *, label_required: bool, allowed: range) -> Lines | None:
 
 
 def _separators(text: bytes) -> NDArray[np.uint8] | None:
-    """Spaces, colons and line ends, or None where a column is no plain integer."""
+    """Return the spaces, colons and line ends; None if a column is not a plain integer."""
     marks = text.translate(None, _DIGITS)
     of_text = np.frombuffer(marks, dtype=np.uint8)
     is_colon = of_text[1:] == _COLON
@@ -107,5 +108,5 @@ def _numbers(text: bytes) -> NDArray[np.float64] | None:
 
 
 def _increase(columns: NDArray[np.float64], rows: NDArray[np.int64]) -> bool:
-    """Whether the columns increase along each row."""
+    """Return True if the columns increase along each row."""
     return bool(((np.diff(columns) > 0) | (np.diff(rows) > 0)).all())

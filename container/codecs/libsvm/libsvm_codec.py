@@ -1,15 +1,15 @@
 """`text/libsvm`: `label[:weight] [qid:N] column:value …`, one record a line.
 
-Columns count from 0 or from 1; `Columns.libsvm_base` says which, and batches always count from 0.
-A training job reads columns as they are written (base 0) and shifts them once it has seen all
-records. With base None a body counts from 1 unless one of its columns is 0. AWS's image reads
-requests so; the score of a record then depends on the records beside it.
+Columns count from 0 or from 1, as `Columns.libsvm_base` says; batches always count from 0. A
+training job reads columns as written (base 0) and shifts them after the last record. With base None
+a body counts from 1 unless one of its columns is 0. AWS's image reads requests so; the score of a
+record then depends on the records beside it.
 
 `column:` without a value is a missing value, like an empty cell of CSV (C-102). `qid:N` is the
-query id of a record: which list it belongs to in ranking. Requests may have it, to no effect.
+query id of a record: the list that it belongs to in ranking. In requests it has no effect.
 
-Lines end in LF or CRLF. What follows a `#` is a comment; a line that holds nothing else is no
-record, and has no prediction. A blank line is refused, as in CSV.
+Lines end in LF or CRLF. A `#` begins a comment; a line with a comment only is not a record, and has
+no prediction. A blank line is refused, as in CSV.
 """
 
 import re
@@ -38,15 +38,15 @@ _FEW_BYTES = 2**10  # up to which reading line by line is quicker
 
 
 def decode(body: bytes, columns: Columns) -> Batch:
-    """Read records; a label is required where `columns` has one, and passed over elsewhere.
+    """Read records; a label is required if `columns` has one, and ignored otherwise.
 
     `n_features` of the batch is the largest column seen plus 1, counted from 0. A record's weight
     follows its label after a colon and is 1 where there is none, so `columns.has_weight`, which
     speaks of CSV, changes nothing.
 
     Raises:
-        MalformedPayloadError: with the line and the token (as column) that cannot be read, or that
-            lies outside of the columns expected.
+        MalformedPayloadError: with the line and the token (as column) that cannot be read or is
+            outside the expected columns.
     """
     rows = _Rows(columns)
     try:
@@ -58,7 +58,7 @@ def decode(body: bytes, columns: Columns) -> Batch:
 
 
 class _Rows:
-    """The records of one body, collected piece by piece."""
+    """Collector of the records of one body, piece by piece."""
 
     def __init__(self, columns: Columns) -> None:
         self._label_required = columns.label_size > 0
@@ -66,8 +66,8 @@ class _Rows:
         self._allowed = _allowed(columns)
         self._n_lines = 0
         self._has_query_ids: bool | None = None  # as the first record
-        # The memory of arrays, which grows as they do.
-        self._lengths = bytearray(8)  # a zero before that of the first
+        # Growing memory of arrays: no copy when they are complete.
+        self._lengths = bytearray(8)  # begins with a 0, so that the sums are offsets
         self._columns = bytearray()
         self._values = bytearray()
         self._labels = bytearray()
@@ -97,7 +97,7 @@ class _Rows:
         if len(offsets) == 1:
             raise MalformedPayloadError("there are no records")
         columns = np.frombuffer(self._columns, dtype=np.int32)
-        offsets.cumsum(out=offsets)  # a line may be two bytes long: not another eight for each
+        offsets.cumsum(out=offsets)  # in place: a line may have two bytes, and its offset has eight
         base = self._expected.libsvm_base
         if base is None:
             base = _base_of(columns, offsets, self._expected.n_features)
@@ -119,7 +119,7 @@ class _Rows:
         )
 
     def _line_by_line(self, text: bytes) -> Lines:
-        """The exact reading, which finds the first fault."""
+        """Read line by line: exact, and finds the first fault."""
         reader = _LineReader(
             self._label_required, self._allowed, self._expected, self._has_query_ids
         )
@@ -135,7 +135,7 @@ class _Rows:
 
 
 def _allowed(columns: Columns) -> range:
-    """The column numbers that a body may hold; without a known base, those of both."""
+    """Return the accepted column numbers of a body; without a known base, those of both."""
     first = 1 if columns.libsvm_base == 1 else 0
     if columns.n_features is None:
         return range(first, MAX_COLUMNS)
@@ -143,14 +143,14 @@ def _allowed(columns: Columns) -> range:
 
 
 def _base_of(columns: NDArray[np.int32], offsets: NDArray[np.int64], n_features: int | None) -> int:
-    """The base of a body whose model does not tell.
+    """Return the base, 0 or 1, of a body for a model without one.
 
     Args:
-        columns: As they are written.
-        offsets: Where each record starts in `columns`, `[n_records + 1]`.
-        n_features: How many features the model takes, where that is known.
+        columns: Column numbers as written.
+        offsets: Start of each record in `columns`, `[n_records + 1]`.
+        n_features: Number of features of the model, if known.
     Raises:
-        MalformedPayloadError: one column is 0 and another lies beyond the features.
+        MalformedPayloadError: one column is 0 and another one is beyond the features.
     """
     if not len(columns) or columns.min() > 0:
         return 1
@@ -167,7 +167,7 @@ def _base_of(columns: NDArray[np.int32], offsets: NDArray[np.int64], n_features:
 
 
 def _column_problem(expected: Columns, allowed: range) -> str:
-    """What to say of a column that is not allowed, and how to mend it."""
+    """Describe a column that is not accepted, with the accepted ones and the remedy."""
     n_features, base = expected.n_features, expected.libsvm_base
     problem = f"the feature's column is not in {allowed.start} to {allowed.stop - 1}"
     if n_features is None:
@@ -185,7 +185,7 @@ def _column_problem(expected: Columns, allowed: range) -> str:
 
 
 class _Fault(Exception):
-    """What is wrong with a line, and the number of the token where."""
+    """A line at fault: the problem, and the number of the token."""
 
     def __init__(self, problem: str, token: int | None = None) -> None:
         super().__init__(problem)
@@ -227,7 +227,7 @@ class _LineReader:
         self._lengths.append(len(tokens) - start)
 
     def _add_label(self, token: str, *, is_before_id: bool) -> int:
-        """How many tokens the label takes: 1 or none."""
+        """Read the label, and return the number of its tokens: 1 or 0."""
         label = _LABEL.fullmatch(token)
         if self._label_required:
             if label is None:
@@ -244,7 +244,7 @@ class _LineReader:
         return 1
 
     def _add_query_id(self, token: str, position: int) -> int:
-        """How many tokens the query id takes: 1 or none."""
+        """Read the query id, and return the number of its tokens: 1 or 0."""
         if not self._label_required:
             return int(_QUERY_ID.fullmatch(token) is not None)
         is_there = _is_id(token)

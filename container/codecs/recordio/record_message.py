@@ -1,7 +1,8 @@
-"""The protobuf message `Record` of AWS's `record.proto`, described here rather than compiled.
+"""The protobuf message `Record` of AWS's `record.proto`, described at run time.
 
-The values of a tensor with keys are those of a sparse row: the keys say their columns, counted from
-0, and the shape how many columns there are.
+Not a generated `record_pb2`: protobuf refuses generated code of another major version at import,
+and users' packages bring versions of their own. Generated code also registers in the common pool,
+where AWS's packages have the same names. The import takes as long either way.
 
 Source: aws/sagemaker-python-sdk, `src/sagemaker/amazon/record.proto` (read 2026-11-22).
 """
@@ -22,7 +23,7 @@ _MESSAGES = {
         ("int32_tensor", 7, "Int32Tensor"),
         ("bytes", 9, "Bytes"),
     ),
-    # What protobuf makes of `map<string, Value>`.
+    # The entry types that protobuf derives from `map<string, Value>`.
     "FeaturesEntry": (("key", 1, "string"), ("value", 2, "Value")),
     "LabelEntry": (("key", 1, "string"), ("value", 2, "Value")),
     "Record": (
@@ -33,12 +34,12 @@ _MESSAGES = {
         ("configuration", 5, "string"),
     ),
 }
-_ENTRIES = ("FeaturesEntry", "LabelEntry")  # which lie within `Record`
+_ENTRIES = ("FeaturesEntry", "LabelEntry")  # nested in `Record`
 
 
 @cache
 def record_class() -> Any:
-    """The class of `Record` messages; the first call imports protobuf (13 ms, 3 MB)."""
+    """Return the class of `Record` messages; the first call imports protobuf (13 ms, 3 MB)."""
     from google.protobuf import (  # type: ignore[import-untyped]
         descriptor_pb2,
         descriptor_pool,

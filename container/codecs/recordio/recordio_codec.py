@@ -1,25 +1,24 @@
 """`application/x-recordio-protobuf`: RecordIO frames, each with one protobuf `Record`.
 
 A frame is the magic number, the length, the record, and zeros up to a multiple of 4 bytes. Features
-are the tensor `features["values"]`, dense or sparse throughout a body; in sparse ones what has no
-key is missing. The label, where one is asked for, is `label["values"]`. Other entries are passed
-over, as AWS's readers do.
+are the tensor `features["values"]`, dense or sparse throughout a body. A sparse tensor has column
+numbers in `keys`, counted from 0, and the number of columns in `shape`; a column without a key is
+missing. A required label is `label["values"]`. Other entries are ignored, as AWS's readers do.
 
-Predictions are records with the float32 tensor `label["score"]`, as the linear learner's are.
+Predictions are records with the float32 tensor `label["score"]`, as those of the linear learner.
 """
 
 import struct
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from container import content_types
 from container.codecs import diagnosis
 from container.codecs.recordio.record_message import record_class
-from container.codecs.records import Batch, Columns, Floats, Selected, refuse_infinity
+from container.codecs.records import Batch, Columns, Floats, NamedOutputs, check_finite
 from container.codecs.sparse import SparseRecords
 from container.errors import MalformedPayloadError
 
@@ -34,7 +33,7 @@ def decode(body: bytes, columns: Columns) -> Batch:
     Records have no weights, so `columns.has_weight`, which speaks of CSV, changes nothing.
 
     Raises:
-        MalformedPayloadError: with the number of the record, from 1, that cannot be read.
+        MalformedPayloadError: with the number, from 1, of the record that cannot be read.
     """
     try:
         return _decode(body, columns)
@@ -47,12 +46,14 @@ def _decode(body: bytes, columns: Columns) -> Batch:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     records = _Records(columns)
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite, which is looked for
+    with np.errstate(over="ignore"):  # a number that does not fit becomes infinite, and is refused
         for number, payload in enumerate(_payloads(body), start=1):
             try:
                 records.add(parse(payload))
             except DecodeError as error:
-                raise MalformedPayloadError("it is no Record message", record=number) from error
+                raise MalformedPayloadError(
+                    "the frame does not hold a protobuf message of the type Record", record=number
+                ) from error
             except ValueError as error:
                 raise MalformedPayloadError(str(error), record=number) from error
     return records.batch()
@@ -63,17 +64,17 @@ def encode(values: Floats) -> bytes:
     return _frames({"score": values})
 
 
-def encode_selected(selected: Selected) -> bytes:
-    """Write one record a prediction, with a float32 tensor for every selected key."""
-    return _frames({key: selected.columns[key] for key in selected.keys})
+def encode_named(outputs: NamedOutputs) -> bytes:
+    """Write one record a prediction, with a float32 tensor for every output."""
+    return _frames(outputs)
 
 
 def whole_frames(data: bytes | bytearray, n_bytes: int) -> tuple[int, int]:
-    """Find where a longer stream, of which `data` has the next `n_bytes`, can be cut.
+    """Find the last frame boundary in `data`, the next `n_bytes` of a longer stream.
 
     Returns:
-        The length of the leading part that `decode` can read on its own, and how many frames it
-        holds. What is no frame belongs to that part: it is for `decode` to refuse.
+        The length of the leading part that `decode` can read on its own, and its number of frames.
+        Bytes that are not a frame belong to that part, so that `decode` refuses them.
     """
     offset, n_frames = 0, 0
     while n_bytes - offset >= _HEADER.size:
@@ -96,13 +97,18 @@ def _payloads(body: bytes) -> Iterator[bytes]:
             raise MalformedPayloadError("the frame is truncated", record=number)
         magic, length = _HEADER.unpack_from(body, offset)
         if magic != _MAGIC:
-            raise MalformedPayloadError("no RecordIO frame starts here", record=number)
+            raise MalformedPayloadError(
+                "the RecordIO magic number 0xced7230a is missing at the start of the frame",
+                record=number,
+            )
         start = offset + _HEADER.size
         end = start + length
         offset = end + -length % 4
         if offset > len(body):
             raise MalformedPayloadError(
-                f"the frame announces {length} bytes, which are not all there", record=number
+                f"the frame is truncated: it announces {length} bytes and {len(body) - start} "
+                "follow",
+                record=number,
             )
         if any(body[end:offset]):
             raise MalformedPayloadError("the padding of the frame is not zero", record=number)
@@ -110,11 +116,11 @@ def _payloads(body: bytes) -> Iterator[bytes]:
 
 
 class _Records:
-    """The records of one body; what is wrong with one is raised as `ValueError`."""
+    """Collector of the records of one body; raises `ValueError` for a record at fault."""
 
     def __init__(self, columns: Columns) -> None:
         self._label_required = columns.label_size > 0
-        self._n_expected = columns.n_features  # the label lies beside them
+        self._n_expected = columns.n_features  # without the label, which is not among the features
         self._width = columns.n_features or 0  # or as the first record has it
         self._rows = bytearray()  # of float32
         self._sparse = SparseRecords(columns)
@@ -125,10 +131,12 @@ class _Records:
         n_keys, n_values, width = len(tensor.keys), len(tensor.values), None
         if tensor.shape:
             if len(tensor.shape) > 1:
-                raise ValueError("the shape must be one number")
+                raise ValueError(
+                    f"the shape has {len(tensor.shape)} dimensions; give the width only"
+                )
             width = tensor.shape[0]
         is_sparse = n_keys or (width and not n_values)
-        # Before the numbers are taken out: one of a byte then takes forty.
+        # Before the numbers become Python objects: a number of one byte then takes forty.
         if is_sparse:
             self._check_cells(n_keys, n_values)
         else:
@@ -172,7 +180,7 @@ class _Records:
         if not self._rows:
             raise MalformedPayloadError("there are no records")
         rows = np.frombuffer(self._rows, dtype=np.float32).reshape(-1, self._width)
-        refuse_infinity(rows)
+        check_finite(rows)
         return Batch(rows, labels)
 
 
@@ -184,32 +192,32 @@ def _fitting(label: np.float32) -> float:
 
 def _tensor(entries: Any, name: str) -> Any:
     if "values" not in entries:
-        raise ValueError(f"there is no {name}['values']")
+        raise ValueError(f"the record has no {name}['values']")
     value = entries["values"]
     kind = value.WhichOneof("value")
     if kind not in _TENSORS:
-        raise ValueError(f"{name}['values'] is no tensor of float32, float64 or int32")
+        raise ValueError(f"{name}['values'] is not a tensor of float32, float64 or int32")
     return getattr(value, kind)
 
 
-def _frames(labels: Mapping[str, NDArray[Any]]) -> bytes:
+def _frames(labels: NamedOutputs) -> bytes:
     """Records of float32 tensors, `[n_rows]` or `[n_rows, k]` each.
 
-    All records are alike but for their numbers: one is built, and the numbers put into copies.
+    All records have the same layout: one is serialised, and the numbers are written into copies.
     """
     columns = {name: values.reshape(len(values), -1) for name, values in labels.items()}
     template = b""
-    places = {}
+    offsets = {}
     for name, values in columns.items():
         record = record_class()()
         record.label[name].float32_tensor.values.extend([0.0] * values.shape[1])
-        # Messages are merged by writing one after the other; the values come last in each.
+        # Serialised messages are merged by concatenation; the values come last in each.
         template += record.SerializeToString()
-        places[name] = _HEADER.size + len(template) - 4 * values.shape[1]
+        offsets[name] = _HEADER.size + len(template) - 4 * values.shape[1]
     frame = _HEADER.pack(_MAGIC, len(template)) + template + bytes(-len(template) % 4)
     n_rows = len(next(iter(columns.values())))
     frames = np.tile(np.frombuffer(frame, dtype=np.uint8), (n_rows, 1))
     for name, values in columns.items():
         numbers = np.ascontiguousarray(values, dtype="<f4").view(np.uint8)
-        frames[:, places[name] : places[name] + numbers.shape[1]] = numbers
+        frames[:, offsets[name] : offsets[name] + numbers.shape[1]] = numbers
     return frames.tobytes()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from container.codecs import parquet_codec
-from container.codecs.parquet_codec import Places
+from container.codecs.parquet_codec import ColumnIndices
 from container.codecs.records import Batch, Columns
 from train.input.scratch import Scratch
 from train.input.sources import Stream
@@ -25,7 +25,9 @@ _LEAST_FOOTER_BYTES = 16
 _BLOCK_BYTES = 2**20
 
 
-def batches(stream: Stream, columns: Columns, scratch: Scratch, places: Places) -> Iterator[Batch]:
+def batches(
+    stream: Stream, columns: Columns, scratch: Scratch, places: ColumnIndices
+) -> Iterator[Batch]:
     """Read the records of all Parquet files that the stream holds.
 
     Args:

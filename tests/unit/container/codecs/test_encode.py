@@ -7,7 +7,7 @@ import pytest
 
 from container import codecs
 from container.codecs.recordio.record_message import record_class
-from container.codecs.records import Columns, Selected
+from container.codecs.records import Columns
 from container.errors import UnsupportedContentTypeError
 
 SCORES = np.array([0.43, 1.0, 2.5e-8], dtype=np.float32)
@@ -27,7 +27,7 @@ def test_json_is_the_shape_of_the_built_in_algorithm() -> None:
 
 
 def test_json_of_several_outputs_makes_score_a_list() -> None:
-    """CONTRACT 7.4: multi:softprob gives a list of probabilities."""
+    """Gives the probabilities of multi:softprob as a list (C-098)."""
     assert json.loads(codecs.encode(PROBABILITIES, "application/json")) == {
         "predictions": [{"score": [0.1, 0.9]}, {"score": [0.75, 0.25]}]
     }
@@ -61,7 +61,7 @@ def test_decoder_unknown_type_lists_what_can_be_read() -> None:
 
 
 def test_libsvm_record_does_not_depend_on_its_neighbours() -> None:
-    """PITFALLS C-1: the same row alone and beside one with column 0 is the same record."""
+    """Reads a row alone as beside one with column 0."""
     decode = codecs.decoder("text/libsvm")
     alone = decode(b"1:5 2:6\n", Columns()).features
     together = decode(b"1:5 2:6\n0:1\n", Columns()).features
@@ -71,28 +71,25 @@ def test_libsvm_record_does_not_depend_on_its_neighbours() -> None:
     assert alone.columns.tolist() == together.columns[:2].tolist() == [1, 2]
 
 
-SELECTED = Selected(
-    ("predicted_label", "labels", "probability", "probabilities", "raw_score"),
-    {
-        "predicted_label": np.array([1, 0], dtype=np.float32),
-        "labels": np.array([[0, 1], [0, 1]], dtype=np.float32),
-        "probability": np.array([0.6, 1e-7], dtype=np.float32),
-        "probabilities": np.array([[0.4, 0.6], [1, 1e-7]], dtype=np.float32),
-        "raw_score": np.array([np.nan, np.nan], dtype=np.float32),
-    },
-)
+OUTPUTS = {
+    "predicted_label": np.array([1, 0]),
+    "labels": np.array([[0, 1], [0, 1]]),
+    "probability": np.array([0.6, 1e-7], dtype=np.float32),
+    "probabilities": np.array([[0.4, 0.6], [1, 1e-7]], dtype=np.float32),
+    "raw_score": np.array([np.nan, np.nan], dtype=np.float32),
+}
 
 
-def test_selected_csv_has_lists_in_quotes_and_labels_as_integers() -> None:
+def test_named_csv_has_lists_in_quotes_and_integers_as_such() -> None:
     """C-099: `"[0.4, 0.6]"` in the order of the keys, and `nan` for a key that does not apply."""
-    assert codecs.encode_selected(SELECTED, "text/csv") == (
+    assert codecs.encode_named(OUTPUTS, "text/csv") == (
         b'1,"[0, 1]",0.6,"[0.4, 0.6]",nan\n0,"[0, 1]",1e-7,"[1.0, 1e-7]",nan\n'
     )
 
 
-def test_selected_json_is_an_object_a_record() -> None:
+def test_named_json_is_an_object_a_record() -> None:
     """C-099: the keys instead of the score; null where AWS's image writes NaN, no JSON."""
-    assert codecs.encode_selected(SELECTED, "application/json") == (
+    assert codecs.encode_named(OUTPUTS, "application/json") == (
         b'{"predictions":['
         b'{"predicted_label":1,"labels":[0,1],"probability":0.6,"probabilities":[0.4,0.6],'
         b'"raw_score":null},'
@@ -101,17 +98,17 @@ def test_selected_json_is_an_object_a_record() -> None:
     )
 
 
-def test_selected_json_lines_are_the_same_objects() -> None:
+def test_named_json_lines_are_the_same_objects() -> None:
     """C-099: also for application/jsonlines."""
-    lines = codecs.encode_selected(SELECTED, "application/jsonlines")
+    lines = codecs.encode_named(OUTPUTS, "application/jsonlines")
 
-    as_json = json.loads(codecs.encode_selected(SELECTED, "application/json"))
+    as_json = json.loads(codecs.encode_named(OUTPUTS, "application/json"))
     assert lines.endswith(b"}\n")
     assert [json.loads(line) for line in lines.splitlines()] == as_json["predictions"]
 
 
 def test_recordio_of_scores_is_a_frame_a_record() -> None:
-    """CONTRACT 7.6: the label map holds the float32 tensor `score`; written out byte by byte."""
+    """Holds the float32 tensor `score` in the label map, compared byte by byte (C-098)."""
     entry = b"\x0a\x05score\x12\x08\x12\x06\x0a\x04"  # key, Value, Float32Tensor, packed values
     record = b"\x12\x11" + entry  # Record.label
 
@@ -121,18 +118,18 @@ def test_recordio_of_scores_is_a_frame_a_record() -> None:
     )
 
 
-def test_selected_recordio_has_a_tensor_for_every_key() -> None:
-    """CONTRACT 7.4: lists as they are, and NaN for a key that does not apply."""
-    body = codecs.encode_selected(SELECTED, "application/x-recordio-protobuf")
+def test_named_recordio_has_a_tensor_for_every_key() -> None:
+    """Writes lists as tensors, and NaN for a key that does not apply (C-099)."""
+    body = codecs.encode_named(OUTPUTS, "application/x-recordio-protobuf")
 
     size = len(body) // 2
     for number, start in enumerate((0, size)):
         magic, length = struct.unpack_from("<II", body, start)
         record = record_class().FromString(body[start + 8 : start + 8 + length])
         assert magic == 0xCED7230A
-        assert set(record.label) == set(SELECTED.keys)
+        assert set(record.label) == set(OUTPUTS)
         assert not record.features
-        for key, column in SELECTED.columns.items():
+        for key, column in OUTPUTS.items():
             values = record.label[key].float32_tensor.values[:]
             np.testing.assert_array_equal(values, np.atleast_1d(column[number]))
 
