@@ -1,3 +1,3 @@
-"""The shared kernel of both verbs: what `train` and `serve` know about the platform's contract."""
+"""Shared kernel of both verbs: the platform's contract as `train` and `serve` know it."""
 
 __version__ = "0.1.0"

@@ -1,7 +1,6 @@
-"""The entry point of the image: `python -m container train|serve`.
+"""Entry point of the image: `python -m container train|serve`.
 
-The one place where the two verbs meet the environment; each verb is imported only when it is asked
-for.
+The only module that passes the environment to a verb. A verb is imported only when it is run.
 """
 
 import os
@@ -49,8 +48,10 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _leave_at_once(signum: int, frame: FrameType | None) -> None:
-    """There is nothing to save. An exception would be lost where Python ignores what is raised,
-    as in a callback of a fork."""
+    """Exit without cleanup: there is nothing to save before the server runs.
+
+    An exception would be lost where Python ignores exceptions, as in a callback of a fork.
+    """
     os._exit(128 + signum)
 
 

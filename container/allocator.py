@@ -1,4 +1,4 @@
-"""The C library's allocator: freed memory that stays this process's, and what it is filled with."""
+"""Tuning of the C library's allocator: return of freed memory, and fill patterns."""
 
 import ctypes
 
@@ -7,7 +7,7 @@ _LARGE_BYTES = 4 * 2**20
 
 
 def give_back() -> None:
-    """Return free memory to the system, where the C library can be told to."""
+    """Return freed memory to the system (`malloc_trim`, glibc only)."""
     library = ctypes.CDLL(None)
     if hasattr(library, "malloc_trim"):
         library.malloc_trim(0)
@@ -16,8 +16,8 @@ def give_back() -> None:
 def return_large_blocks() -> None:
     """Have blocks of 4 MiB and more returned to the system as soon as they are freed.
 
-    glibc raises its own limit to up to 32 MiB as such blocks come and go, and keeps what is
-    smaller: after large answers hundreds of megabytes. Inherited by forked processes.
+    glibc raises its own limit to up to 32 MiB as such blocks come and go, and keeps smaller blocks:
+    after large answers hundreds of megabytes. Inherited by forked processes.
     """
     _set(_MMAP_THRESHOLD, _LARGE_BYTES)
     _set(_TRIM_THRESHOLD, 2 * _LARGE_BYTES)
@@ -26,8 +26,8 @@ def return_large_blocks() -> None:
 def fill_with_pattern() -> None:
     """Have memory filled with a pattern when it is allocated and freed.
 
-    What is read beyond a buffer or after it was freed is then no harmless zero, and a broken heap
-    is found out when it is next looked through.
+    A read beyond a buffer or after a free then does not find harmless zeros, and glibc detects a
+    corrupted heap at its next check.
     """
     _set(_PERTURB, 0xA5)
 

@@ -1,7 +1,6 @@
-"""What the kernel really grants this container, as opposed to what the host has.
+"""CPU and memory limits of this container, as its control groups (v1 or v2) set them.
 
-Reads control groups of version 2 and 1, from the process's own group up to the root: the smallest
-limit on the way holds.
+Reads the groups from the process's own up to the root: the smallest limit on the way holds.
 """
 
 import math
@@ -13,7 +12,7 @@ _ROOT = Path("/sys/fs/cgroup")
 
 
 def cpu_count(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) -> int:
-    """CPUs that may be used at once: the affinity mask cut by the quota, at least 1."""
+    """Number of usable CPUs: the affinity mask cut by the quota, at least 1."""
     count = len(os.sched_getaffinity(0))
     for directory in _groups(root, membership, controller="cpu"):
         quota = _quota(directory)
@@ -23,7 +22,7 @@ def cpu_count(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) 
 
 
 def memory_bytes(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) -> int:
-    """Memory that may be used: what the host has, cut by the limits of the groups."""
+    """Usable memory: that of the host, cut by the limits of the groups."""
     granted = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for directory in _groups(root, membership, controller="memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
@@ -34,13 +33,13 @@ def memory_bytes(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup"
 
 
 def resident_bytes(statm: Path = Path("/proc/self/statm")) -> int:
-    """Memory that this process uses at the moment, shared pages included; 0 if it is not known."""
+    """Resident memory of this process, shared pages included; 0 if unknown."""
     words = _words(statm)
     return int(words[1]) * os.sysconf("SC_PAGE_SIZE") if words else 0
 
 
 def memory_kills(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) -> int:
-    """How often the kernel has killed a process of this container because memory ran out."""
+    """Number of processes of this container that the kernel's OOM killer has killed."""
     for directory in _groups(root, membership, controller="memory"):
         for name in ("memory.events", "memory.oom_control"):
             words = _words(directory / name)
@@ -54,7 +53,7 @@ def memory_available_bytes(
     membership: Path = Path("/proc/self/cgroup"),
     host: Path = Path("/proc/meminfo"),
 ) -> int:
-    """Memory that could be had now: caches that the kernel would give up count as free."""
+    """Memory available now; caches that the kernel can reclaim count as free."""
     available = _field(host, "MemAvailable:") * 1024 or memory_bytes(root, membership)
     for directory in _groups(root, membership, controller="memory"):
         for limit_file, usage_file, cache in (
@@ -69,13 +68,13 @@ def memory_available_bytes(
 
 
 def _field(file: Path, name: str) -> int:
-    """The number after `name` in a file of names and numbers; 0 where there is none."""
+    """Return the number after `name` in a file of names and numbers; 0 without the name."""
     words = _words(file)
     return int(words[words.index(name) + 1]) if name in words else 0
 
 
 def _quota(directory: Path) -> float | None:
-    """CPUs granted by one group; None where it sets no limit."""
+    """CPUs granted by one group; None without a limit."""
     unified = _words(directory / "cpu.max")
     if unified:
         return None if unified[0] == "max" else int(unified[0]) / int(unified[1])
@@ -87,7 +86,7 @@ def _quota(directory: Path) -> float | None:
 
 
 def _groups(root: Path, membership: Path, controller: str) -> Iterator[Path]:
-    """The directories of this process's group and its parents, for either version."""
+    """Yield the directories of this process's group and its parents, of either version."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:
@@ -100,7 +99,7 @@ def _groups(root: Path, membership: Path, controller: str) -> Iterator[Path]:
             top = root / controller
         else:
             continue
-        # Inside a container the path may be the host's: what cannot be found is passed over.
+        # Inside a container the path may be the host's: missing directories are skipped.
         for group in (path, *map(str, Path(path).parents)):
             yield top / group.strip("/")
 

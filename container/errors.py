@@ -1,12 +1,12 @@
-"""Every error that the product raises on purpose, in one tree.
+"""Tree of all errors that the product raises on purpose.
 
     ContainerError
-    ├─ UserError                        whoever made the job, the request or the setting can mend it
+    ├─ UserError                        the job owner, the client or the operator can correct it
     │  ├─ SettingsError                 an environment variable
     │  ├─ JobConfigError                a file under /opt/ml/input/config
     │  ├─ HyperparameterError           a key of hyperparameters.json
     │  ├─ ChannelError                  a channel's presence, format or content
-    │  ├─ InvalidRequestError           a request that is not what its route takes
+    │  ├─ InvalidRequestError           a request in another form than its route takes
     │  ├─ UnsupportedContentTypeError
     │  ├─ UnsupportedContentEncodingError
     │  ├─ UnsupportedAcceptError
@@ -20,16 +20,15 @@
     │  ├─ ModelLoadError
     │  └─ PredictionError
     ├─ UserCodeError                    the user's own code refused an invocation, with its status
-    ├─ OverloadedError                  more work than may wait; expected under load
+    ├─ OverloadedError                  the bounded queue is full; expected under load
     ├─ InvocationTimeoutError           an invocation took longer than the setting allows
     ├─ OutOfMemoryError                 a model does not fit, or an invocation needs too much
     └─ PlatformError                    /opt/ml is missing, a disk is full, a port is taken
        └─ HostError                     another host of the job failed or is gone
 
-A message says what was wrong, what was given and what is accepted, and is fit to be shown to a
-client: no payload, no path of the host, no stack trace. `details` are facts for the log.
-HTTP statuses are in `serve/http/statuses.py`, exit codes in `train/job.py`; this module knows
-neither, but for the status that a user's own code chose.
+A message names the problem, the given value, the accepted ones and the remedy. Clients may see it:
+it has no payload, no path of the host and no stack trace. `details` are facts for the log. HTTP
+statuses are in `serve/http/statuses.py`, exit codes in `train/job.py`.
 """
 
 from collections.abc import Sequence
@@ -38,24 +37,24 @@ _MAX_SHOWN = 100
 
 
 def _short(given: str) -> str:
-    """What a client sent in a header, which may be kilobytes."""
+    """Quote a header's value, cut to a bounded length: a client may send kilobytes."""
     return repr(given if len(given) <= _MAX_SHOWN else f"{given[:_MAX_SHOWN]}…")
 
 
 class ContainerError(Exception):
-    """The root: a message for people, a stable `code` for programs, and facts for the log."""
+    """Root of the tree: a message for people, a stable `code` for programs, facts for the log."""
 
     code = "container_error"
 
     def __init__(self, message: str, **details: object) -> None:
-        # Names of files, and what a user's code said, may be no Unicode text and cannot be written.
+        # File names and messages of user code may hold lone surrogates, which cannot be encoded.
         self.message = message.encode("utf-8", "backslashreplace").decode()
         self.details = details
         super().__init__(self.message)
 
 
 class UserError(ContainerError):
-    """The caller or the owner of the job can mend it."""
+    """The client, the owner of the job or the operator can correct it."""
 
     code = "user_error"
 
@@ -74,7 +73,7 @@ class SettingsError(UserError):
 
 
 class JobConfigError(UserError):
-    """A file under `/opt/ml/input/config` is not what the platform writes there."""
+    """A file under `/opt/ml/input/config` has another form than the platform's."""
 
     code = "invalid_job_config"
 
@@ -137,9 +136,9 @@ class UnsupportedAcceptError(UserError):
 
 
 class MalformedPayloadError(UserError):
-    """Bytes that are not what their content type says.
+    """A payload does not follow its content type.
 
-    Lines of text, records of other formats, and columns count from 1.
+    `line`, `record` and `column` count from 1.
     """
 
     code = "malformed_payload"
@@ -215,7 +214,7 @@ class ModelLoadError(AlgorithmError):
 
 
 class PredictionError(AlgorithmError):
-    """The model failed on records that it should have handled."""
+    """The model failed on valid records."""
 
     code = "prediction_failed"
 
@@ -231,7 +230,7 @@ class UserCodeError(ContainerError):
 
 
 class OverloadedError(ContainerError):
-    """There is more work than may wait; the same request may succeed a moment later."""
+    """The queue is full (backpressure); the same request may succeed a moment later."""
 
     code = "overloaded"
 
@@ -255,18 +254,18 @@ class InvocationTimeoutError(ContainerError):
 
 
 class OutOfMemoryError(ContainerError):
-    """The memory that is granted does not suffice; the message has the numbers."""
+    """The granted memory does not suffice; the message has the numbers."""
 
     code = "out_of_memory"
 
 
 class PlatformError(ContainerError):
-    """What the platform should provide is missing or exhausted."""
+    """A resource of the platform is missing or exhausted."""
 
     code = "platform_error"
 
 
 class HostError(PlatformError):
-    """Another host of the job failed or is gone, so that this one cannot go on."""
+    """Another host of the job failed or is gone."""
 
     code = "host_failed"

@@ -1,17 +1,17 @@
-"""Absolute paths of the host, shortened in messages that clients read."""
+"""Shortening of absolute host paths in messages that clients read."""
 
 import re
 from pathlib import Path
 
-# Not what belongs to a URL, a media type or a fraction.
+# Excludes the slashes of URLs, media types and fractions.
 _ABSOLUTE = re.compile(r"(?<![\w.:/~])(?:/[^\s/'\"`()\[\]<>,;:]+){2,}/?")
-_PLATFORM = "/opt/ml/"  # the same in every container: it says nothing of the host
+_PLATFORM = "/opt/ml/"  # the same in every container: it reveals nothing of the host
 
 
 def shorten(text: str, base: Path | None = None) -> str:
     """Replace absolute paths: below `base` by relative ones, others by `…/` and their last part.
 
-    Paths below `/opt/ml`, where the platform has them, stay.
+    Paths below `/opt/ml`, the platform's own, are kept.
     """
     if base is not None:
         for directory in {str(base), str(base.resolve())}:

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on standard output, which is all that the platform collects.
+"""Logging: one JSON object a line on standard output, the only output that the platform collects.
 
 The message of a record is its constant event name in snake_case; facts go into `extra`, so that
 lines can be grouped: `logger.info("model_loaded", extra={"n_features": 30})`. Only the two entry
@@ -17,7 +17,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 
 class _Formatter(JsonFormatter):
-    """`time`, `level`, `logger`, `event`, then the facts, in that order."""
+    """Formatter of `time`, `level`, `logger`, `event`, then the facts, in that order."""
 
     def __init__(self, redact: Callable[[str], str] | None) -> None:
         super().__init__(
@@ -42,7 +42,7 @@ class _Formatter(JsonFormatter):
         message_dict: dict[str, Any],
     ) -> None:
         super().add_fields(log_data, record, message_dict)
-        # Names that begin with an underscore are dropped; CloudWatch looks for this one.
+        # The base class drops names with a leading underscore; CloudWatch needs this one.
         if "_aws" in record.__dict__:
             log_data["_aws"] = record.__dict__["_aws"]
 
@@ -51,7 +51,7 @@ class _Formatter(JsonFormatter):
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Writes to a standard output that nobody may read any more, which is no reason to complain."""
+    """Handler that ignores a standard output without a reader (a broken pipe)."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         if not isinstance(sys.exception(), OSError):
@@ -61,7 +61,7 @@ class _Handler(logging.StreamHandler[TextIO]):
 def configure(level: int, redact: Callable[[str], str] | None = None) -> None:
     """Send every record at or above `level` to standard output. Called once per process.
 
-    `redact` is given every line, and returns it without what must not be read.
+    `redact` receives every line, and returns it without secrets.
     """
     handler = _Handler(sys.stdout)
     handler.setFormatter(_Formatter(redact))
@@ -78,8 +78,9 @@ def _as_event(record: logging.LogRecord) -> bool:
 
 
 def line(logger: logging.Logger, event: str, facts: Mapping[str, object]) -> bytes:
-    """A line at level info, made past the logging module, for what happens thousands of times a
-    second: the line is the same, and costs 3 µs instead of 15. Empty where nothing is logged.
+    """Return a line at level info, made without the logging module; empty if the level is off.
+
+    For events of thousands a second: the line is the same, and takes 3 µs instead of 15.
     """
     if not logger.isEnabledFor(logging.INFO):
         return b""
@@ -94,7 +95,7 @@ def line(logger: logging.Logger, event: str, facts: Mapping[str, object]) -> byt
 
 
 def write_lines(lines: bytes) -> None:
-    """Write what `line` made. That nobody reads standard output any more is no reason to fail."""
+    """Write lines that `line` made; ignores a standard output without a reader."""
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.buffer.write(lines)
         sys.stdout.buffer.flush()

@@ -1,7 +1,7 @@
-"""The model manifest: what a model artifact says of itself.
+"""Model manifest: the description of a model artifact, in the artifact.
 
-`train` writes it beside the model files, `serve` reads it to know what to load and what a record
-looks like. It holds no time and no host, so that the same job leaves the same bytes.
+`train` writes it beside the model files. `serve` reads from it which files to load and the layout
+of a record. It holds no time and no host, so that the same job leaves the same bytes.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class FileRecord(_Strict):
 
 
 class ModelFacts(_Strict):
-    """What the algorithm knows of the model that it saved."""
+    """Facts about a saved model, from its algorithm."""
 
     framework: Framework
     n_features: int
@@ -53,8 +53,8 @@ class ModelManifest(_Strict):
     container_version: str = __version__
     algorithm: str
     model: ModelFacts
-    # Whether libsvm columns count from 0 or 1; None where no record of the training was libsvm.
-    # Manifests without the field are older, and their models count from 0.
+    # Number of the first libsvm column; None if no record of the training was libsvm. Manifests
+    # without the field are older, and their models count from 0.
     libsvm_base: Literal[0, 1] | None = 0
     files: dict[str, FileRecord]
 
@@ -66,7 +66,7 @@ def write(
     *,
     libsvm_base: Literal[0, 1] | None = None,
 ) -> ModelManifest:
-    """Describe every file that lies in `directory` and put the manifest beside them."""
+    """Describe every file in `directory` and write the manifest beside them."""
     files = {
         path.relative_to(directory).as_posix(): FileRecord(
             sha256=_sha256(path), n_bytes=path.stat().st_size
@@ -79,10 +79,11 @@ def write(
 
 
 def read(directory: Path) -> ModelManifest | None:
-    """The manifest of the artifact in `directory`, or None where there is none.
+    """Read the manifest of the artifact in `directory`; None without a manifest.
 
     Raises:
-        ModelLoadError: the manifest is not one, or a file is missing or not the one it describes.
+        ModelLoadError: the manifest is malformed, names a file outside `directory` (path
+            traversal), or a file is missing or has another digest.
     """
     file = directory / MANIFEST_FILE
     try:
@@ -95,6 +96,7 @@ def read(directory: Path) -> ModelManifest | None:
         raise ModelLoadError(f"{MANIFEST_FILE}: {where}: {first['msg']}") from error
     for name, record in manifest.files.items():
         path = directory / name
+        # Path traversal: an absolute name or `..` would lead outside.
         if not name or directory not in path.parents or ".." in path.parts:
             raise ModelLoadError(f"{MANIFEST_FILE} names {name!r}, outside the model directory")
         if not path.is_file():

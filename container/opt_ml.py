@@ -1,4 +1,4 @@
-"""The `/opt/ml` tree: where everything lies, what the platform wrote there, what we write.
+"""The `/opt/ml` tree: paths, the platform's configuration files, and the files written there.
 
     input/config/hyperparameters.json   flat object of strings
     input/config/inputdataconfig.json   channel name -> settings
@@ -7,8 +7,8 @@
     input/data/<channel>/               the channel's files, never written to
     checkpoints/                        survives an interruption, unless it is elsewhere
     model/                              the model artifact, put in place whole (`replace_files`)
-    output/data/                        everything else worth keeping
-    output/failure                      why the job failed; the platform shows 1,024 characters
+    output/data/                        all other results
+    output/failure                      failure message; the platform shows 1,024 characters
 
 Source: AWS SageMaker developer guide, "How Amazon SageMaker AI Provides Training Information" and
 "How Amazon SageMaker AI Processes Training Output".
@@ -41,7 +41,7 @@ _STAGING_PREFIX = ".staging-"
 
 @dataclass(frozen=True, slots=True)
 class ChannelConfig:
-    """What `inputdataconfig.json` says of one channel; absent keys have the platform's defaults."""
+    """Entry of a channel in `inputdataconfig.json`; absent keys have the platform's defaults."""
 
     content_type: str | None = None
     input_mode: str = "File"
@@ -58,7 +58,7 @@ class ResourceConfig:
 
     @property
     def is_leader(self) -> bool:
-        """Whether this host writes what only one host may write (C-024)."""
+        """True if this host writes the files that only one host may write (C-024)."""
         return self.current_host == min(self.hosts)
 
 
@@ -85,11 +85,11 @@ class OptMl:
         return self.base_dir / "input" / "data"
 
     def hyperparameters(self) -> dict[str, object]:
-        """The job's hyperparameters as they were sent; empty when the file is absent (C-015)."""
+        """Read the job's hyperparameters as sent; empty if the file is absent (C-015)."""
         return self._config("hyperparameters.json") or {}
 
     def channels(self) -> dict[str, ChannelConfig]:
-        """The channels that were declared, or else the directories that lie there."""
+        """Read the declared channels; without a declaration, the directories in `input/data`."""
         declared = self._config("inputdataconfig.json")
         if declared is None:
             if not self.data_dir.is_dir():
@@ -98,7 +98,7 @@ class OptMl:
         return {name: self._channel_config(name, entry) for name, entry in declared.items()}
 
     def resource_config(self) -> ResourceConfig:
-        """The hosts of the job; one host when the file is absent (C-022)."""
+        """Read the hosts of the job; one host if the file is absent (C-022)."""
         config = self._config("resourceconfig.json")
         if config is None:
             return ResourceConfig()
@@ -111,9 +111,9 @@ class OptMl:
         return ResourceConfig(current, tuple(sorted(map(str, hosts))))
 
     def checkpoint_dir(self) -> Path | None:
-        """Where checkpoints go (C-031); None in a job that asks for none.
+        """Directory of the checkpoints (C-031); None for a job without checkpoints.
 
-        A job asks by checkpointconfig.json, or by a directory that lies in the usual place.
+        A job asks for them by checkpointconfig.json, or by a directory in the usual place.
         """
         usual = self.base_dir / "checkpoints"
         config = self._config("checkpointconfig.json")
@@ -132,9 +132,9 @@ class OptMl:
         )
 
     def write_failure(self, message: str) -> None:
-        """Leave the reason of the failure where the platform looks for it (C-027, C-028).
+        """Write the failure message for the platform (C-027, C-028).
 
-        A reason that the algorithm wrote there itself is kept: it knows better.
+        A message that the algorithm wrote itself is kept, as it is more specific.
         """
         if self.failure_file.exists() and self.failure_file.stat().st_size > 0:
             return
@@ -144,7 +144,7 @@ class OptMl:
                 file.write(text)
                 file.truncate()
         except OSError:
-            # It was never made, or is not whole: what else is ours and of no more use makes room.
+            # No usable reserve: delete our staging directories to make room.
             self.release_reserve()
             for staging in self.model_dir.glob(f"{_STAGING_PREFIX}*"):
                 shutil.rmtree(staging, ignore_errors=True)
@@ -158,10 +158,10 @@ class OptMl:
         self.failure_file.unlink(missing_ok=True)
 
     def reserve_failure(self) -> None:
-        """Take the space that a failure file needs, for the day when the disk is full.
+        """Reserve disk space for a failure file, so that it can be written to a full disk.
 
         Raises:
-            OSError: it is full already, or cannot be written.
+            OSError: the disk is full already, or not writable.
         """
         if self._reserve.exists() and self._reserve.stat().st_size == _RESERVED_BYTES:
             return
@@ -171,7 +171,7 @@ class OptMl:
         flush_to_disk(self._reserve)
 
     def release_reserve(self) -> None:
-        """Give that space back."""
+        """Release the reserved space."""
         with contextlib.suppress(OSError):
             self._reserve.unlink(missing_ok=True)
 
@@ -225,10 +225,10 @@ class OptMl:
 
 @contextmanager
 def replace_files(directory: Path, *, last: str) -> Iterator[Path]:
-    """Give a staging directory whose files are moved into `directory` when the block succeeds.
+    """Yield a staging directory whose files move into `directory` when the block succeeds.
 
-    Files are written aside on the same file system, flushed to disk and renamed, so that a kill at
-    any moment leaves either the old file or the new one under a name, never half of it (C-030).
+    Each replacement is atomic: a file is written on the same file system, flushed to disk and
+    renamed. A kill at any moment leaves either the old file or the new one, never half (C-030).
 
     Args:
         directory: Created when absent.
@@ -268,7 +268,7 @@ def _move_into(directory: Path, staging: Path, last: str) -> None:
 
 
 def flush_to_disk(path: Path) -> None:
-    """Wait until a file's content, or a directory's names, would survive a power cut."""
+    """Flush a file's content, or a directory's names, to disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -277,6 +277,6 @@ def flush_to_disk(path: Path) -> None:
 
 
 def _printable(text: str) -> str:
-    """One line that any encoding can take: names of files and keys may hold anything."""
+    """Escape text to one printable line of UTF-8: names of files and keys may hold anything."""
     plain = text.encode("utf-8", errors="backslashreplace").decode("utf-8")
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in plain)

@@ -1,7 +1,8 @@
-"""Secrets kept out of the log and of the failure file.
+"""Redaction of secrets in the log and in the failure file.
 
-Two nets: what is called a secret (a variable or a hyperparameter by its name), wherever its value
-turns up; and what looks like one (AWS keys, signed URLs, passwords in URLs, bearer tokens).
+Two rules: the value of a variable or hyperparameter with a secret name is masked wherever it
+occurs, and so is text that looks like a secret (AWS keys, signed URLs, passwords in URLs, bearer
+tokens).
 """
 
 import json
@@ -9,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 MASK = "***"
-# Shorter ones cannot be told from the text around them.
+# Shorter values occur in other text by chance.
 _MIN_CHARACTERS = 5
 _SECRET_NAME = re.compile(
     r"secret|password|passwd|passphrase|credential|access_?key|private_?key|api_?key"
@@ -37,7 +38,7 @@ class Redactor:
         self.learn(variables)
 
     def learn(self, values: Mapping[str, str]) -> None:
-        """Remember the values whose names say that they are secret."""
+        """Remember the values with secret names."""
         for name, value in values.items():
             if is_secret(name) and len(value) >= _MIN_CHARACTERS:
                 self._values |= {value, json.dumps(value)[1:-1]}
@@ -52,10 +53,10 @@ class Redactor:
 
 
 def is_secret(name: str) -> bool:
-    """Whether a variable or hyperparameter of this name holds a secret."""
+    """Return True if the name of a variable or hyperparameter is that of a secret."""
     return _SECRET_NAME.search(name) is not None
 
 
 def mask(values: Mapping[str, str]) -> dict[str, str]:
-    """`values` as they may be logged: those of secret names hidden, however short."""
+    """Mask the values with secret names, of any length, for the log."""
     return {name: MASK if is_secret(name) else value for name, value in values.items()}

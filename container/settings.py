@@ -1,8 +1,11 @@
-"""Every environment variable that steers the container, declared once.
+"""Settings: every environment variable of the container, declared once.
 
-Names that AWS's toolkits use keep their meaning, and their values are read in every spelling that
-those take (C-064); ours begin with `BYOA_`. A variable that is unset or empty has its default.
+Variables of AWS's toolkits keep their meaning, and take every spelling of a value that the
+toolkits take (C-064); ours begin with `BYOA_`. An unset or empty variable has its default.
 `Settings.from_env` is the only reader of the environment.
+
+Not pydantic-settings: its import costs 75 ms of CPU on top of pydantic's, a quarter of a cold
+start, its messages lack the accepted values, and it reads `1_0` as 10.
 """
 
 import logging
@@ -19,14 +22,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Parser(Generic[T]):
-    """Turns a variable's text into its value or raises `ValueError`."""
+    """Conversion of a variable's text to its value; raises `ValueError`."""
 
     accepted: str
     parse: Callable[[str], T]
 
 
 def _number(text: str) -> int:
-    """`int` would take `1_0` and digits of every script, too."""
+    """Read an integer in plain digits: `int` would accept `1_0` and digits of every script."""
     if not re.fullmatch(r"[+-]?[0-9]+", text.strip()):
         raise ValueError(text)
     return int(text)
@@ -48,12 +51,12 @@ def _mebibytes(minimum: int, maximum: int) -> Parser[int]:
 
 
 def _word(text: str) -> str:
-    """Without the quotes that `docker run --env-file` and JSON leave around a value."""
+    """Strip the quotes that `docker run --env-file` and JSON leave around a value."""
     return text.strip().strip("\"'").strip().lower()
 
 
 def _level(text: str) -> int:
-    """A level of `logging`, by its number or by its name."""
+    """Read a level of `logging`, by number or name."""
     word = _word(text)
     if word.upper() in logging.getLevelNamesMapping():
         return logging.getLevelNamesMapping()[word.upper()]
@@ -61,7 +64,7 @@ def _level(text: str) -> int:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    # One that is named twice is one: it would be a JSON object's member twice.
+    # Deduplicate: a name given twice would be a member of a JSON object twice.
     return tuple(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
 
 
@@ -84,7 +87,7 @@ def _one_of(*words: str) -> Parser[str]:
 
 _TEXT = Parser("any text", str.strip)
 _FLAG = Parser("true or false (or 1, 0, yes, no, on, off)", lambda text: _TRUTHS[_word(text)])
-# AWS's own images ask only whether it is set.
+# AWS's own images only test whether the variable is set.
 _IS_SET = Parser("any text; false, 0, no and off mean false", lambda text: _word(text) not in _NO)
 _LEVEL = Parser(f"{_LEVEL_NUMBER.accepted}, or debug, info, warning, error or critical", _level)
 _LIST = Parser("names with commas between them", _names)
@@ -100,7 +103,7 @@ def _setting(variable: str, parser: Parser[Any], default: object, meaning: str) 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the environment asks for, typed and checked."""
+    """The settings, typed and checked."""
 
     base_dir: Path = _setting(
         "SAGEMAKER_BASE_DIR",
@@ -124,8 +127,8 @@ class Settings:
         "SAGEMAKER_MODEL_SERVER_TIMEOUT",
         _integer(1, 3600),
         60,
-        "Seconds that an invocation may take, and its request to arrive; then it is answered with "
-        "503 or 408, and a worker that still works on it is replaced.",
+        "Time limit in seconds of an invocation (then 503), and of the arrival of its request "
+        "(then 408). A worker that still runs the invocation is replaced.",
     )
     default_accept: str | None = _setting(
         "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT",
@@ -138,20 +141,20 @@ class Settings:
         "SAGEMAKER_INFERENCE_OUTPUT",
         _LIST,
         (),
-        "What an answer holds instead of the score, e.g. `predicted_label,probabilities`.",
+        "Outputs in an answer instead of the score, e.g. `predicted_label,probabilities`.",
     )
     ensemble: bool = _setting(
         "SAGEMAKER_INFERENCE_ENSEMBLE",
         _FLAG,
         True,
-        "Whether several models in one artifact predict together; if not, the first one does.",
+        "True if several models in one artifact predict together; if false, only the first one.",
     )
     libsvm_base: int | None = _setting(
         "BYOA_LIBSVM_BASE",
         _integer(0, 1),
         None,
-        "Whether the columns of libsvm requests count from 0 or from 1, for models whose manifest "
-        "does not say it. By default a model without a manifest is served as by AWS's image: a "
+        "Number of the first column in libsvm requests, 0 or 1, for models whose manifest does not "
+        "say it. By default a model without a manifest is served as by AWS's image: a "
         "request counts from 1 unless one of its columns is 0; one that was trained here on "
         "another format counts from 0.",
     )
@@ -159,28 +162,28 @@ class Settings:
         "SAGEMAKER_BATCH",
         _IS_SET,
         False,
-        "Whether this is batch transform, as the platform says: every answer ends with a newline.",
+        "Set by the platform in batch transform: every answer ends with a newline.",
     )
     program: str | None = _setting(
         "SAGEMAKER_PROGRAM",
         _TEXT,
         None,
         "Script of the user's own code, relative to `code/` in the model directory or a path below "
-        "the model directory; by default `inference.py`, where it is there. Refused in training.",
+        "the model directory; by default `inference.py`, if it exists. Refused in training.",
     )
     submit_directory: str | None = _setting(
         "SAGEMAKER_SUBMIT_DIRECTORY",
         _TEXT,
         None,
         "Directory of the user's own code below the model directory, e.g. `/opt/ml/model/src`; by "
-        "default `code`, also where this names a place elsewhere.",
+        "default `code`, also if the directory is elsewhere.",
     )
     training_module: str | None = _setting(
         "SAGEMAKER_TRAINING_MODULE",
         _TEXT,
         None,
-        "Module that AWS's toolkit would train with. A training job that sets it is refused: it "
-        "does not run scripts yet.",
+        "Module that AWS's toolkit would train with. A training job with it is refused, since "
+        "training scripts are not supported yet.",
     )
     max_payload_bytes: int = _setting(
         "SAGEMAKER_MAX_PAYLOAD_IN_MB",
@@ -200,14 +203,14 @@ class Settings:
         "BYOA_MAX_WAITING",
         _integer(0, 10_000),
         64,
-        "Invocations that may wait in each worker, for a thread or for the event loop, before "
-        "others are refused with 503.",
+        "Length of the bounded queue of each worker: invocations that wait for a thread or for the "
+        "event loop. Further ones are refused with 503 (backpressure).",
     )
     emf_namespace: str | None = _setting(
         "BYOA_EMF_NAMESPACE",
         _TEXT,
         None,
-        "CloudWatch namespace; where set, the line of an invocation is also a metric in "
+        "CloudWatch namespace; if set, the log line of an invocation is also a metric in "
         "CloudWatch's Embedded Metric Format.",
     )
     log_level: int = _setting(
@@ -227,36 +230,35 @@ class Settings:
         "BYOA_MAX_RUNTIME_SECONDS",
         _integer(1, 28 * 86_400),
         None,
-        "What MaxRuntimeInSeconds of the training job is, which the platform does not tell: a "
-        "checkpoint is made shortly before.",
+        "MaxRuntimeInSeconds of the training job, which the platform does not pass on: a "
+        "checkpoint is written shortly before.",
     )
     is_multi_model: bool = _setting(
         "SAGEMAKER_MULTI_MODEL",
         _FLAG,
         False,
-        "Whether models are loaded and unloaded through `/models`, as the platform says.",
+        "Set by the platform on multi-model endpoints: `/models` loads and unloads models.",
     )
     model_roots: tuple[Path, ...] = _setting(
         "BYOA_MODEL_ROOTS",
         _DIRECTORIES,
         (),
-        "Directories below which the `url` of a model must lie; by default `models`, where the "
-        "platform puts them, and `model` in the base directory.",
+        "Directories below which the `url` of a model must be; a url outside is refused as path "
+        "traversal. By default `models`, the platform's own, and `model` in the base directory.",
     )
     model_memory_bytes: int | None = _setting(
         "BYOA_MODEL_MEMORY_MB",
         _mebibytes(1, 2**24),
         None,
-        "Memory for the models of all workers together; by default 80 % of what the cgroup grants "
+        "Memory for the models of all workers together; by default 80 % of the cgroup's limit "
         "beyond the server itself.",
     )
     on_full: str = _setting(
         "BYOA_ON_FULL",
         _one_of("evict", "refuse"),
         "evict",
-        "What happens when a model no longer fits: `evict` unloads the one that was used least "
-        "recently, until it is invoked again; `refuse` answers 507 and leaves the choice to the "
-        "platform.",
+        "Policy when a model no longer fits: `evict` unloads the least recently used model until "
+        "it is invoked again; `refuse` answers 507 and leaves the choice to the platform.",
     )
     pinned_models: tuple[str, ...] = _setting(
         "BYOA_PINNED_MODELS",
@@ -268,7 +270,7 @@ class Settings:
         "BYOA_MULTI_MODEL_ENGINE",
         _one_of("gunicorn", "mms"),
         "gunicorn",
-        "What serves many models: `gunicorn`, many models in each process, or `mms`, "
+        "Server of many models: `gunicorn`, many models in each process, or `mms`, "
         "multi-model-server, a process for each model.",
     )
     algorithm: str = _setting(
@@ -281,14 +283,14 @@ class Settings:
         "BYOA_HOSTS_PORT",
         _integer(1, 65535),
         9099,
-        "TCP port on which the first of several training hosts awaits the others; further ports "
-        "are chosen by the operating system.",
+        "TCP port of the coordinator, the first of several training hosts; the operating system "
+        "chooses further ports.",
     )
     hosts_timeout_seconds: int = _setting(
         "BYOA_HOSTS_TIMEOUT",
         _integer(1, 86_400),
         900,
-        "Seconds that the hosts of a training job may take to find each other.",
+        "Time limit in seconds for the hosts of a training job to find each other.",
     )
 
     def __post_init__(self) -> None:
@@ -316,6 +318,6 @@ class Settings:
 
 
 def base_dir(environ: Mapping[str, str]) -> Path:
-    """Where the tree lies, for what must be told there even if another setting is refused."""
+    """Return the base directory, also if another setting is refused."""
     variable = "SAGEMAKER_BASE_DIR"
     return Settings.from_env({variable: environ.get(variable, "")}).base_dir

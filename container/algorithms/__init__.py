@@ -1,4 +1,4 @@
-"""Algorithms: what training and serving ask of one (`base`), and which there are (`registry`).
+"""Algorithms: the interface of one (`contract`), the registry, and a package for each.
 
-The files of an algorithm begin with the name of its framework, which only they import.
+Only the modules of an algorithm's package import its framework.
 """

@@ -1,4 +1,4 @@
-"""Algorithms by name: the built-in ones, and those that installed wheels register.
+"""Registry of algorithms by name: the built-in ones, and those of installed wheels.
 
 A wheel registers one under the entry-point group `byoa.algorithms`; the entry point names an object
 that has the members of `container.algorithms.contract.Algorithm`.
@@ -27,10 +27,10 @@ _BUILT_IN = {
 
 
 def get(name: str) -> Algorithm:
-    """The algorithm that goes by `name`; a built-in wins over a wheel's of the same name.
+    """Return the algorithm called `name`; a built-in one takes precedence over a wheel's.
 
     Raises:
-        HyperparameterError: no such algorithm; the message lists those that there are.
+        HyperparameterError: no such algorithm; the message lists the installed ones.
     """
     entry = _find(name)
     if entry is None:
@@ -41,10 +41,11 @@ def get(name: str) -> Algorithm:
 
 
 def for_artifact(directory: Path, manifest: ModelManifest | None) -> Algorithm:
-    """The algorithm whose model lies in `directory`, by manifest or else by recognition.
+    """Return the algorithm of the model in `directory`, by manifest or else by its files.
 
     Raises:
-        ModelLoadError: the manifest's algorithm is not installed, or no algorithm knows the files.
+        ModelLoadError: the manifest's algorithm is not installed, or no algorithm recognises the
+            files.
     """
     if manifest is not None:
         entry = _find(manifest.algorithm)
@@ -65,25 +66,25 @@ def for_artifact(directory: Path, manifest: ModelManifest | None) -> Algorithm:
 
 
 def preload() -> None:
-    """Import what loading a model takes, in a process that is about to be forked many times.
+    """Import the libraries of `Preloadable` algorithms in a process that will fork many times.
 
-    Only of algorithms that say so by having a function `preload`: not all survive a fork.
+    Other algorithms may not survive a fork.
     """
     for entry in _all():
         try:
             algorithm = _load(entry)
             if isinstance(algorithm, Preloadable):
                 algorithm.preload()
-        except Exception:  # a wheel that is of no use to any model so far
+        except Exception:  # a broken wheel; no model needs it yet
             logger.exception("preload_failed", extra={"algorithm": entry.name})
 
 
 def adopt(model: object) -> UserModel | None:
-    """The model object that a user's code made, if its framework is one of an algorithm here."""
+    """Wrap a model object that user code returned, if an algorithm here knows its framework."""
     for entry in _all():
         try:
             algorithm = _load(entry)
-        except Exception:  # a broken wheel, which this model may have nothing to do with
+        except Exception:  # a broken wheel, perhaps unrelated to this model
             logger.exception("algorithm_not_loaded", extra={"algorithm": entry.name})
             continue
         adopted = algorithm.adopt(model) if isinstance(algorithm, Adopting) else None
@@ -102,7 +103,7 @@ def _find(name: str) -> EntryPoint | None:
 
 
 def _all() -> Iterator[EntryPoint]:
-    """The built-in ones first: looking through the installed wheels takes milliseconds."""
+    """Yield the built-in ones first: searching the installed wheels takes milliseconds."""
     yield from _BUILT_IN.values()
     yield from (entry for entry in entry_points(group=GROUP) if entry.name not in _BUILT_IN)
 
