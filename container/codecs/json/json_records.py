@@ -89,6 +89,7 @@ class JsonRecords:
             self._add(instance, is_flat)
         except _Fault as fault:
             record = len(self._paths) + len(self._sparse)
+            self._round()  # raises for an infinite number of an earlier record: the first fault
             raise self._locate(record, fault.path, fault.problem) from None
 
     def add_rows(self, rows: Floats) -> bool:

@@ -1,4 +1,4 @@
-"""What refusals say: the kinds themselves are in `tests/corpus`."""
+"""Messages of refusals; the single kinds are in `tests/corpus`."""
 
 import time
 

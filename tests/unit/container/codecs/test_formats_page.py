@@ -1,4 +1,4 @@
-"""What docs/formats.md promises, where no other test shows it for every format."""
+"""Promises of docs/formats.md that no other test shows for every format."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What holds for every codec and any bytes; the single cases are in `tests/corpus`."""
+"""Properties of every codec for any bytes; the single cases are in `tests/corpus`."""
 
 import json
 from collections.abc import Callable
