@@ -32,7 +32,7 @@ def test_read_gives_back_what_was_written(artifact: Path) -> None:
 
 
 def test_write_twice_gives_the_same_bytes(artifact: Path) -> None:
-    """PITFALLS 123: nothing in it depends on time or host."""
+    """Writes the same bytes whatever time and host."""
     first = (artifact / MANIFEST_FILE).read_bytes()
     (artifact / MANIFEST_FILE).unlink()
 
@@ -48,7 +48,7 @@ def test_read_without_a_manifest_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [b"weightz", b"weights and more"])
 def test_read_changed_file_is_refused_by_name(artifact: Path, change: bytes) -> None:
-    """PITFALLS 35: a wrong digest is never served."""
+    """Refuses a file with a wrong digest."""
     (artifact / "model.bin").write_bytes(change)
 
     with pytest.raises(ModelLoadError, match=r"'model\.bin' is not the file"):

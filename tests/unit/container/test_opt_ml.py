@@ -39,7 +39,7 @@ def test_hyperparameters_absent_file_is_empty(opt_ml: OptMl) -> None:
 def test_hyperparameters_broken_file_says_what_it_holds(
     opt_ml: OptMl, content: str, problem: str
 ) -> None:
-    """PITFALLS 108: empty, broken, not a dictionary, far too large."""
+    """Refuses a file that is empty, broken, not a dictionary, or far too large."""
     _configure(opt_ml, "hyperparameters.json", content)
 
     with pytest.raises(JobConfigError, match=rf"hyperparameters\.json.*{problem}"):
@@ -126,7 +126,7 @@ def test_replace_files_failing_block_leaves_the_directory_as_it_was(tmp_path: Pa
 
 
 def test_replace_files_puts_all_files_in_place_and_clears_old_staging(tmp_path: Path) -> None:
-    """What a killed run left behind is gone, other files stay."""
+    """Removes the remains of a killed run, and keeps other files."""
     (tmp_path / ".staging-dead").mkdir()
     (tmp_path / ".staging-dead" / "model").write_text("half")
     (tmp_path / "notes.txt").write_text("mine")
@@ -183,7 +183,7 @@ def _replace_in_a_child(directory: Path, *, killed_at: int) -> int:
 def test_replace_files_in_a_directory_that_cannot_exist_is_a_platform_error(
     tmp_path: Path,
 ) -> None:
-    """PITFALLS 103: the message says what to do about the directory."""
+    """Says what to do about the directory."""
     (tmp_path / "model").write_text("a file")
 
     with (
@@ -194,7 +194,7 @@ def test_replace_files_in_a_directory_that_cannot_exist_is_a_platform_error(
 
 
 def test_write_failure_uses_the_space_that_was_reserved(opt_ml: OptMl) -> None:
-    """PITFALLS 102: the very blocks, so that a full disk is no obstacle."""
+    """Reuses the reserved blocks, so that a full disk is no obstacle."""
     opt_ml.reserve_failure()
     (reserve,) = opt_ml.failure_file.parent.iterdir()
     reserved = reserve.stat()

@@ -1,4 +1,4 @@
-"""What may be read in a log, and what may not."""
+"""Redaction: text that a log may and may not hold."""
 
 import json
 

@@ -29,14 +29,14 @@ def is_compressed(head: bytes) -> bool:
 
 
 def decompress(content: bytes, name: str) -> bytes:
-    """The bytes of a compressed file.
+    """Return the bytes of a compressed file, within a limit against decompression bombs.
 
     Args:
-        content: What `is_compressed`.
+        content: Bytes for which `is_compressed` is true.
         name: The file's name, for the message.
     Raises:
-        ModelLoadError: the file is damaged, is compressed in a way that is not read, or takes more
-            than a quarter of the memory that the container has.
+        ModelLoadError: the file is damaged, has an unsupported compression, or decompresses to
+            more than a quarter of the container's memory.
     """
     limit = cgroup.memory_bytes() // 4
     found = _HEAD.match(content)
@@ -55,8 +55,8 @@ def decompress(content: bytes, name: str) -> bytes:
         raise ModelLoadError(f"{name} is damaged: its {kind} does not decompress") from error
     if len(plain) > limit:
         raise ModelLoadError(
-            f"{name} decompresses to more than {limit / 2**20:.0f} MiB, a quarter of the memory "
-            "that the container has"
+            f"{name} decompresses to more than {limit / 2**20:.0f} MiB, a quarter of the "
+            "container's memory; decompress it before you pack the artifact, or grant more memory"
         )
     if not decompressor.eof:
         raise ModelLoadError(f"{name} is damaged: its {kind} ends early; copy it again")

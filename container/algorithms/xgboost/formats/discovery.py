@@ -1,8 +1,8 @@
-"""Which files of a model directory are XGBoost models.
+"""Discovery of the XGBoost models in a model directory.
 
-One model is the usual case. Several are an ensemble, as AWS's container has it: the files of a
-k-fold job are called `xgboost-model-0`, `xgboost-model-1`, … Where a file is called so, only such
-are models; elsewhere the content says which are. Foreign files are passed over (C-060).
+Several models are an ensemble, as in AWS's container: a k-fold job leaves `xgboost-model-0`,
+`xgboost-model-1`, … If a file has such a name, only files with such names are models; otherwise the
+content decides. Foreign files are ignored (C-060).
 """
 
 import json
@@ -34,24 +34,24 @@ _JSON_HEAD = re.compile(
     rb'\s*\{\s*("version"\s*:\s*\[[\d,\s]*\]\s*,\s*)?"learner"\s*:\s*\{', re.DOTALL
 )
 _UBJSON_HEAD = re.compile(rb"\{(L.{8}|l.{4}|I.{2}|[iU].)(learner\{|version\[)", re.DOTALL)
-_CHECKPOINT = "xgboost-checkpoint"  # what training continues from, AWS's container or this one
+_CHECKPOINT = "xgboost-checkpoint"  # training state, of AWS's container or this one
 _PICKLE_HEAD = re.compile(rb"\x80[\x02-\x05]|ccopy_reg\n_reconstructor|ccopyreg\n_reconstructor")
 _COMPRESSED_SUFFIXES = (".z", ".gz", ".bz2", ".xz", ".lzma", ".lz4")
 _SUFFIXES = (".ubj", ".json", ".pkl", ".pickle", ".joblib", ".bin", ".model", ".xgb")
 
 
 def model_files(directory: Path, manifest: ModelManifest | None) -> list[Path]:
-    """The model, or the models of an ensemble in the order of their numbers."""
+    """Return the model, or the models of an ensemble in the order of their numbers."""
     if manifest is not None:
         names: Iterable[str] = manifest.files
         return sorted((directory / name for name in names if _is_numbered(name)), key=_natural)
     likely = _likely(directory)
     if len(likely) == 1 or all(_is_numbered(path.name) for path in likely):
-        return likely  # if one is no model after all, that is worth an error
+        return likely  # loading reports one that is not a model
     problems = {path: _foreign(path) for path in likely}
     models = [path for path, problem in problems.items() if problem is None]
     if not models:
-        return likely  # what is wrong with the first is the best answer
+        return likely  # loading the first reports its problem
     for path, problem in problems.items():
         if problem is not None:
             _warn_once(path, problem)
@@ -59,12 +59,12 @@ def model_files(directory: Path, manifest: ModelManifest | None) -> list[Path]:
 
 
 def recognises(directory: Path) -> bool:
-    """Whether there is a model, or what may be one: no file is read but for its first bytes."""
+    """Return True if a file may be a model, by its name and first bytes."""
     return bool(_likely(directory))
 
 
 def _likely(directory: Path) -> list[Path]:
-    """What may be the models of a directory without a manifest."""
+    """Return the files that may be the models of a directory without a manifest."""
     if not directory.is_dir():
         return []
     regular = sorted((path for path in directory.iterdir() if path.is_file()), key=_natural)
@@ -74,12 +74,12 @@ def _likely(directory: Path) -> list[Path]:
 
 @lru_cache
 def _warn_once(path: Path, reason: str) -> None:
-    """Say in this process that a file looked like a model and is passed over."""
+    """Log, once a process, that a file looked like a model and is ignored."""
     logger.warning("file_passed_over", extra={"file": path.name, "reason": reason})
 
 
 def _foreign(path: Path) -> str | None:
-    """Why a file that looks like a model is something else; None for a model, damaged or not."""
+    """Return the reason why a file is not a model; None for a model, damaged or not."""
     try:
         model = read_model(path)
     except ModelLoadError as error:
@@ -88,8 +88,11 @@ def _foreign(path: Path) -> str | None:
 
 
 class StoredModel(NamedTuple):
-    """A model in UBJSON or JSON, the number that stands for a missing value besides NaN, and the
-    names of the features where the model itself has no place for them."""
+    """A model in UBJSON or JSON, and facts that these formats do not hold.
+
+    `missing` is a number for a missing value besides NaN; `feature_names` are empty if the model
+    itself has the names, or there are none.
+    """
 
     content: bytes | memoryview
     missing: float = math.nan
@@ -97,10 +100,10 @@ class StoredModel(NamedTuple):
 
 
 def read_model(file: Path) -> StoredModel:
-    """The model in `file`, whatever form it has there.
+    """Read the model in `file`: UBJSON, JSON, binary or pickle, compressed or not.
 
     Raises:
-        ModelLoadError: the file cannot be read, or is not a model in a form that is read.
+        ModelLoadError: the file cannot be read, or is not a model in a supported form.
     """
     try:
         content = file.read_bytes()
@@ -126,7 +129,7 @@ def read_model(file: Path) -> StoredModel:
 
 
 def _model_of_state(state: bytes, name: str) -> bytes | memoryview:
-    """The model in the state of a pickled booster: binary up to 1.2, then JSON, from 1.6 UBJSON."""
+    """Return the model in a pickled booster: binary up to 1.2, then JSON, from 1.6 UBJSON."""
     if legacy_binary.is_binary(state):
         return legacy_binary.convert(state, name)
     try:
@@ -160,6 +163,6 @@ def _looks_like_model(path: Path) -> bool:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """`model-10` after `model-9`."""
+    """Sort key of natural order: `model-10` after `model-9`."""
     pieces = re.split(r"(\d+)", path.name)
     return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces]

@@ -1,8 +1,8 @@
-"""The trees of a model file, checked all at once, and records that reach their leaves.
+"""Validation of the trees of a model file, all at once, and records that reach their leaves.
 
-XGBoost takes a tree whose child index or feature index lies outside, or whose nodes form a cycle,
-and dies with SIGSEGV on the first record that goes that way. It finds a right child beside the
-left one, whatever the file says, measures depth by recursion, and follows `parents` unseen.
+XGBoost accepts a tree with a child or feature index out of range, or with a cycle of nodes, and
+crashes (SIGSEGV) on the first record that goes that way. It takes the node after the left child for
+the right one, whatever the file says, measures depth by recursion, and follows `parents` unchecked.
 """
 
 import re
@@ -28,15 +28,15 @@ _WHOLE_NUMBER = re.compile(r"\d{1,10}", re.ASCII)
 
 
 class Forest:
-    """Trees of a model, their nodes one after the other."""
+    """Trees of a model, with the nodes of all trees concatenated."""
 
     def __init__(self, trees: Sequence[Tree], n_features: int, *, first: int = 0) -> None:
-        """Check the trees.
+        """Validate the trees.
 
         Args:
-            trees: As a model file has them; at least one.
-            n_features: Of the model.
-            first: Index of the first one in the model.
+            trees: At least one tree, in the form of a model file.
+            n_features: Number of features of the model.
+            first: Index of the first tree in the model.
         Raises:
             ValueError, KeyError, TypeError: XGBoost would misread the trees or crash on them.
         """
@@ -47,7 +47,7 @@ class Forest:
         self._roots = np.cumsum(self._n_nodes) - self._n_nodes
         self._tree_of_node = np.repeat(np.arange(len(sizes)), self._n_nodes)
         self._n_features = n_features
-        # Children as indices of all nodes; what is no child is out of range, or negative.
+        # Children as indices among all nodes; the -1 of a leaf gives an index that is not used.
         offsets = self._roots[self._tree_of_node]
         left = _joined(trees, "left_children")
         self._is_inner = left != _NO_CHILD
@@ -66,7 +66,7 @@ class Forest:
                 _check_categories(tree, f"tree {index}")
 
     def records(self, n_records: int) -> Array:
-        """Records that reach leaves all over the trees, as far as the conditions allow.
+        """Return records that reach leaves all over the trees, as far as the conditions allow.
 
         Returns:
             Float32 `[n, n_features]` with `n` up to `n_records`; NaN where no condition applies.
@@ -100,7 +100,7 @@ class Forest:
         inner, left, right = self._is_inner, self._left, self._right
         start = self._roots[self._tree_of_node]
         stop = start + self._n_nodes[self._tree_of_node]
-        # From 1: nothing leads back to the root, which is node 0.
+        # From 1: no child is the root, node 0.
         in_range = (left > start) & (left < stop) & (right > start) & (right < stop)
         self._check_all(in_range | ~inner, "a child index is out of range")
         children = np.concatenate([left[inner], right[inner]])
@@ -109,7 +109,7 @@ class Forest:
         is_beside = (right == left + 1) | ~inner
         self._check_all(is_beside, "a right child is not the node after the left one")
         in_range = (self._parent >= start) & (self._parent < stop)
-        in_range[self._roots] = True  # which is written as -1, or as 2**31 - 1
+        in_range[self._roots] = True  # XGBoost writes -1 or 2**31 - 1 as the parent of a root
         self._check_all(in_range, "a parent index is out of range")
         nodes = np.flatnonzero(inner)
         is_known = np.ones(len(left), dtype=bool)
@@ -125,7 +125,7 @@ class Forest:
         self._check_all((right == _NO_CHILD) | is_vector | ~is_leaf, "a leaf has a child")
         if not is_vector.any():
             return
-        # The right child of a leaf then is the number of its vector of weights.
+        # The right child of such a leaf is the index of its vector of weights.
         n_leaves = np.ones(len(trees), dtype=np.int64)
         for index in np.flatnonzero(self._leaf_sizes > 1).tolist():
             n_weights, size = len(trees[index]["leaf_weights"]), int(self._leaf_sizes[index])
@@ -138,7 +138,7 @@ class Forest:
         self._check_all(is_there | ~is_vector | ~is_leaf, "a leaf has no weights")
 
     def _check_depth(self) -> None:
-        """Go down from the roots, level by level."""
+        """Check depth and reachability, level by level from the roots."""
         level, n_inner = self._roots, 0
         for _ in range(_MAX_DEPTH):
             level = level[self._is_inner[level]]
@@ -163,7 +163,7 @@ def number(
     most: int = _MAX_NUMBER,
     default: int | None = None,
 ) -> int:
-    """A whole number that XGBoost writes as text, read as strictly as all of its readers do."""
+    """Read a whole number that XGBoost writes as text, as strictly as all of its readers."""
     if default is not None and key not in values:
         return default
     text = values[key]
@@ -175,7 +175,7 @@ def number(
 
 
 def integers(values: Any) -> Array:
-    """One dimension of whole numbers; raises `ValueError` for anything else."""
+    """Return whole numbers in one dimension as int64; raise `ValueError` for all else."""
     array = np.asarray(values)
     if array.ndim != 1 or (array.dtype.kind not in "iub" and array.size):
         raise ValueError("integers are expected")
@@ -183,18 +183,18 @@ def integers(values: Any) -> Array:
 
 
 def within(values: Array, start: int, stop: int) -> bool:
-    """Whether all values lie from `start` up to, without, `stop`."""
+    """Return True if all values are in `range(start, stop)`."""
     return not values.size or (int(values.min()) >= start and int(values.max()) < stop)
 
 
 def require(holds: bool, problem: str) -> None:
-    """Raise `ValueError` with `problem` where something does not hold."""
+    """Raise `ValueError` with `problem` unless `holds`."""
     if not holds:
         raise ValueError(problem)
 
 
 def _n_nodes(tree: Tree, index: int) -> int:
-    """The number of nodes, which every array must have."""
+    """Return the number of nodes, which is the length of every array."""
     require(tree["id"] == index, f"tree {index} has the id {tree['id']}")
     n_nodes = number(tree["tree_param"], "num_nodes", least=1)
     for key in _PER_NODE + (("split_type",) if "split_type" in tree else ()):
@@ -203,7 +203,7 @@ def _n_nodes(tree: Tree, index: int) -> int:
             n_elements == n_nodes, f"tree {index}: {key} has {n_elements} elements, not {n_nodes}"
         )
     n_weights = len(tree["base_weights"])
-    # Those of several outputs have fewer than outputs with a reduced gradient.
+    # With a reduced gradient a tree of several outputs has fewer weights than outputs a node.
     is_whole = leaf_size(tree) > 1 and n_weights > 0 and n_weights % n_nodes == 0
     require(
         n_weights == n_nodes or is_whole,
@@ -213,7 +213,7 @@ def _n_nodes(tree: Tree, index: int) -> int:
 
 
 def leaf_size(tree: Tree) -> int:
-    """The number of values of a leaf."""
+    """Return the number of values of a leaf."""
     return max(1, number(tree["tree_param"], "size_leaf_vector", least=0, default=1))
 
 
@@ -230,7 +230,7 @@ def _check_categories(tree: Tree, name: str) -> None:
         return
     categories, nodes, starts, sizes = map(integers, (categories, nodes, starts, sizes))
     require(len(nodes) == len(starts) == len(sizes), f"{name}: the category segments do not match")
-    # XGBoost goes through both at once.
+    # XGBoost iterates over both in parallel.
     require(
         np.array_equal(nodes, split_by_category), f"{name}: the splits lack or repeat categories"
     )

@@ -1,7 +1,8 @@
-"""Models in XGBoost's first format, binary, which it wrote up to 3.0 and does not read since 3.1.
+"""Conversion of models in XGBoost's legacy binary format to UBJSON.
 
-AWS's containers up to 1.7-1 leave their models so. The file is XGBoost's own structures as they lay
-in memory, little-endian, one after the other:
+XGBoost wrote the format up to 3.0, and does not read it since 3.1. AWS's containers up to 1.7-1
+left their models in it. The file is a dump of XGBoost's structures, little-endian, one after the
+other:
 
     ["binf"] LearnerModelParam, objective, booster
     of gbtree and dart: GBTreeModelParam, {TreeParam, nodes, statistics} a tree, outputs of the
@@ -10,9 +11,9 @@ in memory, little-endian, one after the other:
     [attributes]
     before 1.0: [max_delta_step of count:poisson], [metrics]
 
-Strings and vectors begin with their length in 8 bytes. No length is believed before that many bytes
-are there. What is made of it is the document of XGBoost 1.7, in UBJSON, bit for bit the same
-numbers; whether its trees are sound is `validation`'s to judge.
+Strings and vectors begin with their length in 8 bytes. A length is checked against the bytes left
+before it is used. The result is the UBJSON document of XGBoost 1.7, with bit for bit the same
+numbers; `validation` checks its trees.
 
 Source: XGBoost's source of 0.90, 1.0 and 1.7: learner.cc, gbtree_model.h, tree_model.h.
 """
@@ -31,19 +32,19 @@ from container.errors import ModelLoadError
 
 Array = np.ndarray[Any, Any]
 
-# Up to the end of the booster's name: what comes before is any 136 bytes.
+# The header up to the booster's name; its first 136 bytes are arbitrary.
 _HEAD = re.compile(
     rb"(binf)?.{136}[\x03-\x40]\0{7}[a-z]+:[\w:]+(\x06\0{7}gbtree|\x04\0{7}dart|\x08\0{7}gblinear)",
     re.DOTALL,
 )
 _MAGIC = b"binf"
 _SNAPSHOT = b"CONFIG-offset:"  # a pickle of 1.0 to 1.2: a model, and the configuration after it
-_VERSION = [1, 7, 0]  # of the document that is made
+_VERSION = [1, 7, 0]  # of the resulting document
 
 # base_score, num_feature, num_class, contain_extra_attrs, contain_eval_metrics, major_version,
-# minor_version, num_target (from 1.6, else 0), and what is reserved.
+# minor_version, num_target (from 1.6, else 0), and reserved bytes.
 _LEARNER = struct.Struct("<fIiiiIII104x")
-# num_trees, num_parallel_tree (from 1.6; before it num_roots, always 1), and what is of no use.
+# num_trees, num_parallel_tree (from 1.6; before it num_roots, always 1), and unused bytes.
 _FOREST = struct.Struct("<ii152x")
 # num_roots, num_nodes, num_deleted, max_depth, num_feature, size_leaf_vector
 _TREE = struct.Struct("<iiiiii124x")
@@ -55,7 +56,8 @@ _STATISTICS = np.dtype([("gain", "<f4"), ("hessian", "<f4"), ("weight", "<f4"), 
 _LENGTH = struct.Struct("<Q")
 _HIGH_BIT = 1 << 31  # of a parent: this is its left child; of a split: missing values go left
 
-# What objectives of before 1.0 need to be told again; each reads its own, none predicts by it.
+# Parameters that objectives require in a document and that models before 1.0 lack: for training
+# only, so that defaults do.
 _TRAINING_PARAMETERS = {
     "reg_loss_param": {"scale_pos_weight": "1"},
     "poisson_regression_param": {"max_delta_step": "0.7"},
@@ -64,7 +66,7 @@ _TRAINING_PARAMETERS = {
 }
 _LOGISTIC = ("reg:logistic", "binary:logistic")
 _LOGARITHMIC = ("count:poisson", "reg:gamma", "reg:tweedie", "survival:cox")
-# Attributes in which the format keeps what is none.
+# Internal values that the format stores as attributes.
 _NOT_ATTRIBUTES = ("objective", "metrics", "count_poisson_max_delta_step")
 
 
@@ -80,23 +82,23 @@ class _Learner(NamedTuple):
 
     @property
     def version(self) -> tuple[int, int]:
-        """Of the XGBoost that wrote the model; before 1.0 it is (0, 0)."""
+        """Version of the XGBoost that wrote the model; (0, 0) before 1.0."""
         return self.major, self.minor
 
 
 def is_binary(content: bytes | memoryview) -> bool:
-    """Whether a file that begins so is a model in the binary format."""
+    """Return True if a file with these first bytes is a model in the binary format."""
     return bytes(content[:16]).startswith((_MAGIC, _SNAPSHOT)) or bool(_HEAD.match(content))
 
 
 def convert(content: bytes | memoryview, name: str) -> bytes:
-    """The same model in UBJSON, as XGBoost 1.7 would have written it.
+    """Convert a model to UBJSON, as XGBoost 1.7 would have written it.
 
     Args:
         content: The binary model, or a snapshot of a booster with one in it.
         name: The file's name, for the message.
     Raises:
-        ModelLoadError: it is damaged.
+        ModelLoadError: the model is damaged.
     """
     try:
         stream = _Stream(_without_configuration(memoryview(content)))
@@ -192,13 +194,13 @@ def _document(stream: _Stream) -> dict[str, Any]:
 
 
 def _base_score(learner: _Learner, objective: str) -> float:
-    """What 1.7 would have stored; before 1.0 it was what is added to the leaves."""
+    """Return the base score in the form of 1.7; before 1.0 it was a margin."""
     stored = learner.base_score
     if learner.version >= (1, 3) or (learner.major and objective != "binary:logitraw"):
         return stored
-    if learner.major:  # up to 1.2 a probability, as with binary:logistic; then what is added
+    if learner.major:  # binary:logitraw up to 1.2: a probability; 1.7 stores the margin
         if not 0 < stored < 1:
-            raise ValueError(f"the base score is {stored}, which is no probability")
+            raise ValueError(f"the base score is {stored}, which is not a probability")
         return math.log(stored / (1 - stored))
     if objective in _LOGISTIC:
         return 1 / (1 + math.exp(-stored))

@@ -14,11 +14,11 @@ _MAX_LISTED = 10
 
 
 def describe(directory: Path, recognises: Callable[[Path], bool]) -> str:
-    """Say what was found instead of a model, and what to do about it.
+    """Describe the files found instead of a model, and the remedy.
 
     Args:
         directory: The model directory; paths in the answer are relative to it.
-        recognises: Whether an algorithm finds a model in a directory.
+        recognises: Returns True if an algorithm finds a model in a directory.
     """
     found = _visible(directory)
     below = next((each for each in _directories(directory) if _has_model(each, recognises)), None)

@@ -1,9 +1,9 @@
-"""Restricted reader of pickled boosters, AWS's container of old wrote them, and of estimators.
+"""Restricted unpickler of boosters, which AWS's old containers wrote, and of estimators.
 
-Unpickling runs whatever the file says. This reader can build a booster's state out of plain values,
-alone or inside one of XGBoost's scikit-learn estimators; what NumPy and scikit-learn put into an
-estimator becomes an object that does nothing. The bytes of an array that `joblib.dump` writes into
-the pickle are passed over. Anything that a file asks for besides is refused by name.
+Plain unpickling runs any code that the file names. This reader builds a booster's state from plain
+values, alone or inside one of XGBoost's scikit-learn estimators. Objects of NumPy and scikit-learn
+in an estimator become inert placeholders. The bytes of an array that `joblib.dump` writes into the
+pickle are skipped. Every other name in a pickle is refused, and named in the message.
 """
 
 import io
@@ -18,11 +18,11 @@ import numpy as np
 
 from container.errors import ModelLoadError
 
-_SHOWN = 100  # characters of what a file says
+_SHOWN = 100  # characters of a file's text in a message
 _ADVICE = (
     "pickles are not run here: save the model with Booster.save_model('model.ubj'), an estimator's "
-    "with get_booster().save_model('model.ubj'), which forgets what it takes for missing: where "
-    "that is not NaN, leave such cells empty in requests"
+    "with get_booster().save_model('model.ubj'), which drops the estimator's `missing`: if that is "
+    "not NaN, leave such cells empty in requests"
 )
 _MAX_DIMENSIONS = 64  # NumPy's own limit
 # Fixed sizes that `numpy.dtype` names: numbers, Booleans, strings, times; no objects, no records.
@@ -30,12 +30,12 @@ _SIZED = re.compile(r"[biufcSUmM]\d{1,9}")
 
 
 class _Pickled:
-    """Takes the place of an object; only holds the state."""
+    """Placeholder of an object; only holds its state."""
 
     state: dict[str, Any]
 
     def __new__(cls) -> Self:
-        pickled = super().__new__(cls)  # which is all that unpickling calls
+        pickled = super().__new__(cls)  # unpickling does not call `__init__`
         pickled.state = {}
         return pickled
 
@@ -44,15 +44,15 @@ class _Pickled:
 
 
 class _PickledBooster(_Pickled):
-    """Takes the place of `xgboost.core.Booster`."""
+    """Placeholder of `xgboost.core.Booster`."""
 
 
 class _PickledEstimator(_Pickled):
-    """Takes the place of `xgboost.sklearn.XGBClassifier` and its like."""
+    """Placeholder of `xgboost.sklearn.XGBClassifier` and other estimators."""
 
 
 class _Inert:
-    """Takes the place of the classes' names and whatever else an estimator keeps."""
+    """Placeholder of all else in an estimator, such as the names of the classes; does nothing."""
 
     def __new__(cls, *arguments: Any, **named: Any) -> Self:
         return super().__new__(cls)
@@ -65,14 +65,14 @@ class _Inert:
 
 
 class _InertMapping(_Inert):
-    """Takes the place of a dictionary of some kind, such as what each round was evaluated to."""
+    """Placeholder of a mapping, such as the evaluation history."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
         pass
 
 
 class _DType(_Inert):
-    """Takes the place of `numpy.dtype`; knows how many bytes an element has."""
+    """Placeholder of `numpy.dtype`; knows the size of an element."""
 
     code: object
 
@@ -88,10 +88,10 @@ class _DType(_Inert):
 
 
 def _array_in(stream: io.BytesIO) -> type[_Inert]:
-    """What takes the place of joblib's `NumpyArrayWrapper`: it passes over the array's bytes.
+    """Return a placeholder of joblib's `NumpyArrayWrapper` that skips the array's bytes.
 
-    They follow the instruction that sets its state, after one byte that says how many bytes of
-    padding there are; files of joblib before 1.2 have no padding.
+    The bytes follow the instruction that sets the wrapper's state, after one byte with the length
+    of the padding and the padding itself; files of joblib before 1.2 have neither.
     """
 
     class _Array(_Inert):
@@ -114,7 +114,7 @@ def _array_in(stream: io.BytesIO) -> type[_Inert]:
 
 
 class _Function:
-    """What a pickle may call. A pickle may set attributes of what it has: here there are none."""
+    """A callable for pickles, without attributes: a pickle could set them for the next one."""
 
     __slots__ = ()
 
@@ -123,7 +123,7 @@ class _Function:
 
 
 class _ByteArray(_Function):
-    """`bytearray` of something that is there: given a number it would take that much memory."""
+    """`bytearray` of bytes or text only: given a number it would allocate that much memory."""
 
     __slots__ = ()
 
@@ -136,7 +136,7 @@ class _ByteArray(_Function):
 
 
 class _Encode(_Function):
-    """How old protocols write bytes: `_codecs.encode(text, "latin1")`."""
+    """Bytes in old protocols: `_codecs.encode(text, "latin1")`."""
 
     __slots__ = ()
 
@@ -147,7 +147,7 @@ class _Encode(_Function):
 
 
 class _Reconstruct(_Function):
-    """How old protocols make an object: `copyreg._reconstructor(Booster, object, None)`."""
+    """Objects in old protocols: `copyreg._reconstructor(Booster, object, None)`."""
 
     __slots__ = ()
 
@@ -173,15 +173,15 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 }
 
 
-# What an estimator keeps beside its booster: arrays, label encoders, callbacks and evaluations.
+# Packages of an estimator's other members: arrays, label encoders, callbacks and evaluations.
 _INERT_PACKAGES = ("numpy", "sklearn")
 _INERT_MODULES = ("xgboost.compat", "xgboost.callback")
 
 
 class _BoosterUnpickler(pickle._Unpickler):
-    """Python's own unpickler in Python, which takes memory for what is there only.
+    """Unpickler on top of the pure-Python one, which allocates memory for existing bytes only.
 
-    The one in C takes what nine bytes announce: a memo of 34 GB, or a string of 4 GB.
+    The one in C allocates what nine bytes announce: a memo of 34 GB, or a string of 4 GB.
     """
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
@@ -192,7 +192,7 @@ class _BoosterUnpickler(pickle._Unpickler):
         self._array = _array_in(stream)
 
     def load_bytearray8(self: Any) -> None:
-        """The inherited one takes the memory first."""
+        """Read before allocating; the inherited method allocates first."""
         (n_bytes,) = struct.unpack("<Q", self.read(8))
         self.append(bytearray(self.read(n_bytes)))
 
@@ -214,14 +214,14 @@ class _BoosterUnpickler(pickle._Unpickler):
 
 
 class _ForbiddenError(Exception):
-    """The pickle asks for something that is no part of a booster."""
+    """The pickle names an object that is not part of a booster."""
 
 
 class PickledModel(NamedTuple):
-    """What a pickle holds.
+    """Content of a pickle.
 
-    `state` is what `XGBoosterUnserializeFromBuffer` takes; `missing` is the number that stands for
-    a missing value besides NaN. Up to XGBoost 1.3 the names of the features are beside the state.
+    `state` is the input of `XGBoosterUnserializeFromBuffer`; `missing` is a number for a missing
+    value besides NaN. Up to XGBoost 1.3 the feature names are outside the state.
     """
 
     state: bytes
@@ -230,19 +230,19 @@ class PickledModel(NamedTuple):
 
 
 def read(content: bytes, name: str) -> PickledModel:
-    """The booster in a pickle.
+    """Read the booster in a pickle.
 
     Args:
         content: The pickle.
         name: The file's name, for the message.
     Raises:
-        ModelLoadError: it is not a pickled booster or estimator and nothing else.
+        ModelLoadError: the content is not a pickled booster or estimator, or holds other objects.
     """
     try:
         pickled = _BoosterUnpickler(content).load()
     except _ForbiddenError as error:
         raise ModelLoadError(
-            f"{name} is a pickle that asks for {error}, which is no part of a booster; {_ADVICE}"
+            f"{name} is a pickle that asks for {error}, which is not part of a booster; {_ADVICE}"
         ) from error
     except Exception as error:
         problem = str(error)[:_SHOWN] or "it ends early"
@@ -260,13 +260,13 @@ def read(content: bytes, name: str) -> PickledModel:
 def _names(names: Any) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return ()
-    # XGBoost's own for data without names, which later versions leave out.
-    is_placeholder = all(name == f"f{place}" for place, name in enumerate(names))
+    # XGBoost's own names for data without names; later versions omit them.
+    is_placeholder = all(name == f"f{index}" for index, name in enumerate(names))
     return () if is_placeholder else tuple(names)
 
 
 def _missing(missing: Any, name: str) -> float:
-    """What an estimator takes for a missing value, which its booster does not know of."""
+    """Return the number that an estimator, not its booster, reads as a missing value."""
     if missing is None:
         return math.nan
     if isinstance(missing, float) or (isinstance(missing, int) and missing.bit_length() <= 64):

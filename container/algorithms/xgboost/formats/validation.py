@@ -1,8 +1,8 @@
-"""Validation of model files before XGBoost sees them: versions, and every size that it trusts.
+"""Validation of model files before XGBoost reads them: versions, and every size that it trusts.
 
-XGBoost compares few of the sizes that a model declares. It writes beyond its buffers where trees
-have more outputs than the model, and allocates what `num_target` says for every record. The trees
-themselves are checked in `forest`.
+XGBoost compares few of the sizes that a model declares. It writes beyond its buffers if trees have
+more outputs than the model, and allocates `num_target` values for every record. `forest` checks the
+trees themselves.
 
 Source: XGBoost's source of 3.2 and 3.4: learner.cc, gbtree_model.cc, cpu_predictor.cc.
 """
@@ -34,10 +34,10 @@ _WITH_A_LINK = (
     *("reg:gamma", "reg:tweedie", "survival:cox"),
 )
 _UNTRAINED = (
-    "the model has no trees or weights: it was trained for no round; train it for one at least "
+    "the model has no trees or weights: it was trained for 0 rounds; train it for at least 1 "
     "(num_round, num_boost_round)"
 )
-# What a trial predicts: as many records, and as many features or outputs, as take a millisecond.
+# Size of the validation run's records: about a millisecond of predicting.
 _MAX_RECORDS = 512
 _MAX_CELLS = 2**20
 _MAX_FEATURES = 2**26  # XGBoost unpacks every record to so many: 256 MiB
@@ -47,16 +47,16 @@ _ESCAPED_NAME = re.compile(rb'\\u[^"\\]*(?:\\.[^"\\]*)*"\s*:')
 
 
 def check(content: bytes | memoryview, name: str, installed: tuple[int, ...]) -> Array:
-    """Refuse a model that XGBoost would misread or crash on.
+    """Validate a model that XGBoost might misread or crash on.
 
     Args:
         content: The model in UBJSON or JSON.
         name: The file's name, for the message.
         installed: Version of the installed XGBoost.
     Returns:
-        Records that reach leaves of the model, float32 `[n, n_features]`; none of a linear one.
+        Records that reach leaves of the model, float32 `[n, n_features]`; none for a linear model.
     Raises:
-        ModelLoadError: what is wrong, and with which tree.
+        ModelLoadError: with the problem, and the tree at fault.
     """
     try:
         model = parse(content)
@@ -74,9 +74,9 @@ def check(content: bytes | memoryview, name: str, installed: tuple[int, ...]) ->
 
 
 def is_foreign(content: bytes | memoryview) -> bool:
-    """Whether this is a whole document, but not that of an XGBoost model.
+    """Return True if the content is a whole document, but not that of an XGBoost model.
 
-    What is no document at all is not foreign: it may be a damaged model.
+    Content that cannot be parsed is not foreign: it may be a damaged model.
     """
     try:
         document = parse(content)
@@ -87,15 +87,15 @@ def is_foreign(content: bytes | memoryview) -> bool:
 
 
 class _UnusableModelError(ValueError):
-    """The model is sound, but the installed XGBoost is not the one for it."""
+    """The model is sound, but the installed XGBoost cannot use it."""
 
 
 def parse(content: bytes | memoryview) -> Any:
     """Read a document of either format.
 
     Raises:
-        ValueError, RecursionError: it is none; or an object has two members of the same name, of
-            which XGBoost may take the one that was not checked.
+        ValueError, RecursionError: the content is not a document; or an object has two members of
+            the same name, of which XGBoost may take the one that was not checked.
     """
     # Both begin with a brace; in UBJSON the type of the first key's length follows.
     if bytes(content[1:2]) in (b"L", b"l", b"I", b"i", b"U"):
@@ -103,7 +103,7 @@ def parse(content: bytes | memoryview) -> Any:
     content = bytes(content)
     if b"\\u" in content and _ESCAPED_NAME.search(content):
         raise ValueError("the name of a member is escaped, which XGBoost reads as another name")
-    # Takes NaN and Infinity, which XGBoost writes, and shows repeated names.
+    # `json` reads NaN and Infinity, which XGBoost writes, and reports repeated names.
     return json.loads(content, object_pairs_hook=_object)
 
 
@@ -124,7 +124,7 @@ def _check_version(written: tuple[int, ...], installed: tuple[int, ...]) -> None
 
 
 def _check_base_score(learner: Mapping[str, Any], written: tuple[int, ...]) -> None:
-    """Found by comparing predictions: XGBoost says nothing, and adds another constant."""
+    """Refuse models to which XGBoost silently adds another constant (found by comparison)."""
     objective, booster = learner["objective"]["name"], learner["gradient_booster"]
     # Once a probability, since 1.3 a margin.
     is_other = objective == "binary:logitraw" and written[:2] < (1, 3)
@@ -145,7 +145,7 @@ def _dotted(version: tuple[int, ...]) -> str:
 
 
 def _check_learner(learner: Mapping[str, Any]) -> Array:
-    """Compare every size that XGBoost trusts with what is there; returns records, see `check`."""
+    """Compare every size that XGBoost trusts with the content; return the records of `check`."""
     parameters = learner["learner_model_param"]
     n_features = number(parameters, "num_feature", least=0, most=_MAX_FEATURES)
     n_outputs = _n_outputs(parameters)
@@ -171,7 +171,8 @@ def _check_booster(booster: Mapping[str, Any], n_features: int, n_outputs: int) 
     weights = booster.get("weight_drop", forest.get("weight_drop"))  # 3.4 moved them
     if booster["name"] == "dart" or weights:
         require(
-            len(weights) == n_trees, f"the model has {n_trees} trees and {len(weights)} weights"
+            len(weights) == n_trees,
+            f"the model has {n_trees} trees and {len(weights)} tree weights",
         )
     _check_outputs(forest, n_outputs)
     n_records = min(_MAX_RECORDS, _MAX_CELLS // max(1, n_features, n_outputs))
@@ -203,7 +204,7 @@ def _n_outputs(parameters: Mapping[str, Any]) -> int:
 
 
 def _check_base_score_length(text: str, n_outputs: int) -> None:
-    """Since 3.1 a base score may be a list."""
+    """Check the number of base scores: since 3.1 a base score may be a list."""
     n_scores = len(text.strip("[]").split(","))
     require(
         n_scores in (1, n_outputs),
@@ -212,7 +213,7 @@ def _check_base_score_length(text: str, n_outputs: int) -> None:
 
 
 def _check_objective(objective: Mapping[str, Any], n_outputs: int) -> None:
-    """The numbers of outputs that objectives keep for themselves."""
+    """Check the number of outputs that an objective stores itself."""
     if objective["name"] in ("multi:softmax", "multi:softprob"):
         n_classes = number(objective["softmax_multiclass_param"], "num_class", least=1)
         require(
@@ -229,7 +230,7 @@ def _check_objective(objective: Mapping[str, Any], n_outputs: int) -> None:
 
 
 def _check_rounds(forest: Mapping[str, Any]) -> int:
-    """How trees are counted, and the places where rounds begin; returns the number of trees."""
+    """Check the counts of trees and the starts of rounds; return the number of trees."""
     parameters = forest["gbtree_model_param"]
     n_trees = number(parameters, "num_trees", least=0)
     for key in ("trees", "tree_info"):
@@ -253,7 +254,7 @@ def _check_rounds(forest: Mapping[str, Any]) -> int:
 
 
 def _check_outputs(forest: Mapping[str, Any], n_outputs: int) -> None:
-    """Every output has trees of its own, or each tree has all outputs."""
+    """Check that every output has its own trees, or each tree has all outputs."""
     trees, groups = forest["trees"], integers(forest["tree_info"])
     sizes = {leaf_size(tree) for tree in trees}
     if sizes != {1}:
@@ -270,7 +271,7 @@ def _check_outputs(forest: Mapping[str, Any], n_outputs: int) -> None:
         require(not groups.any(), "tree_info names an output of trees that have all of them")
         return
     require(within(groups, 0, n_outputs), "a tree belongs to no output")
-    n_with_trees = len(set(groups.tolist()))  # np.unique imports numpy.ma: 16 ms in every trial
+    n_with_trees = len(set(groups.tolist()))  # np.unique imports numpy.ma: 16 ms a run
     require(
         n_with_trees == n_outputs,
         f"the model declares {n_outputs} outputs (num_target, num_class) and has trees for "

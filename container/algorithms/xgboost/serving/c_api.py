@@ -1,4 +1,4 @@
-"""XGBoost's public C interface, as far as serving needs it.
+"""Bindings of XGBoost's public C interface, for serving.
 
 A server does not import the `xgboost` package: that pulls in scipy and, where installed, pandas,
 pyarrow and scikit-learn (62 to 213 MB and 0.3 to 0.8 s a process, against 30 MB and 0.06 s for
@@ -75,10 +75,10 @@ _OUTPUT = (POINTER(POINTER(c_uint64)), POINTER(c_uint64), POINTER(POINTER(c_floa
 
 
 class _Scratch:
-    """What the predictions of one thread use over and over, whatever the model.
+    """Buffers and proxy matrix that one thread reuses for the predictions of all models.
 
-    Without a proxy of its own the library makes one for every prediction, and each of those asks
-    the kernel for the CPU quota: 10 µs of 20.
+    Without a given proxy the library creates one for every prediction, which reads the CPU quota
+    from the kernel: 10 µs of 20.
     """
 
     def __init__(self) -> None:
@@ -96,8 +96,10 @@ class _Scratch:
         self._free(self.proxy)
 
     def interface(self, features: Floats) -> bytes:
-        """What the library is told of dense features: a single record is copied to a place of its
-        own, about which it is told the same every time."""
+        """Return the array interface of dense features.
+
+        A single record is copied to a fixed buffer, so that its description is made once.
+        """
         if len(features) != 1:
             return _interface(features)
         width = features.shape[1]
@@ -109,7 +111,7 @@ class _Scratch:
         return interface
 
     def predictions(self) -> Floats:
-        """A copy, since the library's buffer is this thread's next prediction's, too."""
+        """Return a copy: the thread's next prediction reuses the library's buffer."""
         n_rows = self.shape[0]
         n_outputs = self.shape[1] if self.n_dimensions.value > 1 else 1
         n_bytes = n_rows * n_outputs * ctypes.sizeof(c_float)
@@ -132,16 +134,16 @@ def _scratch() -> _Scratch:
 
 
 def on_message(function: Callable[[bytes], None]) -> None:
-    """Have what the library says in this thread given to `function`.
+    """Register `function` as receiver of the library's log messages in this thread.
 
-    Importing the package `xgboost` does the same with a function of its own.
+    Importing the package `xgboost` registers a function of its own.
     """
     _library().XGBRegisterLogCallback(_message_callback(function))
 
 
 @cache
 def _message_callback(function: Callable[[bytes], None]) -> object:
-    """What the library can call; the cache keeps it alive."""
+    """Return a C callback for `function`; the cache keeps it alive."""
     return _MESSAGE_FUNCTION(function)
 
 
@@ -172,7 +174,7 @@ class Booster:
             content: The bytes of the model file; not kept.
             n_threads: OpenMP threads of one prediction.
         Raises:
-            XGBoostLibraryError: the bytes are not a model that this version reads.
+            XGBoostLibraryError: this version of XGBoost cannot read the model.
         """
         self._library = _library()
         self._handle = c_void_p()
@@ -192,7 +194,7 @@ class Booster:
         return count.value
 
     def n_rounds(self) -> int:
-        """How many rounds the model was boosted for."""
+        """Number of boosting rounds in the model."""
         count = c_int()
         self._call("XGBoosterBoostedRounds", self._handle, byref(count))
         return count.value
@@ -204,7 +206,7 @@ class Booster:
         return value.value.decode() if found.value and value.value is not None else None
 
     def feature_names(self) -> tuple[str, ...]:
-        """What the model calls its features; nothing where it was trained without names."""
+        """Names of the features; empty for a model that was trained without names."""
         count, names = c_uint64(), POINTER(c_char_p)()
         self._call(
             *("XGBoosterGetStrFeatureInfo", self._handle, b"feature_name"),
@@ -225,7 +227,7 @@ class Booster:
 
         Args:
             features: Float32 `[n_rows, n_features]`, C-contiguous, or sparse rows.
-            config: What `prediction_config` made.
+            config: A result of `prediction_config`.
         """
         scratch = _scratch()
         if isinstance(features, SparseRows):
@@ -241,7 +243,7 @@ class Booster:
         return scratch.predictions()
 
     def predict_by_matrix(self, features: Floats | SparseRows, config: bytes) -> Floats:
-        """Predict through a DMatrix, the only way that a linear booster knows."""
+        """Predict through a DMatrix, which a linear booster requires."""
         matrix = c_void_p()
         if isinstance(features, SparseRows):
             self._call("XGDMatrixCreateFromCSR", *_csr(features), config, byref(matrix))
@@ -258,16 +260,16 @@ class Booster:
         if getattr(self._library, name)(*arguments) != 0:
             message = self._library.XGBGetLastError().decode(errors="replace")
             if "bad_alloc" in message:
-                raise MemoryError("XGBoost found no memory")
+                raise MemoryError("XGBoost could not allocate memory")
             raise XGBoostLibraryError(clean_message(message))
 
 
 def prediction_config(*, n_rounds: int, missing: float = math.nan) -> bytes:
-    """Prepared arguments of a prediction, and of the DMatrix that it may take.
+    """Return the JSON arguments of a prediction, and of its DMatrix.
 
     Args:
-        n_rounds: Predict with so many rounds from the first one on; 0 means all.
-        missing: Number that stands for a missing value, as NaN always does.
+        n_rounds: Number of rounds to predict with, from the first one on; 0 means all.
+        missing: Number that is read as a missing value besides NaN.
     """
     arguments = {
         "type": 0,
@@ -279,12 +281,12 @@ def prediction_config(*, n_rounds: int, missing: float = math.nan) -> bytes:
         "cache_id": 0,
         "nthread": 1,
     }
-    # The library parses it for every prediction, and takes longer with spaces.
+    # Without spaces: the library parses it for every prediction.
     return json.dumps(arguments, separators=(",", ":")).encode()
 
 
 def _interface(array: np.ndarray[Any, Any]) -> bytes:
-    """The array as JSON of NumPy's array interface, which is what the library takes."""
+    """Describe an array in JSON by NumPy's array interface, the library's input."""
     return b'{"data":[%d,true],"shape":[%s],"typestr":"%s","version":3}' % (
         array.__array_interface__["data"][0],
         ",".join(map(str, array.shape)).encode(),

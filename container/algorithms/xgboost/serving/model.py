@@ -1,8 +1,7 @@
-"""Trained XGBoost models, loaded to predict: one, or several that vote.
+"""Loaded XGBoost models: one, or an ensemble.
 
-A model that was stopped early predicts with its best iteration, as AWS's container has it:
-XGBoost's own `Booster.predict` uses every tree that is in the file, which moved probabilities by
-up to 0.5 in a test.
+A model that was stopped early predicts with its best iteration, as in AWS's container. XGBoost's
+own `Booster.predict` uses every tree in the file, which moved probabilities by up to 0.5 in a test.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,8 +24,8 @@ from container.codecs import column_names
 from container.codecs.records import Floats, SparseRows, rows
 from container.errors import ModelLoadError, PredictionError
 
-# XGBoost keeps the buffer of the largest prediction of a model for every thread that has called it,
-# also when the model is gone.
+# Bounds of a block. XGBoost keeps, for every thread, a buffer of the largest prediction of a model,
+# even after the model is freed.
 _BLOCK_VALUES = 2**15
 _BLOCK_CELLS = 2**22
 # Objectives whose predictions are classes: an average of classes would be none of them.
@@ -47,10 +46,10 @@ class XGBoostModel:
 
         Args:
             file: The model in any form that `read_model` reads.
-            best_iteration: The last round to predict with; by default what the file itself says.
-            feature_names: What the features are called; by default likewise.
+            best_iteration: The last round to predict with; by default the file's own.
+            feature_names: Names of the features; by default the file's own.
         Raises:
-            ModelLoadError: the file cannot be read or is not a model that this XGBoost knows.
+            ModelLoadError: the file cannot be read, or this XGBoost cannot read the model.
         """
         content, missing, names = read_model(file)
         try:
@@ -80,7 +79,7 @@ class XGBoostModel:
     def predict(self, features: Floats | SparseRows) -> Floats:
         """See `container.algorithms.contract.Model.predict`."""
         n_rows, block_rows = features.shape[0], self._block_rows
-        if isinstance(features, SparseRows):  # only as wide as the last column that occurs in it
+        if isinstance(features, SparseRows):  # may be narrower than the model: empty last columns
             features = replace(features, n_columns=self.n_features)
             block_rows = self._sparse_block_rows
         try:
@@ -94,7 +93,7 @@ class XGBoostModel:
 
 
 class XGBoostEnsemble:
-    """Several models that predict together: by mean, or by majority where they name classes."""
+    """Several models that predict together: the mean, or the majority of predicted classes."""
 
     def __init__(self, models: Sequence[XGBoostModel]) -> None:
         first = models[0]
@@ -110,13 +109,13 @@ class XGBoostEnsemble:
         for model in models:
             if (model.n_features, model.objective) != (first.n_features, first.objective):
                 raise ModelLoadError(
-                    "the models of the ensemble do not go together: "
+                    "the models of the ensemble do not match: "
                     f"{first.objective} of {first.n_features} features and "
                     f"{model.objective} of {model.n_features}"
                 )
             if model.feature_names not in (None, self.feature_names):
                 raise ModelLoadError(
-                    "the models of the ensemble do not go together: the features of some are "
+                    "the models of the ensemble do not match: the features of some are "
                     f"{column_names.listed(self.feature_names or ())} and of others "
                     f"{column_names.listed(model.feature_names or ())}"
                 )
@@ -134,12 +133,12 @@ class XGBoostEnsemble:
 
 
 def verify(files: Sequence[Path]) -> Floats:
-    """Refuse models that this XGBoost would misread, or crash on.
+    """Validate models that this XGBoost might misread or crash on.
 
     Returns:
-        Records that reach leaves of the first model.
+        Records that reach leaves of the first model, float32 `[n, n_features]`.
     Raises:
-        ModelLoadError: with the file and what is wrong.
+        ModelLoadError: with the file and the problem.
     """
     records = [
         validation.check(read_model(file).content, file.name, installed_version()) for file in files
@@ -148,12 +147,12 @@ def verify(files: Sequence[Path]) -> Floats:
 
 
 def preload() -> None:
-    """Load the library, which is all that differs between the first model and the next."""
+    """Load the library, the only one-time cost of the first model."""
     installed_version()
 
 
 def _checked_names(names: tuple[str, ...], n_features: int, file: str) -> tuple[str, ...] | None:
-    """The names of all features, or None for a model without."""
+    """Return the names of all features, or None for a model without names."""
     if names and (len(names) != n_features or len(set(names)) < n_features):
         raise ModelLoadError(
             f"{file}: there are {len(set(names))} names for {n_features} features; each needs a "
@@ -165,7 +164,7 @@ def _checked_names(names: tuple[str, ...], n_features: int, file: str) -> tuple[
 def _rounds(
     booster: Booster, learner: Mapping[str, Any], best_iteration: int | None, name: str
 ) -> int:
-    """How many rounds to predict with; 0 means all."""
+    """Return the number of rounds to predict with; 0 means all."""
     n_trees = None
     if best_iteration is None:
         best_iteration = _number(booster, "best_iteration", name)
@@ -179,7 +178,7 @@ def _rounds(
     if n_trees is not None and n_rounds > 0 and n_trees % n_rounds == 0:
         n_rounds = n_trees // _trees_a_round(learner["gradient_booster"])
     if not 0 < n_rounds <= booster.n_rounds():
-        # XGBoost would read memory that is not its own.
+        # XGBoost would read out of bounds.
         raise ModelLoadError(
             f"{name}: best_iteration is {best_iteration} of {booster.n_rounds()} rounds"
         )

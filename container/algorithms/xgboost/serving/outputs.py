@@ -1,4 +1,4 @@
-"""What `SAGEMAKER_INFERENCE_OUTPUT` selects from a prediction, by objective.
+"""Outputs that `SAGEMAKER_INFERENCE_OUTPUT` selects from a prediction, by objective.
 
 Source: the table of outputs in AWS's XGBoost container.
 """
@@ -15,7 +15,7 @@ Column = NDArray[Any]
 
 
 def _pair(values: Floats) -> Column:
-    """Both sides of a binary decision, `[n_rows, 2]`."""
+    """Return both sides of a binary decision, `[n_rows, 2]`."""
     return np.column_stack([1 - values, values])
 
 
@@ -46,7 +46,7 @@ _SOFTPROB: dict[str, Callable[[Floats], Column]] = {
 }
 # Regression, ranking, counts and survival: the prediction is a score and nothing else.
 _SCORE: dict[str, Callable[[Floats], Column]] = {"predicted_score": lambda value: value}
-# Of a binary decision: with several decisions a record there would be one of them for each.
+# Outputs of a single decision a record: NaN for a model with several outputs.
 _OF_ONE_DECISION = ("labels", "probabilities", "raw_scores")
 _BY_OBJECTIVE = {
     "binary:logistic": _BINARY,
@@ -60,7 +60,7 @@ _BY_OBJECTIVE = {
 def select(
     values: Floats, keys: Sequence[str], *, objective: str, n_classes: int
 ) -> dict[str, Column]:
-    """The columns that `keys` name; one that the objective does not have is NaN throughout.
+    """Return the outputs that `keys` name; NaN for an output that the objective does not have.
 
     Args:
         values: Predictions, float32 `[n_rows]`; `[n_rows, n_classes]`, or `[n_rows, n_outputs]` of

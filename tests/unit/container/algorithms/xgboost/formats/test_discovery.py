@@ -45,7 +45,7 @@ def _predicted(booster: xgboost.Booster) -> np.ndarray:
 @pytest.mark.parametrize("name", ["xgboost-model", "model.ubj", "anything", "model.json"])
 @pytest.mark.parametrize("raw_format", ["ubj", "json"])
 def test_model_is_known_by_its_content(tmp_path: Path, name: str, raw_format: str) -> None:
-    """PITFALLS 31: the name does not have to say the format."""
+    """Recognises a model by its content, whatever its name (C-060)."""
     booster = _booster()
     (tmp_path / name).write_bytes(booster.save_raw(raw_format))
 
@@ -225,7 +225,7 @@ class Evil:
 def test_hostile_pickle_is_refused_by_name_and_never_run(
     tmp_path: Path, content: Any, named: str
 ) -> None:
-    """PITFALLS 23: nothing but a booster and its parts can come out of a pickle."""
+    """Builds nothing but a booster and its parts from a pickle."""
     canary = tmp_path / "canary"
     (tmp_path / "xgboost-model").write_bytes(pickle.dumps(content(canary)))
 
@@ -283,7 +283,7 @@ def _state(name: bytes, value: bytes) -> bytes:
 def test_pickle_changes_nothing_of_what_it_may_use(
     tmp_path: Path, made: bytes, name: bytes
 ) -> None:
-    """PITFALLS 23: BUILD sets attributes, and those of a function are the next pickle's as well."""
+    """Refuses BUILD on a function: its attributes would be the next pickle's as well."""
     (tmp_path / "xgboost-model").write_bytes(b"\x80\x02" + made + _state(name, b"N"))
 
     with pytest.raises(ModelLoadError, match="is not a pickled booster"):
@@ -295,7 +295,7 @@ def test_pickle_changes_nothing_of_what_it_may_use(
 
 
 def test_refusal_of_a_pickle_is_short(tmp_path: Path) -> None:
-    """What a file asks for may be of any length."""
+    """Cuts the name that a file asks for, which may be of any length."""
     for content in (b"\x80\x02c%b\nf\n." % (b"x" * 100_000), b"\x80\x02F%b\n." % (b"x" * 100_000)):
         (tmp_path / "xgboost-model").write_bytes(content)
 
@@ -564,7 +564,7 @@ def test_lz4_is_refused_with_what_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["xgboost.core\nBooster", "xgboost.sklearn\nXGBRegressor"])
 def test_pickled_object_without_a_state_is_refused(tmp_path: Path, kind: str) -> None:
-    """PITFALLS 23: `kind.__new__(kind)` and nothing more, which no version writes."""
+    """Refuses `kind.__new__(kind)` alone, which no version writes."""
     (tmp_path / "xgboost-model").write_bytes(f"\x80\x02c{kind}\n)\x81.".encode("latin-1"))
 
     with pytest.raises(ModelLoadError, match="without a booster"):
@@ -583,7 +583,7 @@ def test_pickled_object_without_a_state_is_refused(tmp_path: Path, kind: str) ->
 def test_names_beside_the_booster_of_a_pickle_are_its_features(
     tmp_path: Path, names: Any, expected: tuple[str, ...] | None
 ) -> None:
-    """Where XGBoost up to 1.3 keeps them."""
+    """Reads the names beside the state, as XGBoost up to 1.3 stores them."""
     rows = np.random.default_rng(0).random((20, 2))
     booster = xgboost.train({}, xgboost.DMatrix(rows, rows[:, 0]), 1)
     state = {"handle": booster.__getstate__()["handle"], "feature_names": names}
@@ -611,7 +611,7 @@ def _ensemble(directory: Path, boosters: list[xgboost.Booster]) -> None:
 
 
 def test_several_models_predict_their_mean(tmp_path: Path) -> None:
-    """CONTRACT 7.4: the models of a k-fold job are one ensemble."""
+    """Predicts the mean of the models of a k-fold job."""
     boosters = [_booster(seed) for seed in range(11)]
     _ensemble(tmp_path, boosters)
 
@@ -623,7 +623,7 @@ def test_several_models_predict_their_mean(tmp_path: Path) -> None:
 
 
 def test_several_models_vote_where_they_name_classes(tmp_path: Path) -> None:
-    """CONTRACT 7.4: the mean of class 0 and class 2 is not class 1."""
+    """Predicts the majority: the mean of class 0 and class 2 is not class 1."""
     labels = [RANDOM.integers(0, 3, 200).astype(np.float32) for _ in range(3)]
     given = {"objective": "multi:softmax", "num_class": 3, "nthread": 1}
     boosters = [xgboost.train(given, xgboost.DMatrix(FEATURES, label), 3) for label in labels]
@@ -651,5 +651,5 @@ def test_models_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     narrow = xgboost.train({}, xgboost.DMatrix(FEATURES[:, :2], FEATURES[:, 0]), 2)
     _ensemble(tmp_path, [_booster(), narrow])
 
-    with pytest.raises(ModelLoadError, match="do not go together"):
+    with pytest.raises(ModelLoadError, match="do not match"):
         ALGORITHM.load(tmp_path, None, OPTIONS)

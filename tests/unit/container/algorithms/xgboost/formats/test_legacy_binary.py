@@ -89,7 +89,7 @@ def test_every_cut_of_a_binary_model_is_refused(version: str, kind: str) -> None
 
 @pytest.mark.parametrize("kind", ["early", "classes", "linear", "dart"])
 def test_damaged_binary_model_is_a_load_error_or_a_document(kind: str) -> None:
-    """PITFALLS C-1: whatever the bytes say, no other error comes out."""
+    """Raises no other error for any damage."""
     content = _member("1.7.6", kind)
     n_refused = 0
     for _ in range(400):
@@ -140,7 +140,7 @@ def test_binary_model_with_a_false_count_is_refused(
 
 
 def test_trees_out_of_a_binary_model_are_judged_as_all_are(tmp_path: Path) -> None:
-    """PITFALLS C-1: a cycle in them would kill the server."""
+    """Validates converted trees: a cycle would crash the server."""
     content = bytearray(_member("1.7.6", "regression"))
     struct.pack_into("<i", content, _TREE + 148 + 4, 0)  # the root's left child
     (tmp_path / "xgboost-model").write_bytes(content)

@@ -1,4 +1,4 @@
-"""What is said of a model directory that has its model in another place than the root."""
+"""Diagnosis of a model directory whose model is outside its root."""
 
 from pathlib import Path
 

@@ -127,7 +127,7 @@ def _drop_weights(model: Any) -> None:
 def test_model_that_would_crash_xgboost_is_refused(
     change: Callable[[Any], None], problem: str
 ) -> None:
-    """PITFALLS C-1: child 10**6, a cycle, feature 2**31-1: XGBoost loads them and dies later."""
+    """Refuses child 10**6, a cycle, feature 2**31-1: XGBoost loads them and crashes later."""
     model = json.loads(_train().save_raw("json"))
     change(model)
 
@@ -191,7 +191,7 @@ def test_reader_takes_every_type() -> None:
 @pytest.mark.parametrize("raw_format", ["ubj", "json"])
 @pytest.mark.parametrize("is_first", [True, False])
 def test_member_given_twice_is_refused(raw_format: str, is_first: bool) -> None:
-    """PITFALLS C-1: of two `split_indices` XGBoost's readers take one, and others the other."""
+    """Refuses two `split_indices`: of two members, readers differ on which one counts."""
     content = bytes(_train().save_raw(raw_format))
     if raw_format == "json":
         names, outside = [b'"split_indices":', b'"split_type":'], b"[1000000],"
@@ -206,7 +206,7 @@ def test_member_given_twice_is_refused(raw_format: str, is_first: bool) -> None:
 
 
 def test_mutated_models_are_refused_or_predict(tmp_path: Any) -> None:
-    """PITFALLS C-1: of thousands of damaged files none that passes is left to crash a prediction.
+    """Of thousands of damaged files, none that passes crashes a prediction.
 
     What passes here may still crash the loading; that is what
     `serve/runtime/validation_run.py` is for, and why the files that pass are loaded in a child.
@@ -285,7 +285,7 @@ def test_model_of_no_round_is_refused_with_what_to_do(booster: str, raw_format: 
     """It would answer every record with the same constant."""
     untrained = xgboost.train({"booster": booster}, xgboost.DMatrix(FEATURES, LABELS), 0)
 
-    with pytest.raises(ModelLoadError, match="trained for no round; train it for one at least"):
+    with pytest.raises(ModelLoadError, match="trained for 0 rounds; train it for at least 1"):
         validation.check(bytes(untrained.save_raw(raw_format)), "model", VERSION)
 
 
@@ -367,7 +367,11 @@ LIES: list[tuple[str, Callable[[Any], None], str]] = [
     ("vectors", _in_tree(lambda tree: tree["split_type"].pop()), "split_type has"),
     ("vectors", _in_tree(lambda tree: tree.pop("sum_hessian")), "no member 'sum_hessian'"),
     ("vectors", _in_forest(lambda forest: forest.update(tree_info=[0, 1, 0])), "tree_info names"),
-    ("dart", lambda model: model["learner"]["gradient_booster"]["weight_drop"].pop(), "2 weights"),
+    (
+        "dart",
+        lambda model: model["learner"]["gradient_booster"]["weight_drop"].pop(),
+        "2 tree weights",
+    ),
     (
         "linear",
         lambda model: model["learner"]["gradient_booster"]["model"]["weights"].pop(),

@@ -157,7 +157,7 @@ def test_number_of_trees_that_later_training_left_behind_is_passed_over(tmp_path
 
 
 def test_predictions_do_not_share_the_library_buffer(tmp_path: Path) -> None:
-    """The caller owns what it gets."""
+    """The caller owns the returned array."""
     model = XGBoostModel(_saved(_booster("binary:logistic"), tmp_path))
     first = model.predict(FEATURES[:3])
     before = first.copy()
@@ -181,7 +181,7 @@ def test_predictions_do_not_share_the_library_buffer(tmp_path: Path) -> None:
 def test_file_that_is_no_model_says_what_to_do(
     tmp_path: Path, content: bytes, message: str
 ) -> None:
-    """PITFALLS 19, 22, 30: empty, legacy binary, pickle, JSON of something else."""
+    """Refuses a file that is empty, damaged, or another library's JSON."""
     file = tmp_path / "xgboost-model"
     file.write_bytes(content)
 
@@ -211,7 +211,7 @@ def test_best_iteration_that_is_not_there_is_refused(tmp_path: Path, attribute: 
 
 
 def test_library_messages_lose_their_source_paths() -> None:
-    """PITFALLS A12-124: no path of the build machine, no stack trace."""
+    """Has no path of the build machine and no stack trace."""
     text = (
         "[01:19:49] /workspace/src/tree/tree_updater.cc:20: Unknown tree updater grow_skmaker\n"
         "Stack trace:\n  [bt] (0) /x/libxgboost.so(+0x6e) [0x7fcef111cfae]\n"

@@ -1,4 +1,4 @@
-"""The table of CONTRACT 7.4, worked out by hand."""
+"""Table of the outputs by objective, calculated by hand."""
 
 import math
 from typing import Any
