@@ -1,4 +1,4 @@
-"""What a plug-in algorithm may do, and the job still ends as the platform expects."""
+"""Misbehaviour of plug-in algorithms, after which the job ends as the platform expects."""
 
 import os
 import signal
@@ -64,7 +64,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch, tree: Tree) -> Plugin:
 def test_whatever_fit_raises_is_a_failure(
     plugin: Plugin, tree: Tree, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    """C-026, C-027, PITFALLS 121: an algorithm that calls sys.exit(0) has not succeeded."""
+    """An algorithm that calls sys.exit(0) has not succeeded (C-026, C-027)."""
 
     def fit(job: Any) -> None:
         raise error
@@ -79,7 +79,7 @@ def test_whatever_fit_raises_is_a_failure(
 def test_failure_file_of_the_algorithm_itself_is_kept(
     plugin: Plugin, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PITFALLS 120: it knows better."""
+    """The algorithm knows the cause better than the job."""
 
     def fit(job: Any) -> None:
         (tree.root / "output").mkdir(exist_ok=True)
@@ -117,7 +117,7 @@ def test_secrets_are_in_neither_the_log_nor_the_failure_file(
 def test_model_of_several_directories_is_put_in_place_twice(
     plugin: Plugin, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-005, C-030: directories stay usable, and a second job replaces the files of the first."""
+    """Directories stay usable, and a second job replaces the files of the first (C-005, C-030)."""
     saved: list[str] = []
 
     def save(directory: Path) -> ModelFacts:
@@ -183,7 +183,7 @@ SIGNALLED_WHILE_READING = textwrap.dedent(
 def test_sigterm_inside_a_callback_of_the_library_ends_the_job_cleanly(
     cancer: Tree, n_batches: int
 ) -> None:
-    """C-029, C-030: while XGBoost asks for batches, nothing may be raised into its face."""
+    """While XGBoost asks for batches, nothing may be raised into its face (C-029, C-030)."""
     finished = subprocess.run(
         [sys.executable, "-c", SIGNALLED_WHILE_READING, str(cancer.root), str(n_batches)],
         cwd=ROOT,
@@ -222,7 +222,7 @@ def _stop_in_round_five(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> int:
 def test_sigterm_during_training_saves_the_finished_rounds(
     cancer: Tree, given: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-029: a loadable model of the rounds so far, and the exit code says that it was stopped."""
+    """A loadable model of the rounds so far, and the exit code says that it was stopped (C-029)."""
     import xgboost
 
     cancer.hyperparameters(num_round="100000", objective="binary:logistic", **given)
@@ -238,7 +238,7 @@ def test_sigterm_during_training_saves_the_finished_rounds(
 def test_sigterm_leaves_no_model_where_the_job_asks_for_none(
     cancer: Tree, given: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-107: the checkpoint is made all the same, and a job that is not stopped has its model."""
+    """The checkpoint is made all the same, and a job that is not stopped has its model (C-107)."""
     checkpoints = cancer.root / "checkpoints"
     checkpoints.mkdir()
     cancer.hyperparameters(num_round="500", save_model_on_termination="false", **given)

@@ -69,7 +69,7 @@ def test_resume_gives_what_was_saved(tmp_path: Path) -> None:
 
 
 def test_newest_ones_are_kept_under_names_that_sort(tmp_path: Path) -> None:
-    """C-031: numbers of one width, and no more files than it takes to fall back."""
+    """Numbers of one width, and no more files than it takes to fall back (C-031)."""
     _fill(tmp_path, 12)
 
     assert _names(tmp_path) == [f"checkpoint-{n:08d}" for n in range(13 - N_KEPT, 13)]
@@ -88,7 +88,7 @@ def test_resumed_job_goes_on_forgetting_the_oldest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kept", [0, 1, 10, 80, 100, 200, -1])
 def test_truncated_newest_falls_back_one(tmp_path: Path, kept: int) -> None:
-    """C-033: wherever it was cut off, in the digest, the header, or the last part."""
+    """Wherever it was cut off, in the digest, the header, or the last part (C-033)."""
     _fill(tmp_path, 5)
     newest = tmp_path / "checkpoints" / "checkpoint-00000005"
     newest.write_bytes(newest.read_bytes()[:kept])
@@ -115,7 +115,7 @@ def test_no_single_flipped_bit_goes_unnoticed(tmp_path: Path) -> None:
 
 
 def test_foreign_files_are_ignored_and_left_alone(tmp_path: Path) -> None:
-    """PITFALLS 117: of other systems, of a writer that was killed, of other names."""
+    """Of other systems, of a writer that was killed, of other names."""
     _fill(tmp_path, 2)
     foreign = ["checkpoint-99", "checkpoint-00000099.bak", "xgboost-checkpoint.99", ".DS_Store"]
     for name in [*foreign, "checkpoint-00000098"]:
@@ -283,7 +283,7 @@ def test_schedule_spaces_checkpoints_by_time(
 def test_schedule_makes_one_before_the_time_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PITFALLS 25: one that is ready before the platform stops the job, with time for a round."""
+    """One that is ready before the platform stops the job, with time for a round."""
     due = _due_times(tmp_path, monkeypatch, round_ends=range(10, 300, 10))
 
     assert due == [250, 260, 270]  # from two rounds and half a minute before the end to that
@@ -302,14 +302,14 @@ def test_slow_round_does_not_use_up_the_last_checkpoint(
     round_ends: Sequence[int],
     expected: list[int],
 ) -> None:
-    """PITFALLS 25: what was saved long before the end is not the last one."""
+    """A checkpoint saved long before the end is not the last one."""
     assert _due_times(tmp_path, monkeypatch, round_ends) == expected
 
 
 def _due_times(
     directory: Path, monkeypatch: pytest.MonkeyPatch, round_ends: Sequence[int]
 ) -> list[int]:
-    """When checkpoints are made in a job that begins at 0 and is stopped at 300."""
+    """Return the times of checkpoints in a job that begins at 0 and is stopped at 300."""
     now = 0
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now)
     schedule = Schedule(interval_seconds=3600, end_time=300.0)

@@ -103,7 +103,7 @@ def test_folds_of_several_quantiles_predict_each_of_them(cancer: Tree, records: 
 
 
 def test_each_model_scores_on_what_it_has_not_seen(folds: Tree, records: np.ndarray) -> None:
-    """CONTRACT 7.5: predictions.csv holds for each record what the models without it say."""
+    """`predictions.csv` has for each record the mean of the models trained without it."""
     assert job.main(folds.environ) == 0, folds.failure
 
     models, rows = _models(folds), records.astype(np.float32)
@@ -126,7 +126,7 @@ def test_each_model_scores_on_what_it_has_not_seen(folds: Tree, records: np.ndar
 def test_models_are_those_that_xgboost_trains_without_the_fold(
     folds: Tree, records: np.ndarray
 ) -> None:
-    """C-097: same parameters, same records, same trees."""
+    """Same parameters, same records, same trees (C-097)."""
     assert job.main(folds.environ) == 0, folds.failure
 
     rows = records.astype(np.float32)
@@ -145,7 +145,7 @@ def test_models_are_those_that_xgboost_trains_without_the_fold(
 def test_last_line_has_the_mean_of_the_folds(
     folds: Tree, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """C-100, CONTRACT 7.5: `[num_round]` and the averages; a tuning job reads the last value."""
+    """`[num_round]` and the averages; a tuning job reads the last value (C-100)."""
     assert job.main(folds.environ) == 0, folds.failure
 
     lines = _lines(capsys.readouterr().out)
@@ -188,7 +188,7 @@ def test_repetitions_deal_anew(folds: Tree, records: np.ndarray) -> None:
 def test_classifier_without_probabilities_has_one_all_the_same(
     folds: Tree, records: np.ndarray, objective: str
 ) -> None:
-    """CONTRACT 7.5: the sigmoid of a margin, or how many of the models said so."""
+    """The sigmoid of a margin, or how many of the models said so."""
     given = {"num_class": "2"} if objective == "multi:softmax" else {}
     folds.hyperparameters(
         objective=objective, num_round="8", _kfold="2", _num_cv_round="3", **given
@@ -214,7 +214,7 @@ def test_classifier_without_probabilities_has_one_all_the_same(
 
 
 def test_regression_has_two_columns(tree: Tree) -> None:
-    """CONTRACT 7.5: true value and mean prediction."""
+    """True value and mean prediction."""
     rows = np.random.default_rng(0).normal(size=(60, 4))
     tree.hyperparameters(_kfold="5")
     tree.channel("train", {"a.csv": as_csv(rows)})
@@ -281,7 +281,7 @@ def test_folds_may_be_on_disk(folds: Tree, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_server_loads_the_folds_as_an_ensemble(folds: Tree, records: np.ndarray) -> None:
-    """C-097: the artifact predicts with the mean of its models."""
+    """The artifact predicts with the mean of its models (C-097)."""
     assert job.main(folds.environ) == 0, folds.failure
 
     directory = folds.root / "model"
@@ -307,7 +307,7 @@ def _die_in(monkeypatch: pytest.MonkeyPatch, n_lines: int, die: Callable[[], Non
 def test_resumed_cross_validation_ends_as_the_unbroken_one(
     folds: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-032: it goes on with the fold that it was in, and every file is the same."""
+    """It goes on with the fold that it was in, and every file is the same (C-032)."""
 
     def outcome(tree: Tree) -> dict[str, bytes]:
         files = [*(tree.root / "model").iterdir(), *(tree.root / "output" / "data").iterdir()]
@@ -353,7 +353,7 @@ STOPPED_WHILE_READING = textwrap.dedent(
 def test_resumed_cross_validation_that_is_stopped_while_reading_leaves_its_models(
     folds: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-029, C-032: those of its checkpoint, as a job without folds does."""
+    """Those of its checkpoint, as a job without folds does (C-029, C-032)."""
     (folds.root / "checkpoints").mkdir()
 
     def die() -> None:
@@ -388,7 +388,7 @@ def test_resumed_cross_validation_that_is_stopped_while_reading_leaves_its_model
     ],
 )
 def test_bad_folds_are_refused(cancer: Tree, given: dict[str, str], message: str) -> None:
-    """C-014, C-028."""
+    """The message names the hyperparameter and the number of records (C-014, C-028)."""
     cancer.hyperparameters(objective="binary:logistic", **given)
 
     assert job.main(cancer.environ) == 1
@@ -406,7 +406,7 @@ def test_bad_label_is_named_in_its_own_channel(tree: Tree) -> None:
 
 
 def test_class_of_one_record_is_no_class_to_fold(tree: Tree) -> None:
-    """C-028: the message is about the records, not about a fold that nobody knows."""
+    """The message is about the records, not about a fold that nobody knows (C-028)."""
     tree.hyperparameters(objective="binary:logistic", _kfold="2")
     tree.channel("train", {"a.csv": b"1,2\n0,3\n0,4\n0,5\n"})
 
@@ -432,7 +432,7 @@ def test_sigterm_keeps_the_folds_that_are_whole(
     n_models: int,
     n_rounds: set[int],
 ) -> None:
-    """C-029: or the rounds of the first one, if there are no others."""
+    """Or the rounds of the first one, if there are no others (C-029)."""
     handler = signal.getsignal(signal.SIGTERM)
     _die_in(monkeypatch, n_lines, lambda: signal.raise_signal(signal.SIGTERM))
     try:

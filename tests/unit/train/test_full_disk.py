@@ -74,7 +74,7 @@ FILLED_WHILE_IMPORTING = """
 
 
 def test_disk_that_fills_before_the_job_begins_leaves_a_reason(small_disk: Path) -> None:
-    """C-027: the space is taken by the parent, before the child imports anything."""
+    """The space is taken by the parent, before the child imports anything (C-027)."""
     tree = Tree(small_disk / "ml")
 
     finished = _run(tree, FILLED_WHILE_IMPORTING, FILLER=str(small_disk / "filler"))
@@ -88,7 +88,7 @@ def test_disk_that_fills_before_the_job_begins_leaves_a_reason(small_disk: Path)
 def test_full_disk_of_temporary_files_is_not_called_a_fault_of_the_library(
     tree: Tree, small_disk: Path
 ) -> None:
-    """C-028: XGBoost aborts when it cannot write its pages."""
+    """XGBoost aborts when it cannot write its pages (C-028)."""
     filler = str(small_disk / "filler")
 
     finished = _run(tree, FILLED_WHILE_IMPORTING, FILLER=filler, TMPDIR=str(small_disk))
@@ -98,7 +98,7 @@ def test_full_disk_of_temporary_files_is_not_called_a_fault_of_the_library(
 
 
 def test_own_leftovers_make_room_for_the_reason(small_disk: Path) -> None:
-    """C-027: a model that was not put in place by a job that was killed is of no use."""
+    """A model that was not put in place by a job that was killed is of no use (C-027)."""
     opt_ml = OptMl(small_disk / "ml")
     staging = opt_ml.model_dir / ".staging-killed"
     staging.mkdir(parents=True)
@@ -115,7 +115,7 @@ def test_own_leftovers_make_room_for_the_reason(small_disk: Path) -> None:
 
 
 def test_reason_that_finds_no_room_is_on_standard_error(small_disk: Path) -> None:
-    """C-027: the exit code says that the job failed, and the log why."""
+    """The exit code says that the job failed, and the log why (C-027)."""
     tree = Tree(small_disk / "ml")
     tree.hyperparameters(num_round="x")
     (tree.root / "output").mkdir()
@@ -134,7 +134,7 @@ def test_reason_that_finds_no_room_is_on_standard_error(small_disk: Path) -> Non
 def test_model_directory_that_is_full_is_not_called_read_only(
     cancer: Tree, small_disk: Path, fill: Callable[[Path], None]
 ) -> None:
-    """C-028: the remedy is a larger volume, not another mount. Nothing half is left."""
+    """The remedy is a larger volume, not another mount. Nothing half is left (C-028)."""
     (cancer.root / "model").symlink_to(small_disk)
     fill(small_disk)
 
@@ -161,7 +161,7 @@ def test_checkpoint_directory_that_is_full_fails_no_job(
 def test_records_that_find_no_room_on_the_disk_are_named(
     cancer: Tree, records: np.ndarray, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-028: where memory does not suffice either."""
+    """The job fails with the reason if memory does not suffice either (C-028)."""
     cancer.channel("train", {"part-0.csv": as_csv(np.tile(records, (20, 1)))})
     monkeypatch.setattr("train.input.scratch._SHARE_FOR_RECORDS", 0.0)
     monkeypatch.setattr("train.input.scratch._roomiest", lambda places: small_disk)

@@ -1,4 +1,4 @@
-"""What SIGTERM does at each stage of a job, in processes of their own."""
+"""Effect of SIGTERM at each stage of a job, in processes of their own."""
 
 import os
 import signal
@@ -89,7 +89,7 @@ STUCK = textwrap.dedent(
 def test_sigterm_at_each_stage(
     tree: Tree, stage: str, signalled_at: str, saved: str | None
 ) -> None:
-    """C-029, C-107: what is finished and wanted is saved, once, however busy the main thread is."""
+    """Saves finished rounds once, however busy the main thread is (C-029, C-107)."""
     tree.hyperparameters()
     tree.channel("train", {"a.csv": b"1,2\n0,3\n"})
     process = subprocess.Popen(
@@ -141,7 +141,7 @@ SLOW_ROUNDS = textwrap.dedent(
 
 
 def test_round_that_outlasts_the_grace_time_loses_no_finished_one(cancer: Tree) -> None:
-    """C-029: the thread saves the three rounds that were finished."""
+    """The thread saves the three rounds that were finished (C-029)."""
     cancer.hyperparameters(num_round="10", objective="binary:logistic")
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW_ROUNDS, str(cancer.root)],

@@ -32,7 +32,7 @@ def _booster(tree: Tree) -> xgboost.Booster:
 def test_job_leaves_the_model_that_xgboost_trains_directly(
     cancer: Tree, records: np.ndarray
 ) -> None:
-    """C-026, C-097: same parameters, same records, same predictions, bit for bit."""
+    """Same parameters, same records, same predictions, bit for bit (C-026, C-097)."""
     code = job.main(cancer.environ)
 
     rows = records.astype(np.float32)
@@ -60,7 +60,7 @@ def test_job_writes_a_manifest_of_what_it_made(cancer: Tree) -> None:
 
 
 def test_job_twice_gives_the_same_bytes(cancer: Tree) -> None:
-    """PITFALLS 123: same seed, same data, same files."""
+    """Same seed, same data, same files."""
     job.main(cancer.environ)
     first = {path.name: path.read_bytes() for path in (cancer.root / "model").iterdir()}
 
@@ -72,7 +72,7 @@ def test_job_twice_gives_the_same_bytes(cancer: Tree) -> None:
 def test_job_metric_lines_match_the_published_expressions(
     cancer: Tree, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """C-034, C-100: CloudWatch shows a tab as #011 and the expressions expect it."""
+    """CloudWatch shows a tab as #011 and the expressions expect it (C-034, C-100)."""
     job.main(cancer.environ)
 
     log = capsys.readouterr().out.replace("\t", "#011")
@@ -83,7 +83,7 @@ def test_job_metric_lines_match_the_published_expressions(
 
 
 def test_job_early_stopping_keeps_the_best_rounds(cancer: Tree, records: np.ndarray) -> None:
-    """Whoever opens the file gets the best iteration, with or without asking for it."""
+    """The model file predicts with the best iteration, with or without asking for it."""
     cancer.hyperparameters(
         num_round="200", objective="binary:logistic", early_stopping_rounds="5", eta="0.9"
     )
@@ -96,7 +96,7 @@ def test_job_early_stopping_keeps_the_best_rounds(cancer: Tree, records: np.ndar
 
 
 def test_job_reads_every_file_of_a_channel(tree: Tree, records: np.ndarray) -> None:
-    """C-016: nested, linked, compressed, oddly named; what is foreign is passed over."""
+    """Nested, linked, compressed, oddly named; what is foreign is passed over (C-016)."""
     tree.hyperparameters()
     parts = [as_csv(part) for part in np.array_split(records, 5)]
     directory = tree.channel(
@@ -165,7 +165,7 @@ def test_job_uses_weights_where_the_job_says_so(tree: Tree, records: np.ndarray)
 def test_job_ranks_records_of_libsvm(
     tree: Tree, records: np.ndarray, objective: str, given: dict[str, str]
 ) -> None:
-    """C-097: its weights of 1 are none, which XGBoost would take for weights of whole lists."""
+    """Its weights of 1 are none, which XGBoost would take for weights of whole lists (C-097)."""
     tree.hyperparameters(objective=objective, **given)
     tree.channel("train", {"data.libsvm": as_libsvm(records)})
 
@@ -177,7 +177,7 @@ def test_job_ranks_records_of_libsvm(
 
 
 def test_job_refuses_weights_of_records_that_are_ranked(tree: Tree, records: np.ndarray) -> None:
-    """C-027: they would be lost, or fail in terms of XGBoost's source."""
+    """They would be lost, or fail in terms of XGBoost's source (C-027)."""
     lines = as_libsvm(records).replace(b" ", b":2 ", 1)
     tree.hyperparameters(objective="rank:ndcg")
     tree.channel("train", {"data.libsvm": lines})
@@ -208,7 +208,7 @@ def test_job_uses_a_gpu_that_is_there(
 def test_job_without_enough_memory_on_the_gpu_says_what_to_do(
     cancer: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-028: it is not the memory of the machine, which the message would otherwise name."""
+    """It is not the memory of the machine, which the message would otherwise name (C-028)."""
     text = "Memory allocation error on worker 0: std::bad_alloc: cudaErrorMemoryAllocation"
 
     def refuse(*_: object) -> None:
@@ -263,7 +263,7 @@ def test_job_kinds_of_training_leave_a_model(
     usable_share: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What validation accepts, XGBoost trains, also where it is short of memory."""
+    """XGBoost trains with all accepted hyperparameters, also if memory is short."""
     monkeypatch.setattr(
         "container.algorithms.xgboost.training.matrices._USABLE_SHARE", usable_share
     )
@@ -311,7 +311,7 @@ def test_job_kinds_of_training_leave_a_model(
 def test_job_bad_configuration_fails_with_the_reason(
     tree: Tree, records: np.ndarray, name: str, content: object, message: str
 ) -> None:
-    """C-014, C-027, C-028: exit code 1, a failure file, no model."""
+    """Exit code 1, a failure file, no model (C-014, C-027, C-028)."""
     tree.hyperparameters()
     tree.channel("train", {"data.csv": as_csv(records)})
     tree.configure(name, content)
@@ -358,7 +358,7 @@ def test_job_bad_configuration_fails_with_the_reason(
 def test_job_bad_data_fails_with_file_and_line(
     tree: Tree, files: dict[str, bytes], message: str
 ) -> None:
-    """PITFALLS 110 to 112: the message says where to look and what to mend."""
+    """The message names the position and the remedy."""
     tree.hyperparameters(objective="binary:logistic")
     tree.channel("train", files)
 
@@ -385,7 +385,7 @@ def test_job_index_in_place_of_class_labels_is_explained(
 
 
 def test_job_labels_counted_from_one_are_explained(tree: Tree) -> None:
-    """PITFALLS 112: the commonest mistake with several classes."""
+    """Refuses labels from 1, the commonest mistake with several classes."""
     tree.hyperparameters(objective="multi:softmax", num_class="3")
     tree.channel("train", {"a.csv": b"1,5\n2,6\n3,7\n"})
 
@@ -395,7 +395,7 @@ def test_job_labels_counted_from_one_are_explained(tree: Tree) -> None:
 
 
 def test_job_wider_validation_is_refused(tree: Tree) -> None:
-    """PITFALLS 113: more columns in validation than in train."""
+    """More columns in validation than in train."""
     tree.hyperparameters()
     tree.channel("train", {"a.csv": b"1,5\n2,6\n"})
     tree.channel("validation", {"a.csv": b"1,5,6\n2,6,7\n"})
@@ -406,7 +406,7 @@ def test_job_wider_validation_is_refused(tree: Tree) -> None:
 
 
 def test_job_unknown_channel_is_ignored(cancer: Tree) -> None:
-    """C-036: up to 20 channels may be there; those that the algorithm does not know do no harm."""
+    """Up to 20 channels may be there; those that the algorithm does not know do no harm (C-036)."""
     cancer.channel("My-other.channel_1", {"x.png": b"\x89PNG"})
 
     assert job.main(cancer.environ) == 0
@@ -419,7 +419,7 @@ def test_job_bad_setting_fails_with_the_reason(tree: Tree) -> None:
 
 
 def test_job_model_directory_that_cannot_be_written_fails_with_the_reason(cancer: Tree) -> None:
-    """PITFALLS 103."""
+    """Fails with the reason when a file takes the place of the directory."""
     (cancer.root / "model").write_text("a file where the directory should be")
 
     assert job.main(cancer.environ) == 1
@@ -427,7 +427,7 @@ def test_job_model_directory_that_cannot_be_written_fails_with_the_reason(cancer
 
 
 def test_job_failing_run_keeps_the_model_of_an_earlier_one(cancer: Tree) -> None:
-    """C-030: no half-written model, and no lost one."""
+    """No half-written model, and no lost one (C-030)."""
     job.main(cancer.environ)
     before = (cancer.root / "model" / "xgboost-model").read_bytes()
     cancer.hyperparameters(objective="nonsense")
@@ -437,7 +437,7 @@ def test_job_failing_run_keeps_the_model_of_an_earlier_one(cancer: Tree) -> None
 
 
 def test_job_writes_nothing_into_the_channels(cancer: Tree) -> None:
-    """C-018: FastFile mounts are read-only."""
+    """FastFile mounts are read-only (C-018)."""
     data = cancer.root / "input"
     before = sorted((path, path.stat().st_mtime_ns) for path in data.rglob("*"))
 
@@ -521,7 +521,7 @@ def test_job_bad_weights_are_named(tree: Tree, weights: str, message: str) -> No
 
 @pytest.mark.parametrize("metric", ["f1", "accuracy", "nonsense", "validation:auc:x"])
 def test_job_watched_metric_never_fails_the_job(cancer: Tree, metric: str) -> None:
-    """C-013: one that is known is computed, another is ignored with a warning."""
+    """One that is known is computed, another is ignored with a warning (C-013)."""
     cancer.hyperparameters(
         objective="binary:logistic", _tuning_objective_metric=f"validation:{metric}"
     )
@@ -619,7 +619,7 @@ def test_job_names_what_the_installed_xgboost_does_not_know(tree: Tree) -> None:
 
 
 def _scores(output: str, name: str) -> list[float]:
-    """What the metric lines say of one metric."""
+    """Return the values of one metric in the metric lines."""
     lines = [line for line in output.splitlines() if line.startswith("[")]
     found = [re.search(rf"\t{re.escape(name)}:(\S+)", line) for line in lines]
     return [float(match[1]) for match in found if match]
@@ -628,8 +628,9 @@ def _scores(output: str, name: str) -> list[float]:
 def test_job_reports_metrics_under_the_names_asked_for(
     cancer: Tree, records: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """C-013, C-100: XGBoost prints some under other names, and none twice; a tuning job looks for
-    its own."""
+    """XGBoost prints some under other names, and none twice; a tuning job looks for its own (C-013,
+    C-100).
+    """
     given = {"error@0.50": 0.5, "error@.7": 0.7, "error@0.5": 0.5, "error": 0.5, "error@0.70": 0.7}
     cancer.hyperparameters(
         objective="binary:logistic",
@@ -654,7 +655,7 @@ def test_job_reports_metrics_under_the_names_asked_for(
 def test_job_early_stopping_may_watch_a_metric_that_xgboost_renames(
     cancer: Tree, metric: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """C-097: it finds the score under the name that the job uses."""
+    """It finds the score under the name that the job uses (C-097)."""
     cancer.hyperparameters(
         num_round="100",
         objective="binary:logistic",
@@ -674,7 +675,7 @@ def test_job_early_stopping_may_watch_a_metric_that_xgboost_renames(
 def test_job_computes_the_tweedie_metric_for_its_own_power(
     tree: Tree, key: str, power: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """C-013: XGBoost takes the name only with a power behind it."""
+    """XGBoost takes the name only with a power behind it (C-013)."""
     rows = np.random.default_rng(0).gamma(2, size=(50, 3)).astype(np.float32)
     value = "tweedie-nloglik" if key == "eval_metric" else "validation:tweedie-nloglik"
     given = {"tweedie_variance_power": power} if power else {}
@@ -694,7 +695,7 @@ def test_job_computes_the_tweedie_metric_for_its_own_power(
 def test_job_computes_the_metrics_that_xgboost_lacks(
     cancer: Tree, records: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """CONTRACT 7.2: as scikit-learn computes them of the model's own predictions."""
+    """As scikit-learn computes them of the model's own predictions."""
     import sklearn.metrics
 
     names = "accuracy,balanced_accuracy,f1,f1_binary,f1_macro,mse,precision,precision_macro"

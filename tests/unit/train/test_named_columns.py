@@ -156,7 +156,7 @@ def test_job_is_resumed_with_its_names(bank: Tree, rows: np.ndarray) -> None:
 def test_resuming_with_other_columns_of_a_pipe_is_refused(
     bank: Tree, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch, num_round: str
 ) -> None:
-    """Where the fingerprint of the data cannot tell, the names do, also of a shortened model."""
+    """Compares names if the fingerprint of the data is unknown, also of a shortened model."""
     monkeypatch.setattr("train.input.fingerprint.of_channel", lambda _: "")  # as in Pipe mode
     (bank.root / "checkpoints").mkdir()
     bank.configure("checkpointconfig.json", {"LocalPath": str(bank.root / "checkpoints")})
@@ -173,7 +173,7 @@ def test_resuming_with_other_columns_of_a_pipe_is_refused(
 
 
 def test_model_from_elsewhere_is_asked_for_its_names(tree: Tree, rows: np.ndarray) -> None:
-    """C-103: `feature_names` is a part of XGBoost's own format, `feature_types` says no more."""
+    """`feature_names` is a part of XGBoost's own format, `feature_types` says no more (C-103)."""
     matrix = xgboost.DMatrix(
         rows[:, 1:3],
         rows[:, 0],

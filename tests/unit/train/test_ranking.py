@@ -120,8 +120,9 @@ def _many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_lists_make_the_model_that_xgboost_trains_directly(
     tree: Tree, mode: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """C-097: the same scores after every round, and the same predictions; a list may go on in the
-    next file."""
+    """The same scores after every round, and the same predictions; a list may go on in the next
+    file (C-097).
+    """
     content_type, given, write = FORMATS[name]
     metrics = ["ndcg", "ndcg@3", "map@5", "pre@2"]
     tree.hyperparameters(objective="rank:ndcg", eval_metric=",".join(metrics), **given)
@@ -148,7 +149,7 @@ def test_lists_make_the_model_that_xgboost_trains_directly(
 
 
 def test_query_id_is_no_name_of_a_feature(tree: Tree) -> None:
-    """C-103: nor is the label; the manifest and the model name what requests must have."""
+    """Nor is the label; the manifest and the model name what requests must have (C-103)."""
     tree.hyperparameters(objective="rank:ndcg", group_column="d")
     tree.channel("train", {"a": as_parquet(_table(GRADES, slice(0, N_TRAIN), place=3))})
 
@@ -165,7 +166,7 @@ def test_query_id_is_no_name_of_a_feature(tree: Tree) -> None:
 def test_every_ranking_objective_and_tree_method_has_the_lists(
     tree: Tree, objective: str, tree_method: str
 ) -> None:
-    """C-097: quantised and other matrices."""
+    """Quantised and other matrices (C-097)."""
     labels = OBJECTIVES[objective]
     tree.hyperparameters(objective=objective, tree_method=tree_method)
     tree.channel("train", {"a": _libsvm(labels, slice(0, N_TRAIN))})
@@ -179,7 +180,7 @@ def test_every_ranking_objective_and_tree_method_has_the_lists(
 
 
 def test_matrices_on_disk_have_the_lists(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    """C-097: where memory does not suffice as well."""
+    """Keeps the lists of matrices on disk (C-097)."""
     form = "container.algorithms.xgboost.training.matrices._Form"
     monkeypatch.setattr(f"{form[:-6]}._form", lambda *_: _on_disk())
     tree.hyperparameters(objective="rank:ndcg")
@@ -200,7 +201,7 @@ def _on_disk() -> Any:
 
 
 def test_early_stopping_watches_the_lists_of_validation(tree: Tree) -> None:
-    """C-097: it ends after the round in which XGBoost's own ends."""
+    """It ends after the round in which XGBoost's own ends (C-097)."""
     tree.hyperparameters(
         objective="rank:pairwise", num_round="60", eval_metric="ndcg@3", early_stopping_rounds="3"
     )
@@ -215,7 +216,7 @@ def test_early_stopping_watches_the_lists_of_validation(tree: Tree) -> None:
 
 
 def test_metric_of_lists_has_them_with_any_objective(tree: Tree) -> None:
-    """C-097: a classifier that is judged by the order within each list."""
+    """A classifier that is judged by the order within each list (C-097)."""
     tree.hyperparameters(objective="binary:logistic", eval_metric="ndcg,logloss")
     tree.channel("train", {"a": _libsvm(RELEVANT, slice(0, N_TRAIN))})
 
@@ -237,7 +238,7 @@ def test_metric_of_lists_has_them_with_any_objective(tree: Tree) -> None:
 def test_lists_without_ranking_and_ranking_without_lists_are_one_warning(
     tree: Tree, objective: str, lines: bytes, event: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """C-038: the job goes on, and says what it makes of the records."""
+    """The job goes on, and says what it makes of the records (C-038)."""
     tree.hyperparameters(objective=objective, eval_metric="auc")
     tree.channel("train", {"a": lines})
 
@@ -247,7 +248,7 @@ def test_lists_without_ranking_and_ranking_without_lists_are_one_warning(
 
 
 def test_auc_of_a_classifier_is_over_all_records(tree: Tree) -> None:
-    """C-097: lists that nothing looks at do not change it."""
+    """Lists that nothing looks at do not change it (C-097)."""
     tree.hyperparameters(objective="binary:logistic", eval_metric="auc")
     tree.channel("train", {"a": _libsvm(RELEVANT, slice(0, N_TRAIN))})
 
@@ -287,7 +288,7 @@ def test_job_that_xgboost_cannot_resume_begins_anew(
 
 
 def test_folds_keep_lists_together(tree: Tree) -> None:
-    """C-097: a fold's score is that of whole lists; two channels may use one query id."""
+    """A fold's score is that of whole lists; two channels may use one query id (C-097)."""
     tree.hyperparameters(objective="rank:ndcg", eval_metric="ndcg", _kfold="3")
     tree.channel("train", {"a": _libsvm(GRADES, slice(0, N_TRAIN))})
     tree.channel("validation", {"a": _libsvm(GRADES, slice(0, N_TRAIN))})
@@ -318,7 +319,7 @@ def test_folds_keep_lists_together(tree: Tree) -> None:
 
 
 def test_more_folds_than_lists_are_refused(tree: Tree) -> None:
-    """C-014: with both numbers."""
+    """With both numbers (C-014)."""
     tree.hyperparameters(objective="rank:ndcg", _kfold="3")
     tree.channel("train", {"a": b"1 qid:1 1:2\n0 qid:1 1:3\n1 qid:2 1:3\n0 qid:2 1:4\n"})
 
@@ -375,7 +376,7 @@ LINE = b"1 qid:3 1:2\n0 qid:3 1:1\n"
 def test_lists_that_are_none_fail_the_job_with_their_place(
     tree: Tree, files: dict[str, bytes], given: dict[str, str], message: str
 ) -> None:
-    """C-027, C-028: file and line, or the hyperparameter, and the cure."""
+    """File and line, or the hyperparameter, and the cure (C-027, C-028)."""
     tree.hyperparameters(objective="rank:pairwise", **given)
     tree.channel("train", files)
 
@@ -384,7 +385,7 @@ def test_lists_that_are_none_fail_the_job_with_their_place(
 
 
 def test_validation_without_lists_is_refused(tree: Tree) -> None:
-    """C-028: it would count as one list."""
+    """It would count as one list (C-028)."""
     tree.hyperparameters(objective="rank:pairwise")
     tree.channel("train", {"a": LINE})
     tree.channel("validation", {"a": b"1 1:1\n"})

@@ -1,4 +1,4 @@
-"""What lies in /opt/ml/output/data after a job."""
+"""Files in /opt/ml/output/data after a job."""
 
 import json
 import math
@@ -21,7 +21,7 @@ def _output(tree: Tree, name: str) -> Any:
 
 
 def test_metrics_are_those_of_the_log(cancer: Tree, capsys: pytest.CaptureFixture[str]) -> None:
-    """C-039: each round's, and as final ones those of the last."""
+    """Each round's, and as final ones those of the last (C-039)."""
     assert job.main(cancer.environ) == 0, cancer.failure
 
     metrics = _output(cancer, "metrics.json")

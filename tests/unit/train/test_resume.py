@@ -101,7 +101,7 @@ KINDS: list[dict[str, str]] = [
 def test_resumed_job_leaves_the_very_same_model(
     make_tree: Callable[[str], Tree], given: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-032, C-033: lost twice, nothing but checkpoints left, and every byte is the same."""
+    """Lost twice, nothing but checkpoints left, and every byte is the same (C-032, C-033)."""
     unbroken, broken = make_tree("unbroken"), make_tree("broken")
     for tree in (unbroken, broken):
         tree.hyperparameters(**{"num_round": str(N_ROUNDS)} | given)
@@ -119,7 +119,7 @@ def test_resumed_job_leaves_the_very_same_model(
 def test_resumed_job_on_disk_leaves_the_very_same_model(
     make_tree: Callable[[str], Tree], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-032: where memory does not suffice, before the interruption or after it."""
+    """Memory is short before the interruption or after it (C-032)."""
     unbroken, broken = make_tree("unbroken"), make_tree("broken")
     for tree in (unbroken, broken):
         tree.hyperparameters(num_round="9", subsample="0.5", colsample_bynode="0.5")
@@ -145,7 +145,7 @@ def test_resumed_job_stops_early_where_the_unbroken_one_does(
     metric: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """C-032: in the middle of the rounds that were not better, and after it had stopped."""
+    """In the middle of the rounds that were not better, and after it had stopped (C-032)."""
     unbroken, broken = make_tree("unbroken"), make_tree("broken")
     given = {"num_round": "300", "objective": "binary:logistic", "eta": "0.7", "booster": booster}
     given |= {"eval_metric": metric, "early_stopping_rounds": "6"}
@@ -305,7 +305,7 @@ def test_folds_of_fewer_rounds_leave_the_others_alone(make_tree: Callable[[str],
 def test_other_data_start_from_the_beginning(
     make_tree: Callable[[str], Tree], records: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """PITFALLS 117: with a warning that names the channel."""
+    """With a warning that names the channel."""
     fresh, changed = make_tree("fresh"), make_tree("changed")
     for tree in (fresh, changed):
         tree.hyperparameters(num_round="3")
@@ -325,7 +325,7 @@ def test_other_data_start_from_the_beginning(
 def test_sigterm_saves_a_checkpoint_and_a_model(
     make_tree: Callable[[str], Tree], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-029: also where none was due; the next run goes on from there."""
+    """Also where none was due; the next run goes on from there (C-029)."""
     unbroken, broken = make_tree("unbroken"), make_tree("broken")
     for tree in (unbroken, broken):
         tree.hyperparameters(num_round="40")
@@ -353,7 +353,7 @@ def test_sigterm_saves_a_checkpoint_and_a_model(
 def test_checkpoints_go_where_the_job_says(
     make_tree: Callable[[str], Tree], local_path: str
 ) -> None:
-    """C-031: LocalPath, which in process mode may name the platform's tree."""
+    """LocalPath, which in process mode may name the platform's tree (C-031)."""
     tree = make_tree("tree")
     tree.hyperparameters()
     tree.configure("checkpointconfig.json", {"LocalPath": local_path.format(root=tree.root)})
@@ -365,7 +365,7 @@ def test_checkpoints_go_where_the_job_says(
 
 @pytest.mark.parametrize("local_path", ["checkpoints", 7, ["/opt/ml/checkpoints"]])
 def test_bad_local_path_is_named(make_tree: Callable[[str], Tree], local_path: object) -> None:
-    """C-028: before any data is read."""
+    """Before any data is read (C-028)."""
     tree = make_tree("tree")
     tree.hyperparameters()
     tree.configure("checkpointconfig.json", {"LocalPath": local_path})

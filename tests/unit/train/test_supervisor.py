@@ -56,7 +56,7 @@ def _child_of(process: subprocess.Popen[str]) -> int:
 
 @pytest.mark.parametrize("code", [0, 1, 3, 143])
 def test_exit_code_is_the_jobs_own(tree: Tree, code: int) -> None:
-    """C-026, C-027: the parent adds nothing and takes nothing away."""
+    """The parent adds nothing and takes nothing away (C-026, C-027)."""
     with _start(tree, f"return {code}") as process:
         process.communicate(timeout=PATIENCE_SECONDS)
 
@@ -73,7 +73,7 @@ def test_exit_code_is_the_jobs_own(tree: Tree, code: int) -> None:
     ],
 )
 def test_death_of_the_child_is_explained(tree: Tree, number: signal.Signals, reason: str) -> None:
-    """C-027, C-028, PITFALLS 115: what killed it, how much memory it had, what helps."""
+    """The reason names the signal, the memory and the remedy (C-027, C-028)."""
     (tree.root / "output").mkdir()
     (tree.root / "output" / ".failure-reserve").write_bytes(b" " * 4096)
     with _start(tree, "time.sleep(60)") as process:
@@ -122,7 +122,7 @@ def test_file_that_was_read_before_the_crash_is_not_blamed(tree: Tree) -> None:
 
 
 def test_failure_file_of_the_killed_job_itself_is_kept(tree: Tree) -> None:
-    """PITFALLS 120: it knew better."""
+    """The job knew the cause better than its supervisor."""
     (tree.root / "output").mkdir()
     body = """
         with open(os.environ["SAGEMAKER_BASE_DIR"] + "/output/failure", "w") as file:
@@ -141,7 +141,7 @@ def _leave_old_failure(tree: Tree) -> None:
 
 
 def test_failure_of_an_earlier_run_is_removed(tree: Tree) -> None:
-    """C-026: success leaves no failure file behind."""
+    """Success leaves no failure file behind (C-026)."""
     _leave_old_failure(tree)
     with _start(tree, "return 0") as process:
         process.communicate(timeout=PATIENCE_SECONDS)
@@ -151,7 +151,7 @@ def test_failure_of_an_earlier_run_is_removed(tree: Tree) -> None:
 
 @pytest.mark.parametrize("body", ["os.kill(os.getpid(), signal.SIGKILL)", "os.abort()"])
 def test_failure_of_an_earlier_run_does_not_hide_how_the_child_died(tree: Tree, body: str) -> None:
-    """C-027, C-028: also where it dies before it could clear anything itself."""
+    """Also where it dies before it could clear anything itself (C-027, C-028)."""
     _leave_old_failure(tree)
     with _start(tree, body) as process:
         process.communicate(timeout=PATIENCE_SECONDS)
@@ -160,7 +160,7 @@ def test_failure_of_an_earlier_run_does_not_hide_how_the_child_died(tree: Tree, 
 
 
 def test_failure_of_an_earlier_run_does_not_hide_a_refused_setting(tree: Tree) -> None:
-    """C-027, C-028: the job that is run here is the real one."""
+    """The job that is run here is the real one (C-027, C-028)."""
     _leave_old_failure(tree)
     environ = os.environ | {"PYTHONPATH": str(ROOT)} | tree.environ
 
@@ -178,7 +178,7 @@ def test_failure_of_an_earlier_run_does_not_hide_a_refused_setting(tree: Tree) -
 
 
 def test_failure_file_that_cannot_be_removed_does_not_end_the_job(tree: Tree) -> None:
-    """C-026: it may be anything, on any kind of mount."""
+    """It may be anything, on any kind of mount (C-026)."""
     (tree.root / "output" / "failure").mkdir(parents=True)
     with _start(tree, "return 0") as process:
         process.communicate(timeout=PATIENCE_SECONDS)
@@ -188,7 +188,7 @@ def test_failure_file_that_cannot_be_removed_does_not_end_the_job(tree: Tree) ->
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_reach_the_child_as_sigterm(tree: Tree, number: signal.Signals) -> None:
-    """C-003, C-029: PITFALLS 21; Ctrl-C, which both get, ends the job in good order, too."""
+    """Ctrl-C, which both processes receive, ends the job in good order, too (C-003, C-029)."""
     body = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); time.sleep(60)"
     with _start(tree, body) as process:
         _child_of(process)
@@ -200,7 +200,7 @@ def test_signals_reach_the_child_as_sigterm(tree: Tree, number: signal.Signals) 
 
 
 def test_sigterm_before_the_child_can_handle_it_stops_the_job(tree: Tree) -> None:
-    """C-029: while it imports; there is nothing to save, and it is no failure."""
+    """While it imports; there is nothing to save, and it is no failure (C-029)."""
     with _start(tree, "time.sleep(60)") as process:
         _child_of(process)
         process.terminate()
@@ -211,7 +211,7 @@ def test_sigterm_before_the_child_can_handle_it_stops_the_job(tree: Tree) -> Non
 
 
 def test_child_does_not_outlive_its_parent(tree: Tree) -> None:
-    """Whoever kills the parent does not leave a job behind that still writes."""
+    """A job whose parent is killed does not go on writing."""
     with _start(tree, "time.sleep(60)") as process:
         child = _child_of(process)
         process.kill()
@@ -221,7 +221,7 @@ def test_child_does_not_outlive_its_parent(tree: Tree) -> None:
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether there is such a process, and it is not dead and waiting to be reaped by whoever."""
+    """Return True if the process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -229,7 +229,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def test_orphans_are_reaped(tree: Tree) -> None:
-    """PITFALLS 94: as PID 1 the parent inherits what other processes leave, and buries it."""
+    """As PID 1 the supervisor inherits orphans, and reaps them."""
     body = """
         shell = ["sh", "-c", "sleep 0.1 >/dev/null & echo $!"]
         orphan = int(subprocess.check_output(shell))

@@ -88,14 +88,14 @@ def gather_for_ever(member: OneHost | Member) -> None:
 
 
 def test_one_host_needs_nobody() -> None:
-    """C-022: no port, no thread, and the same code."""
+    """No port, no thread, and the same code (C-022)."""
     settings = Settings(hosts_port=1)
     with join(ResourceConfig(), settings, explain=explain, end=pytest.fail) as alone:
         assert (alone.hosts, alone.rank, alone.gather({"a": 1})) == (("localhost",), 0, [{"a": 1}])
 
 
 def test_values_come_in_the_order_of_the_hosts(hosts: Hosts) -> None:
-    """Whoever is first to come or to call, and however often."""
+    """The order of joining and of calls does not matter."""
 
     def work(member: OneHost | Member) -> list[list[Any]]:
         time.sleep(0.1 * (2 - member.rank))
@@ -121,7 +121,7 @@ def test_everybody_learns_where_the_first_host_is(hosts: Hosts) -> None:
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
 def test_failure_of_one_is_the_end_of_all(hosts: Hosts, failing: int) -> None:
-    """C-027: wherever the others are, and with the name of the host and its reason."""
+    """Wherever the others are, and with the name of the host and its reason (C-027)."""
 
     def fail(member: OneHost | Member) -> None:
         raise ChannelError("file 'a.csv': line 3")
@@ -136,7 +136,7 @@ def test_failure_of_one_is_the_end_of_all(hosts: Hosts, failing: int) -> None:
 
 
 def test_unforeseen_error_is_told_as_such(hosts: Hosts) -> None:
-    """In the words of whoever runs the job."""
+    """The error of the host names the cause for the job owner."""
 
     def fail(member: OneHost | Member) -> None:
         raise ZeroDivisionError("division by zero")
@@ -197,7 +197,7 @@ def test_host_that_is_gone_is_named(hosts: Hosts, lost: int) -> None:
 
 
 def test_strangers_neither_join_nor_disturb(hosts: Hosts) -> None:
-    """A port is open to whoever finds it: garbage, silence, other names, a name that is taken."""
+    """Any client can reach the port: garbage, silence, other names, a name that is taken."""
 
     def first(member: OneHost | Member) -> list[Any]:
         return member.gather(member.rank)
@@ -243,7 +243,7 @@ def test_host_that_does_not_come_is_named(hosts: Hosts) -> None:
 
 
 def test_name_is_looked_up_until_it_is_known(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """C-023: at first the platform's names may not resolve."""
+    """At first the platform's names may not resolve (C-023)."""
     known = iter([False, False, False])
     look_up = socket.getaddrinfo
 

@@ -119,7 +119,7 @@ def _dense(batch: Batch, width: int) -> np.ndarray:
 def test_every_mode_reads_every_format(
     feeder: Feeder, records: np.ndarray, name: str, *, is_declared: bool
 ) -> None:
-    """C-016, C-017, C-019: the same records in the same order, as often as they are asked for."""
+    """The same records in the same order, as often as they are asked for (C-016, C-017, C-019)."""
     content_type, write = FORMATS[name]
     config = {"ContentType": content_type} if is_declared else {}
     feeder.channel("train", *map(write, np.array_split(records, 3)), **config)
@@ -175,7 +175,7 @@ def test_booleans_of_a_table_are_numbers(feeder: Feeder) -> None:
 def test_several_processes_read_the_same(
     feeder: Feeder, records: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who parses changes nothing."""
+    """Parsing processes yield the records of a single process."""
     monkeypatch.setattr(parallel_parser, "_ALONE_BYTES", 1)
     feeder.channel("train", *map(as_csv, np.array_split(records, 3)))
     channel = feeder.open()
@@ -213,7 +213,7 @@ def test_weights_are_read_in_every_mode(feeder: Feeder, records: np.ndarray) -> 
 
 
 def test_pipe_closed_early_is_followed_by_the_next_epoch(tree: Tree, records: np.ndarray) -> None:
-    """C-019, C-020: a reading that is broken off closes its FIFO; the next one takes the next."""
+    """A reading that is broken off closes its FIFO; the next one takes the next (C-019, C-020)."""
     feeder = Feeder(tree, "Pipe")
     feeder.channel("train", as_csv(np.tile(records, (20, 1))), ContentType="text/csv")
     channel = feeder.open()
@@ -300,7 +300,7 @@ BROKEN_PARQUET = [
     ],
 )
 def test_errors_name_channel_source_and_place(feeder: Feeder, content: bytes, message: str) -> None:
-    """PITFALLS 110 to 112: in every mode, however many chunks went before."""
+    """Names them in every mode, whatever the number of chunks before."""
     feeder.channel("train", content)
     place = _place(feeder)
 
@@ -343,7 +343,7 @@ def test_width_may_not_change_between_parts(
 
 @pytest.mark.parametrize("other", ["train", "validation"])
 def test_parquet_columns_are_those_of_the_first_file_by_name(feeder: Feeder, other: str) -> None:
-    """PITFALLS 65: in another order they would be other features, without a word."""
+    """In another order they would be other features, without a word."""
     first, second = np.arange(6.0).reshape(2, 3), np.arange(10.0, 16).reshape(2, 3)
     files = [as_parquet(first, "yab"), as_parquet(second[:, [2, 0, 1]], "bya")]
     feeder.channel("train", *(files if other == "train" else files[:1]))
@@ -439,7 +439,7 @@ def test_form_may_not_change_between_parts(tree: Tree, *, is_sparse_first: bool)
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\r\n\n", gzip.compress(b"", mtime=0)])
 def test_channel_without_records_is_an_error(feeder: Feeder, content: bytes) -> None:
-    """PITFALLS 110: never a model of nothing."""
+    """Fails instead of training a model of nothing."""
     feeder.channel("train", content)
 
     with pytest.raises(ChannelError, match=r"holds no (data|records)"):
@@ -447,7 +447,7 @@ def test_channel_without_records_is_an_error(feeder: Feeder, content: bytes) -> 
 
 
 def test_empty_shard_is_no_error(feeder: Feeder) -> None:
-    """C-025: of several hosts one may get no objects."""
+    """Of several hosts one may get no objects (C-025)."""
     hosts = {"current_host": "algo-2", "hosts": ["algo-1", "algo-2"]}
     feeder.tree.configure("resourceconfig.json", hosts)
     feeder.channel("train", b"", S3DistributionType="ShardedByS3Key")
@@ -471,7 +471,7 @@ def test_empty_channel_is_an_error_where_nobody_has_more(
 
 
 def test_shard_without_a_directory_is_empty(tree: Tree) -> None:
-    """C-025: where there is nothing to copy, not even the directory need be there."""
+    """A host without objects may lack the directory (C-025)."""
     hosts = {"current_host": "algo-2", "hosts": ["algo-1", "algo-2"]}
     tree.configure("resourceconfig.json", hosts)
     config = {"TrainingInputMode": "File", "S3DistributionType": "ShardedByS3Key"}
@@ -481,7 +481,7 @@ def test_shard_without_a_directory_is_empty(tree: Tree) -> None:
 
 
 def test_wrapped_records_are_refused(tree: Tree) -> None:
-    """C-021: RecordWrapperType=RecordIO is said to be unsupported, not read as garbage."""
+    """RecordWrapperType=RecordIO is said to be unsupported, not read as garbage (C-021)."""
     feeder = Feeder(tree, "Pipe")
     feeder.channel("train", b"1,2\n", RecordWrapperType="RecordIO")
 

@@ -10,7 +10,7 @@ OWN = [None, ["y", "a", "b"], ["b", "a", "y"]]
 
 
 def test_all_hosts_take_the_order_of_the_first_that_has_one() -> None:
-    """C-103: else each would take another column for the label."""
+    """Else each would take another column for the label (C-103)."""
 
     def places(host: Host) -> object:
         order = ColumnOrder(host)

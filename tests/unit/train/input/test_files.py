@@ -27,7 +27,7 @@ def _names(channel: Path) -> list[str]:
 
 
 def test_files_are_found_at_any_depth_in_the_order_of_their_paths(channel: Path) -> None:
-    """C-016: nested folders, any name."""
+    """Nested folders, any name (C-016)."""
     _write(channel, "b", "a/deep/er/z.csv", "a/c.csv", "a b\né.csv")
 
     assert _names(channel) == ["a/c.csv", "a/deep/er/z.csv", "a b\né.csv", "b"]
@@ -54,7 +54,7 @@ def test_links_are_followed_once(channel: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", [".", "..", "../..", "inner", "/"])
 def test_links_that_lead_back_do_not_loop(channel: Path, target: str) -> None:
-    """PITFALLS 110: neither the channel itself, nor what lies beside it, is read through a link."""
+    """Neither the channel itself, nor what lies beside it, is read through a link."""
     _write(channel, "a.csv", "inner/b.csv")
     _write(channel.parent / "validation", "c.csv")
     os.symlink(target, channel / "inner" / "back")

@@ -55,7 +55,7 @@ def _run(tree: Tree) -> None:
 def test_job_whose_columns_count_from_1_trains_the_model_of_their_features(
     tree: Tree, rows: np.ndarray, tree_method: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """C-101: as many features as CSV has, XGBoost's own trees, and the base in the log."""
+    """As many features as CSV has, XGBoost's own trees, and the base in the log (C-101)."""
     tree.hyperparameters(tree_method=tree_method)
     tree.channel("train", {"a.libsvm": _from_1(rows)})
 
@@ -93,7 +93,7 @@ def test_one_column_0_anywhere_makes_all_count_from_0(
     *,
     is_declared: bool,
 ) -> None:
-    """C-101: all records of all files and channels are looked at, in every mode."""
+    """All records of all files and channels are looked at, in every mode (C-101)."""
     tree.hyperparameters()
     config = {"TrainingInputMode": mode} | ({"ContentType": "libsvm"} if is_declared else {})
     tree.configure("inputdataconfig.json", {"train": config, "validation": config})
@@ -118,7 +118,7 @@ def _lay_out(tree: Tree, name: str, files: list[bytes], mode: str) -> None:
 
 
 def test_validation_of_another_format_has_the_same_features(tree: Tree, rows: np.ndarray) -> None:
-    """C-101: a model of eight features is evaluated on eight CSV columns."""
+    """A model of eight features is evaluated on eight CSV columns (C-101)."""
     tree.hyperparameters()
     tree.channel("train", {"a": _from_1(rows[:400])})
     tree.channel("validation", {"a": as_csv(rows[400:])})
@@ -139,7 +139,7 @@ def test_validation_of_another_format_has_the_same_features(tree: Tree, rows: np
 def test_manifest_says_what_the_records_counted_from(
     tree: Tree, rows: np.ndarray, write: Callable[[np.ndarray], bytes], base: int | None
 ) -> None:
-    """C-101: 0 is a base as well; records of another format have none."""
+    """0 is a base as well; records of another format have none (C-101)."""
     tree.hyperparameters()
     tree.channel("train", {"a": write(rows)})
 
@@ -150,7 +150,7 @@ def test_manifest_says_what_the_records_counted_from(
 
 
 def test_folds_have_the_base_of_all_records(tree: Tree, rows: np.ndarray) -> None:
-    """C-101: a fold without column 0, or without column 1, is no reason to shift."""
+    """A fold without column 0, or without column 1, is no reason to shift (C-101)."""
     tree.hyperparameters(_kfold="3", objective="binary:logistic")
     tree.channel("train", {"a": _from_1(rows[:400])})
     tree.channel("validation", {"a": b"1 8:1\n0 8:2\n"})
@@ -164,7 +164,7 @@ def test_folds_have_the_base_of_all_records(tree: Tree, rows: np.ndarray) -> Non
 def test_records_on_disk_are_shifted_as_those_in_memory(
     tree: Tree, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-101: the model does not depend on where the records are kept."""
+    """The model does not depend on where the records are kept (C-101)."""
     tree.hyperparameters()
     tree.channel("train", {"a": _from_1(rows)})
     _run(tree)
@@ -197,7 +197,7 @@ def interrupted(tree: Tree, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_resumed_job_has_the_base_of_the_first_run(interrupted: Tree, rows: np.ndarray) -> None:
-    """C-101, C-032: the rounds before and after the interruption are of the same columns."""
+    """The rounds before and after the interruption are of the same columns (C-101, C-032)."""
     _run(interrupted)
 
     matrix = xgboost.DMatrix(rows[:, 1:].astype(np.float32), rows[:, 0])
@@ -225,8 +225,9 @@ STOPPED_WHILE_READING = textwrap.dedent(
 
 
 def test_model_of_a_checkpoint_keeps_its_base(interrupted: Tree) -> None:
-    """C-101, C-029: SIGTERM before any record is read saves a model that says what it was
-    trained on."""
+    """SIGTERM before any record is read saves a model that says what it was trained on (C-101,
+    C-029).
+    """
     finished = subprocess.run(
         [sys.executable, "-c", STOPPED_WHILE_READING, str(interrupted.root)],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[4])},
@@ -243,7 +244,7 @@ def test_model_of_a_checkpoint_keeps_its_base(interrupted: Tree) -> None:
 def test_checkpoint_of_the_other_base_is_refused(
     interrupted: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-101: earlier versions trained on nine columns, and rounds of both would be no model."""
+    """Earlier versions trained on nine columns, and rounds of both would be no model (C-101)."""
     monkeypatch.setattr("train.checkpoints.LibsvmBase.restore", _restore_as_of_old)
 
     assert job.main(interrupted.environ) == 1
@@ -270,7 +271,7 @@ def _restore_as_of_old(self: LibsvmBase, value: libsvm_base.Base | None) -> None
     ],
 )
 def test_hosts_agree_on_one_base(told: list[int | None], expected: int | None) -> None:
-    """C-101: a 0 on any host counts; a host without libsvm records has no say."""
+    """A 0 on any host counts; a host without libsvm records has no say (C-101)."""
     base = LibsvmBase(lambda own: [own, *told[1:]])
     base.channels.append(_Channel(told[0]))
 
@@ -290,7 +291,7 @@ class _Channel:
 
 
 def test_host_that_reads_other_formats_takes_part_in_the_decision() -> None:
-    """C-101: the hosts exchange one value each, or they would wait for each other."""
+    """The hosts exchange one value each, or they would wait for each other (C-101)."""
     asked: list[object] = []
 
     def gather(own: object) -> list[object]:
@@ -305,7 +306,7 @@ def test_host_that_reads_other_formats_takes_part_in_the_decision() -> None:
 
 
 def test_checkpoint_that_comes_after_the_records_is_compared_too() -> None:
-    """C-101: an algorithm may read first."""
+    """An algorithm may read first (C-101)."""
     base = LibsvmBase()
     base.channels.append(_Channel(1))
     base.decide()

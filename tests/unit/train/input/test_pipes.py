@@ -30,7 +30,7 @@ def fifo(tmp_path: Path) -> Path:
 
 
 def test_pipe_gives_what_is_written(fifo: Path) -> None:
-    """C-019: more than a FIFO holds, to its end."""
+    """More than a FIFO holds, to its end (C-019)."""
     content = os.urandom(3_000_000)
     writer = _in_thread(lambda: fifo.write_bytes(content))
 
@@ -42,7 +42,7 @@ def test_pipe_gives_what_is_written(fifo: Path) -> None:
 def test_pipe_that_comes_late_is_waited_for(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """C-020: first there is no FIFO, then no writer, and the log says so."""
+    """First there is no FIFO, then no writer, and the log says so (C-020)."""
     path = tmp_path / "train_0"
 
     def come_late() -> None:
@@ -69,7 +69,7 @@ def test_pipe_without_content_is_at_its_end(fifo: Path) -> None:
 
 
 def test_pipe_closed_early_lets_its_writer_go(fifo: Path) -> None:
-    """C-020: legal, and the writer hears of it."""
+    """Legal, and the writer hears of it (C-020)."""
     problems = []
 
     def write() -> None:

@@ -126,5 +126,5 @@ def test_store_that_is_closed_gives_its_memory_back(tmp_path: Path) -> None:
     ],
 )
 def test_size_of_a_batch_is_that_of_its_bytes(batch: Batch) -> None:
-    """What counts against the memory of the job is what goes to a file."""
+    """The size in memory is the size in a file."""
     assert batches.n_bytes(batch) == batches.pack(batch).n_bytes

@@ -1,4 +1,4 @@
-"""Where temporary files go, and what becomes of them."""
+"""Directories of temporary files, and the removal of the files."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ def only_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_records_stay_in_memory_up_to_a_quarter(only_place: Path) -> None:
-    """What was released may be used again."""
+    """Released memory may be used again."""
     place = Scratch(only_place, memory_bytes=400)
 
     assert place.keep_in_memory(60)
@@ -35,14 +35,14 @@ def test_records_stay_in_memory_up_to_a_quarter(only_place: Path) -> None:
 
 
 def test_file_has_no_name(only_place: Path) -> None:
-    """C-040: however the job ends, it leaves nothing."""
+    """However the job ends, it leaves nothing (C-040)."""
     with Scratch(only_place).open_file() as file:
         file.write(b"x")
         assert list(only_place.iterdir()) == []
 
 
 def test_directory_is_removed_with_the_job(only_place: Path) -> None:
-    """C-040, C-039."""
+    """Leaves no temporary file after the job (C-039, C-040)."""
     place = Scratch(only_place)
 
     directory = place.directory()
@@ -57,7 +57,7 @@ def test_directory_is_removed_with_the_job(only_place: Path) -> None:
 def test_directory_of_a_killed_job_is_removed_by_the_next(
     only_place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C-040: a SIGKILL leaves a directory; one that is in use stays."""
+    """A SIGKILL leaves a directory; one that is in use stays (C-040)."""
     script = f"""
 import os, signal, sys, tempfile
 from pathlib import Path
@@ -102,7 +102,7 @@ def test_file_systems_in_memory_are_no_place(
 def test_without_a_place_everything_stays_in_memory(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is written to a tmpfs would count against the memory just the same."""
+    """Files in a tmpfs would count against the memory, too."""
     monkeypatch.setattr(scratch.tempfile, "gettempdir", lambda: str(SHARED_MEMORY))
 
     with caplog.at_level(logging.WARNING):

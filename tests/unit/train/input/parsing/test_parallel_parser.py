@@ -59,7 +59,7 @@ def _dense(result: Batch | MalformedPayloadError) -> list[list[float]]:
 
 @pytest.mark.parametrize("n_processes", [0, 2, 3])
 def test_results_come_in_order(n_processes: int, caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever parses, the same batches in the same order."""
+    """Any number of processes yields the same batches in the same order."""
     texts = [b"".join(b"%d,%d\n" % (i, j) for j in range(1 + i % 7)) for i in range(80)]
 
     with caplog.at_level(logging.INFO):
@@ -166,7 +166,7 @@ def test_reading_that_is_broken_off_ends_the_processes() -> None:
     ],
 )
 def test_process_that_dies_is_an_error(number: int, kind: type[Exception], message: str) -> None:
-    """PITFALLS 115: not a hang, and the likely cause is named."""
+    """Not a hang, and the likely cause is named."""
     reading = parse(_chunks([b"1,2\n"] * 100), content_types.CSV, COLUMNS, n_processes=2)
     for _ in range(10):
         next(reading)

@@ -44,7 +44,7 @@ def _read(content: bytes, tmp_path: Path) -> list[list[float]]:
 def test_files_one_after_the_other_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
 ) -> None:
-    """C-019: a FIFO carries all objects of a channel; a border may lie anywhere in a block."""
+    """A FIFO carries all objects of a channel; a border may lie anywhere in a block (C-019)."""
     monkeypatch.setattr(parquet_stream, "_BLOCK_BYTES", block_bytes)
     parts = [np.full((n_rows, 2), n_rows, dtype=np.float32) for n_rows in (3, 1, 250)]
 
