@@ -293,12 +293,10 @@ def test_number_of_a_million_digits_is_refused_at_once(content_type: str, body: 
 
 
 @pytest.mark.parametrize("content_type", [JSON, JSON_LINES])
-@pytest.mark.parametrize("depth", [500, 1000, 1024, 1025, 100_000])
-@pytest.mark.parametrize("number", [b"1", b"1" * 30])
 @pytest.mark.parametrize(("start", "end"), [(b"[", b"]"), (b'{"features":', b"}")])
-def test_json_that_nests_deep_is_refused(
-    content_type: str, depth: int, number: bytes, start: bytes, end: bytes
-) -> None:
-    """Each reader has a depth of its own; integers of 100 bits go to the last of them."""
-    with pytest.raises(MalformedPayloadError):
-        codecs.decoder(content_type)(start * depth + number + end * depth, Columns())
+def test_json_that_nests_deep_is_refused(content_type: str, start: bytes, end: bytes) -> None:
+    """Each parser has a depth limit of its own; the last one reads integers of 100 bits."""
+    for depth in (500, 1000, 1024, 1025, 100_000):
+        for number in (b"1", b"1" * 30):
+            with pytest.raises(MalformedPayloadError):
+                codecs.decoder(content_type)(start * depth + number + end * depth, Columns())
