@@ -1,12 +1,12 @@
-"""Checkpoints: what a job needs to go on after it was stopped or killed.
+"""Checkpoint files: a job resumes from them after it was stopped or killed (C-031, C-033, C-105).
 
-    checkpoint-00000041      one file each, whole or not at all, the newest three are kept
+    checkpoint-00000041      one file each, written atomically; the newest three are kept
     checkpoint-00000042
 
 A file is a line with a digest of all that follows, a line of JSON, and the algorithm's own parts.
-It names the data and the hyperparameters that made it, by digest: a job goes on from the newest
-file that is whole and is its own, and leaves all others alone, later rounds than it asks for and
-files of other jobs included. (C-031 to C-033, C-105)
+It holds digests of the data and the hyperparameters of its job. A job resumes from the newest file
+that is complete and its own. It leaves all other files alone: those of other jobs, and those with
+more rounds than it asks for (C-032).
 """
 
 import contextlib
@@ -33,17 +33,17 @@ N_KEPT = 3
 _NAME = re.compile(r"checkpoint-(\d{8,})(-[0-9a-f]{8})?")
 _TEMPORARY_PREFIX = ".checkpoint-"
 _MAGIC = b"byoa-checkpoint-1 "
-_MOST_OF_THE_TIME = 20  # saving takes at most about one part in so many
+_MIN_INTERVAL_IN_SAVES = 20  # saving takes at most about 1/20 of the time
 _LAST_CALL_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When a checkpoint is due.
+    """Times at which a checkpoint is due.
 
     Args:
-        interval_seconds: From the end of one to the start of the next; 0 means after every round.
-        end_time: When the platform will stop the job, on the clock of `time.monotonic`.
+        interval_seconds: From the end of one save to the start of the next; 0: after every round.
+        end_time: Time on `time.monotonic` at which the platform stops the job.
     """
 
     interval_seconds: float
@@ -52,14 +52,14 @@ class Schedule:
 
 @dataclass(slots=True)
 class CheckpointDirectory:
-    """See `container.algorithms.contract.Checkpoints`.
+    """Checkpoints in a directory; see `container.algorithms.contract.Checkpoints`.
 
     Args:
-        directory: Created when the first one is saved.
-        data: A digest of each channel, by name.
-        recorder: What was reported; it is saved with each checkpoint and filled by `resume`.
-        schedule: When one is due.
-        libsvm_base: What the records count from; it is saved and filled likewise.
+        directory: Created when the first checkpoint is saved.
+        data: Digest of each channel, by name.
+        recorder: Metrics history; saved with each checkpoint, restored by `resume`.
+        schedule: Times at which a checkpoint is due.
+        libsvm_base: Index base of libsvm; saved with each checkpoint, restored by `resume`.
     """
 
     directory: Path
@@ -69,7 +69,7 @@ class CheckpointDirectory:
     libsvm_base: LibsvmBase = field(default_factory=LibsvmBase)
     is_on: bool = True
     _digests: dict[str, str] = field(default_factory=dict)
-    _own: list[Path] = field(default_factory=list)  # the oldest of them is deleted first
+    _own: list[Path] = field(default_factory=list)  # oldest first: it is deleted first
     _of_others: set[Path] = field(default_factory=set)
     _last_saved: float = field(default_factory=lambda: time.monotonic())
     _last_asked: float | None = None  # data are read before the first round
@@ -130,7 +130,7 @@ class CheckpointDirectory:
             return True
         interval = self.schedule.interval_seconds
         if interval:
-            interval = max(interval, _MOST_OF_THE_TIME * self._saving_seconds)
+            interval = max(interval, _MIN_INTERVAL_IN_SAVES * self._saving_seconds)
         return now - self._last_saved >= interval
 
     def save(self, n_rounds: int, parts: Mapping[str, bytes]) -> None:
@@ -149,7 +149,7 @@ class CheckpointDirectory:
             flush_to_disk(self.directory)
             self._forget_oldest(file)
         except OSError as error:
-            # The model matters more: a later one may succeed, and so may the job without any.
+            # The job goes on: a later save may succeed, and the model needs none.
             logger.warning(
                 "checkpoint_not_saved",
                 extra={"checkpoint": file.name, "reason": error.strerror or str(error)},
@@ -161,9 +161,9 @@ class CheckpointDirectory:
         self._saving_seconds = self._last_saved - started
 
     def _is_last_call(self, now: float, round_seconds: float) -> bool:
-        """Whether after another round it may be too late to save one before the job is stopped.
+        """True if after another round it may be too late to save before the job is stopped.
 
-        A round may have been slower than others: the call is over only when time itself is short.
+        One slow round must not end this: it stays due each round until the time is really short.
         """
         end_time = self.schedule.end_time
         if end_time is None or self._is_last_call_over:
@@ -173,7 +173,7 @@ class CheckpointDirectory:
         return now + 2 * round_seconds >= latest
 
     def _usable(self, file: Path) -> Checkpoint | None:
-        """The checkpoint in a file, if it is whole and of this job."""
+        """Read a file; None unless it is complete and of this job."""
         try:
             checkpoint, digests = _decode(file.read_bytes())
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -196,7 +196,7 @@ class CheckpointDirectory:
         return checkpoint
 
     def _file(self, n_rounds: int) -> Path:
-        """Where to save, without writing over what another job has saved."""
+        """Return the file to save to, which is none that another job has saved."""
         file = self.directory / f"checkpoint-{n_rounds:08d}"
         if file not in self._of_others:
             return file
@@ -211,7 +211,7 @@ class CheckpointDirectory:
 
     def _remove_temporary_files(self) -> None:
         for file in self.directory.glob(f"{_TEMPORARY_PREFIX}*.tmp"):
-            with contextlib.suppress(OSError):  # it is only in the way, wherever it comes from
+            with contextlib.suppress(OSError):  # left over from a job that was killed
                 file.unlink()
 
 
@@ -242,12 +242,16 @@ def _encode(checkpoint: Checkpoint, digests: Mapping[str, str]) -> list[bytes]:
 
 
 def _decode(content: bytes) -> tuple[Checkpoint, dict[str, str]]:
-    """Raises `ValueError` for a file that is not whole: a model in it may not be parsed at all."""
+    """Parse a file.
+
+    Raises:
+        ValueError: the file is incomplete or changed; XGBoost could crash on a model in it.
+    """
     first, _, body = content.partition(b"\n")
     if not first.startswith(_MAGIC):
-        raise ValueError("it is not one of ours")
+        raise ValueError("it is not a checkpoint of this container")
     if hashlib.sha256(body).hexdigest().encode() != first.removeprefix(_MAGIC):
-        raise ValueError("it is not whole")
+        raise ValueError("it is incomplete, or was changed: its digest differs")
     line, _, rest = body.partition(b"\n")
     header = json.loads(line)
     parts, start = {}, 0

@@ -1,13 +1,13 @@
 """Control keys: hyperparameters that steer AWS's training toolkit and not the algorithm.
 
-The SDK adds some of them to every job, tuning jobs and script mode add others. Each one is
+The SDK adds some of them to every job, tuning jobs and script mode add others. Each key is
 
-    used            `sagemaker_container_log_level`; `_tuning_objective_metric`, by the algorithm
-    passed over     it asks for nothing that this container would do otherwise
-    refused         it asks for something that is not done here: another model with exit code 0
-                    would be a wrong answer (C-104)
+    used       `sagemaker_container_log_level`; `_tuning_objective_metric`, by the algorithm
+    ignored    this container behaves as the key asks without it
+    refused    this container cannot do what the key asks: another model with exit code 0 would be
+               wrong (C-104)
 
-A key that is not known is passed over with a warning (C-013). The same rule holds for the
+An unknown key is ignored with a warning (C-013). The same rule holds for the
 environment variables by which the toolkit finds a training script.
 
 Source: sagemaker-training-toolkit, `params.py`; sagemaker-python-sdk, `job.py` and `estimator.py`.
@@ -43,7 +43,7 @@ _HARMLESS = {
         "it belongs to sagemaker_distributed_dataparallel_enabled"
     ),
 }
-# These ask for something beside the model: the job goes on without it and says so.
+# These ask for something beside the model: the job goes on without it and warns.
 _MISSED = {
     "sagemaker_s3_output": "results are uploaded by the platform when the job ends, and not before",
     "sagemaker_enable_cloudwatch_metrics": (
@@ -56,14 +56,14 @@ _NO_SCRIPTS = "this image does not run training scripts yet"
 
 
 def check(keys: Mapping[str, str], settings: Settings) -> None:
-    """Refuse a job that asks for what is not done here, and use or pass over all other keys.
+    """Refuse keys that this container cannot honour; use or ignore all others.
 
     Args:
-        keys: The control keys of `hyperparameters.json` as text.
-        settings: The job's environment.
+        keys: Control keys of `hyperparameters.json` as text.
+        settings: Settings of the job, from its environment.
     Raises:
-        HyperparameterError: for a key, with what to do instead.
-        SettingsError: likewise for an environment variable.
+        HyperparameterError: a key is refused; the message names the remedy.
+        SettingsError: an environment variable is refused.
     """
     for name, value in sorted(keys.items()):
         if value.lower() in _NOTHING:

@@ -1,15 +1,15 @@
-"""SIGTERM in a training job: at once where there is nothing to save, in good order where there is.
+"""SIGTERM handling of a training job: save the model if there is one, then exit.
 
 The platform stops a job with SIGTERM and kills it 120 s later (C-029). A Python handler runs in the
 main thread between two instructions: not before a round of XGBoost has ended, however long that
-takes, and an exception that it raised might surface inside a callback of XGBoost's library, which
-then goes on with half its data. So the handler leaves a mark, and a thread of its own, woken by a
-pipe that the interpreter writes to at once, decides:
+takes. An exception that it raised might surface inside a callback of XGBoost's library, which then
+goes on with half its data. So the handler only sets a flag. The interpreter also writes to a pipe
+at once (`signal.set_wakeup_fd`). A thread reads the pipe and decides:
 
-    nothing is finished             end the process
-    `fit` looks by itself           wait for it to see the mark, to save and to return
-    ... but a round takes too long  save what it gave to keep, end the process
-    `fit` does not look             likewise, but at once
+    no round is finished            end the process
+    `fit` polls the flag            wait for it to save and to return
+    ... but a round takes too long  save the model that it gave to `keep`, end the process
+    `fit` does not poll             save the model that it gave to `keep` at once, end the process
 """
 
 import logging
@@ -30,7 +30,7 @@ GRACE_SECONDS = 60.0
 
 
 class Interruption:
-    """The state of one process; see also `container.algorithms.contract.Interruption`."""
+    """SIGTERM state of this process; see `container.algorithms.contract.Interruption`."""
 
     def __init__(self) -> None:
         self.was_requested = False
@@ -38,20 +38,21 @@ class Interruption:
         self._is_deferred = False
         self._kept: TrainedModel | None = None
         self._put_in_place: Callable[[TrainedModel], object] | None = None
-        self._right_to_save = threading.Lock()  # whoever has it saves, once, and keeps it
+        # Acquired once and never released: only one of the two threads may save.
+        self._right_to_save = threading.Lock()
         self._is_over = threading.Event()
         self._writer = -1
 
     def install(self) -> None:
-        """Take over SIGTERM. Only in the main thread."""
+        """Install the handler and start the thread. Call it in the main thread."""
         reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, self._mark)
+        signal.signal(signal.SIGTERM, self._set_flag)
         threading.Thread(target=self._watch, args=(reader,), name="sigterm", daemon=True).start()
 
     def save_with(self, put_in_place: Callable[[TrainedModel], object]) -> None:
-        """Say how to save what `keep` is given."""
+        """Set the function that saves the model given to `keep`."""
         self._put_in_place = put_in_place
 
     def request(self) -> None:
@@ -72,18 +73,18 @@ class Interruption:
             self._kept = model
 
     def begin_saving(self) -> None:
-        """Say that the main thread is about to save; returns never if the other already does."""
+        """Claim the right to save for the main thread; never return if the other has it."""
         self._is_deferred = True
         self._right_to_save.acquire()
 
     def end(self) -> None:
-        """Say that the job has ended: from here on SIGTERM changes nothing."""
+        """Stop the thread: the job has ended, and SIGTERM has no effect from here on."""
         self._is_over.set()
         if self._writer >= 0:
             signal.set_wakeup_fd(-1)
             os.close(self._writer)  # ends the thread
 
-    def _mark(self, signum: int, frame: FrameType | None) -> None:
+    def _set_flag(self, signum: int, frame: FrameType | None) -> None:
         self.was_requested = True
 
     def _watch(self, reader: int) -> None:
@@ -92,16 +93,16 @@ class Interruption:
                 if not numbers:
                     return
         self.was_requested = True
-        logger.warning("sigterm_received", extra={"saves_first": self._has_something()})
+        logger.warning("sigterm_received", extra={"saves_first": self._has_model()})
         if self._is_deferred and self._is_over.wait(GRACE_SECONDS):
             return
         if not self._right_to_save.acquire(blocking=False):
-            return  # the main thread is at it
+            return  # the main thread is saving
         self._save_kept()
         sys.stdout.flush()
         os._exit(EXIT_CODE)
 
-    def _has_something(self) -> bool:
+    def _has_model(self) -> bool:
         return self._is_deferred or self._kept is not None
 
     def _save_kept(self) -> None:
@@ -110,5 +111,5 @@ class Interruption:
         try:
             self._put_in_place(self._kept)
         except Exception as error:
-            # There is nobody left to tell but the log.
+            # The process ends in any case: only the log can report it.
             logger.exception("kept_model_not_saved", extra={"reason": str(error)})

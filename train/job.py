@@ -1,10 +1,10 @@
-"""One training job, top to bottom, and the boundary where its errors become a failure file.
+"""Training job, top to bottom, and the boundary where errors become a failure file.
 
-    read the contract -> check hyperparameters -> open channels -> fit -> put the model in place
+    read /opt/ml/input/config -> check hyperparameters -> open channels -> fit -> save the model
 
-Exit codes: 0 the model is in place; 1 the job failed and `/opt/ml/output/failure` says why; 143 the
-job was stopped by SIGTERM, with a model of the rounds that were finished, if any were.
-`train/supervisor.py` runs this in a child, and passes the code on.
+Exit codes: 0 the model is saved; 1 the job failed and `/opt/ml/output/failure` says why; 143
+SIGTERM stopped the job, and the model of the finished rounds is saved, if any were finished.
+`train/supervisor.py` runs this in a child and returns its exit code.
 """
 
 import logging
@@ -63,7 +63,7 @@ def main(environ: Mapping[str, str]) -> int:
     try:
         _reserve_failure(opt_ml)
         run(opt_ml, settings, interruption, redact)
-    # The one boundary: nothing may end a job in silence, nor an algorithm's sys.exit(0) as success.
+    # The only boundary: every failure leaves a reason, also an algorithm's sys.exit(0).
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
         return _fail(opt_ml, error, redact)
     finally:
@@ -76,7 +76,7 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: R
     """Train and leave the model in `/opt/ml/model`.
 
     Raises:
-        ContainerError: why there is no model; the model directory is then as it was.
+        ContainerError: there is no model, for the reason given; the model directory is unchanged.
     """
     started = time.monotonic()
     raw = opt_ml.hyperparameters()
@@ -88,7 +88,7 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: R
     resources = _resources(opt_ml, algorithm)
     recorder = Recorder()
     end = partial(_end, opt_ml, redact)
-    with cluster.join(resources, settings, explain=_as_ours, end=end) as hosts:
+    with cluster.join(resources, settings, explain=_as_container_error, end=end) as hosts:
         scratch = Scratch(opt_ml.base_dir)
         libsvm_base = LibsvmBase(hosts.gather)
         channels = open_channels.open_channels(
@@ -132,7 +132,7 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: R
 def _describe(
     opt_ml: OptMl, saved: ModelManifest, model: TrainedModel, recorder: Recorder
 ) -> dict[str, object]:
-    """Write the further results of the job, and return what the log says of the model."""
+    """Write the result files of the job and return facts about the model for the log."""
     results.write(opt_ml.output_data_dir, recorder.history, saved.model.best_iteration, model)
     return {
         "files": sorted(saved.files),
@@ -188,14 +188,17 @@ def _resources(opt_ml: OptMl, algorithm: Algorithm) -> ResourceConfig:
 
 
 def _end(opt_ml: OptMl, redact: Redactor, error: ContainerError) -> NoReturn:
-    """End the process, whatever it is doing: it may be waiting in a framework for a lost host."""
+    """Report the failure and end the process, from any thread.
+
+    The main thread may be waiting inside a framework for a host that is lost.
+    """
     code = _fail(opt_ml, error, redact)
     sys.stdout.flush()
     os._exit(code)
 
 
-def _as_ours(error: BaseException) -> ContainerError:
-    """The same in words that the owner of the job can act on."""
+def _as_container_error(error: BaseException) -> ContainerError:
+    """Convert an exception to an error whose message the job owner can act on."""
     if isinstance(error, ContainerError):
         return error
     if isinstance(error, MemoryError):
@@ -213,7 +216,10 @@ def _as_ours(error: BaseException) -> ContainerError:
 
 
 def _reserve_failure(opt_ml: OptMl) -> None:
-    """Normally the parent has done it; a job that fails now could not say why."""
+    """Reserve disk space for the failure file, as the supervisor normally has done.
+
+    On a full disk a job could not write its reason otherwise.
+    """
     try:
         opt_ml.reserve_failure()
     except OSError as error:
@@ -222,8 +228,8 @@ def _reserve_failure(opt_ml: OptMl) -> None:
 
 
 def _fail(opt_ml: OptMl, cause: BaseException, redact: Redactor) -> int:
-    """Tell the log and the failure file; the traceback only goes to the log."""
-    error = _as_ours(cause)
+    """Write the reason to the log and the failure file, a traceback to the log only."""
+    error = _as_container_error(cause)
     logger.error(
         "training_failed",
         extra={"code": error.code, "reason": error.message, "details": error.details},

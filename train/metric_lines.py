@@ -9,30 +9,30 @@ from collections.abc import Mapping, Sequence
 
 
 def line(iteration: int, scores: Mapping[str, float]) -> str:
-    """The line for one round; scores are named `<channel>-<metric>`."""
+    """Return the line of one round; scores are named `<channel>-<metric>`."""
     return "\t".join([f"[{iteration}]", *(f"{name}:{score:.5f}" for name, score in scores.items())])
 
 
 def announce(iteration: int, scores: Mapping[str, float]) -> None:
-    """Print the line as it is, not as JSON, and at once."""
+    """Print the line as plain text, not as JSON, and flush."""
     print(line(iteration, scores), flush=True)
 
 
 def keep_silent(iteration: int, scores: Mapping[str, float]) -> None:
-    """For all hosts but the first: the numbers are the same on all."""
+    """Do nothing: for all hosts but the first, since all have the same scores."""
 
 
 class Recorder:
-    """Prints each round's metrics and remembers them all."""
+    """Metric reporter that prints each round and keeps the history."""
 
     def __init__(self) -> None:
         self.history: list[Mapping[str, float]] = []
 
     def report(self, iteration: int, scores: Mapping[str, float]) -> None:
-        """Print the line, and remember the scores."""
+        """Print the line and append the scores to `history`."""
         announce(iteration, scores)
         self.history.append(dict(scores))
 
     def restore(self, history: Sequence[Mapping[str, float]]) -> None:
-        """Begin with the rounds of an earlier run, whose lines were printed then."""
+        """Set the history to the rounds of an earlier run. Nothing is printed again."""
         self.history = list(history)

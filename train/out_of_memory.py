@@ -1,6 +1,6 @@
-"""What to say when memory ran out: how much was used of how much, and what helps.
+"""Failure message of a job that ran out of memory: peak, limit, and remedies.
 
-Imported by the small parent: nothing but the standard library and `container.cgroup`.
+The supervisor imports it: nothing but the standard library and `container.cgroup` is imported here.
 """
 
 import sys
@@ -14,12 +14,12 @@ _HELP = (
 
 
 def message(max_rss: int, *, was_killed: bool, is_certain: bool = True) -> str:
-    """The reason for the failure file.
+    """Return the reason for the failure file.
 
     Args:
-        max_rss: `ru_maxrss` of the process.
-        was_killed: Whether the kernel ended it, rather than refused to give it more.
-        is_certain: Whether the kernel itself says that memory was the reason.
+        max_rss: `ru_maxrss` of the process, in its platform's unit.
+        was_killed: True if the kernel killed the process, False if an allocation failed.
+        is_certain: True if the kernel's counters say that memory was the reason.
     """
     bytes_per_unit = 1 if sys.platform == "darwin" else 1024
     peak, limit = max_rss * bytes_per_unit // 2**20, cgroup.memory_bytes() // 2**20

@@ -1,4 +1,4 @@
-"""What a job leaves in `/opt/ml/output/data` beside its model, for people and for programs.
+"""Result files of a job in `/opt/ml/output/data`, beside its model.
 
 metrics.json               the final scores, and those of every round
 feature_importances.json   how much each feature counts, by each measure of the algorithm
@@ -25,13 +25,13 @@ def write(
     best_iteration: int | None,
     model: TrainedModel,
 ) -> None:
-    """Write what there is to write. The model is in place: nothing that fails here fails the job.
+    """Write all result files. The model is saved by now: a failure here is logged, not raised.
 
     Args:
         directory: Created where it is absent.
-        history: What was reported, one entry a round, those before a resumption included.
-        best_iteration: Of the model that was saved; by default its last round counts.
-        model: Asked for its importances.
+        history: Reported scores, one entry a round, rounds before a resumption included.
+        best_iteration: Of the saved model; None stands for its last round.
+        model: Source of the feature importances.
     """
     writers: dict[str, Callable[[Path], object]] = {
         METRICS: lambda file: file.write_bytes(_json(_metrics(history, best_iteration))),
@@ -42,7 +42,7 @@ def write(
         try:
             directory.mkdir(parents=True, exist_ok=True)
             write_one(directory / name)
-        except Exception as error:  # noqa: BLE001 -- see above
+        except Exception as error:  # noqa: BLE001 -- the model is what counts
             logger.warning("artifact_not_written", extra={"file": name, "reason": str(error)})
 
 

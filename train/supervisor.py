@@ -1,11 +1,11 @@
-"""The small parent of a training job: PID 1 of the container, alive when the job is not.
+"""Supervisor of a training job: PID 1 of the container, which outlives the job.
 
-    parent: forks before anything large is imported, forwards SIGTERM, reaps, and says how it ended
-    child:  the job (`train/job.py`)
+    supervisor: forks before anything large is imported, forwards SIGTERM, reaps orphans
+    child:      the job (`train/job.py`)
 
-Whoever is killed for memory cannot say so. The kernel picks the largest process, which is the
-child, and the parent writes the failure file. Exit codes are those of the job; a child that a
-signal killed counts as failed: 1.
+A process that the kernel kills for memory cannot report it. The kernel picks the largest process,
+which is the child, so the supervisor writes the failure file. The exit code is that of the job; a
+child that a signal killed counts as failed: 1.
 """
 
 import contextlib
@@ -35,20 +35,20 @@ _STOPPED = 128 + signal.SIGTERM
 
 def main(environ: Mapping[str, str]) -> int:
     """Run the job in a child and return its exit code."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # none is lost between fork and handler
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # no signal is lost between fork and handler
     opt_ml = OptMl(base_dir(environ))
     with contextlib.suppress(OSError):
-        # Before anything can go wrong: a reason that is there is taken for this run's own.
+        # First of all: a failure file of an earlier run would be taken for this run's.
         opt_ml.clear_failure()
     with contextlib.suppress(OSError):
-        opt_ml.reserve_failure()  # likewise: a disk may fill while the child imports its libraries
-    tempfile.gettempdir()  # decided once, by writing to it: not to be asked when it is full
+        opt_ml.reserve_failure()  # a disk may fill while the child imports its libraries
+    tempfile.gettempdir()  # cached: the first call writes a file, which fails on a full disk
     n_kills = cgroup.memory_kills()
     native_reader.share()
     sys.stdout.flush()
-    parent, child = os.getpid(), os.fork()
+    supervisor, child = os.getpid(), os.fork()
     if child == 0:
-        _become_child(parent)
+        _become_child(supervisor)
         from train.job import main as run
 
         return run(environ)
@@ -58,14 +58,15 @@ def main(environ: Mapping[str, str]) -> int:
     return _conclude(opt_ml, exit_code, usage, is_memory=cgroup.memory_kills() > n_kills)
 
 
-def _become_child(parent: int) -> None:
+def _become_child(supervisor: int) -> None:
+    """Die with the supervisor, and restore the signal handling of an ordinary process."""
     with contextlib.suppress(OSError, AttributeError):  # Linux only
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it was gone before it could be watched
+    if os.getppid() != supervisor:  # it exited before prctl took effect
         os._exit(1)
-    # Ctrl-C in a terminal reaches both processes; the parent makes it a SIGTERM.
+    # Ctrl-C in a terminal reaches both processes; the supervisor sends SIGTERM for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
@@ -82,7 +83,7 @@ def _forward_signals(child: int) -> None:
 
 
 def _wait_for(child: int) -> tuple[int, resource.struct_rusage]:
-    """Wait for the child, and as PID 1 for every orphan of the container (C-004)."""
+    """Wait for the child; reap every orphan of the container meanwhile, as PID 1 must (C-004)."""
     while True:
         pid, status, usage = os.wait4(-1, 0)
         if pid == child:
@@ -92,14 +93,14 @@ def _wait_for(child: int) -> tuple[int, resource.struct_rusage]:
 def _conclude(
     opt_ml: OptMl, exit_code: int, usage: resource.struct_rusage, *, is_memory: bool
 ) -> int:
-    # Not before now: the parent stays small for as long as the job runs.
+    # Imported late: the supervisor stays small while the job runs.
     from container import logs
     from train import out_of_memory
 
     try:
         if exit_code >= 0:
             return exit_code
-        if exit_code == -signal.SIGTERM:  # before there was anything to save
+        if exit_code == -signal.SIGTERM:  # before there was a model to save
             return _STOPPED
         if exit_code == -signal.SIGKILL:
             reason = out_of_memory.message(usage.ru_maxrss, was_killed=True, is_certain=is_memory)
@@ -117,27 +118,27 @@ def _conclude(
 
 
 def _crash(opt_ml: OptMl, signal_name: str) -> str:
-    """What a signal other than SIGKILL and SIGTERM means."""
+    """Return the reason for an exit by a signal other than SIGKILL and SIGTERM."""
     if source := native_reader.note():
         return (
             f"{source}: the library that reads it crashed the training process ({signal_name}); "
             "the file is broken, or of a kind that the library cannot read: write it again"
         )
     # A library that cannot write its temporary files may abort instead of saying so.
-    places = (Path(tempfile.gettempdir()), opt_ml.base_dir, opt_ml.failure_file.parent)
-    if full := [str(place) for place in places if _is_full(place)]:
+    directories = (Path(tempfile.gettempdir()), opt_ml.base_dir, opt_ml.failure_file.parent)
+    if full := [str(path) for path in directories if _is_full(path)]:
         return (
             f"no space left on a disk ({', '.join(full)}), and the training process crashed "
             f"({signal_name}); use a larger volume (VolumeSizeInGB)"
         )
     return (
         f"the training process crashed ({signal_name}), which is a fault of the algorithm or its "
-        "library; the log ends with what it last said"
+        "library; the last lines of the log tell more"
     )
 
 
-def _is_full(place: Path) -> bool:
+def _is_full(directory: Path) -> bool:
     try:
-        return shutil.disk_usage(place).free < _FULL_BYTES
+        return shutil.disk_usage(directory).free < _FULL_BYTES
     except OSError:
         return False

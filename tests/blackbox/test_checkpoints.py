@@ -139,7 +139,9 @@ def test_resumed_job_falls_back_one_checkpoint_and_says_so(
     ignored = [event for event in events if event["event"] == "checkpoint_ignored"]
     resumed = [event for event in events if event["event"] == "training_resumed"]
     lines = [line for line in run.output.splitlines() if line.startswith("[")]
-    assert [event["reason"] for event in ignored] == ["it is not whole"]
+    assert [event["reason"] for event in ignored] == [
+        "it is incomplete, or was changed: its digest differs"
+    ]
     assert [event["n_rounds"] for event in resumed] == [numbers[-2]]
     assert lines[0].startswith(f"[{numbers[-2]}]\t")
     assert lines[-1].startswith(f"[{N_ROUNDS - 1}]\t")

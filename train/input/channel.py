@@ -1,8 +1,8 @@
-"""A channel of a job: its records, read once from where they come and kept for every later use.
+"""Channel of a job: its records are read and parsed once, then kept in a `RecordStore`.
 
-In Pipe mode a FIFO can be read only once, and XGBoost passes over the records five times before it
-trains: what was parsed is kept in a `RecordStore`. libsvm is kept as it is written, and counted
-from 0 on the way out: whether it counts from 1 shows only when all records are read.
+A FIFO can be read only once, and XGBoost passes over the records five times before it trains.
+Column numbers of libsvm are stored as written and shifted to count from 0 when they are read back:
+only after all records are read is it known if they count from 1.
 """
 
 import contextlib
@@ -39,20 +39,22 @@ _LINE_FORMATS = (content_types.CSV, content_types.LIBSVM)
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a channel's bytes are, and how they are to be read."""
+    """Sources of a channel's bytes, and how to read them."""
 
-    sources: Callable[[], Iterator[Source]]  # called for every reading from the beginning
-    content_type: str | None  # None: the first bytes tell
-    check_type: Callable[[str], None]  # raises ChannelError for a type that is of no use
-    may_be_empty: bool  # this host's shard of a channel
+    sources: Callable[
+        [], Iterator[Source]
+    ]  # called whenever the channel is read from its beginning
+    content_type: str | None  # None: recognised by the first bytes
+    check_type: Callable[[str], None]  # raises ChannelError for an unsupported type
+    may_be_empty: bool  # a shard of this host may hold no records
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A batch and the place that it comes from."""
+    """Batch with its position in a source."""
 
     source: str
-    n_before: int  # records of the source that went before
+    n_before: int  # records of the source before this batch
     n_bytes: int
     batch: Batch
 
@@ -75,18 +77,18 @@ class StoredChannel:
     _is_libsvm: bool = field(default=False, init=False)
     _lowest_column: int | None = field(default=None, init=False)
     _border_query_ids: set[int] = field(default_factory=set, init=False)
-    _record: str = field(default="record", init=False)  # what one is called in messages
+    _record: str = field(default="record", init=False)  # or "line": the word for messages
 
     def __post_init__(self) -> None:
         self.libsvm_base.channels.append(self)
 
     def batches(self) -> Iterator[Batch]:
-        """Read all records; from the second time on, from where they are kept.
+        """Read all records; from the second call on, from the store.
 
-        Where a channel of the job may be libsvm, the first call reads all channels to their ends.
+        If any channel of the job may be libsvm, the first call reads all channels to their ends.
 
-        A reading that is broken off leaves nothing, and the next one begins anew: in Pipe mode, at
-        the next epoch's FIFO.
+        An iteration that stops early stores nothing. The next one begins anew: in Pipe mode, at
+        the FIFO of the next epoch.
 
         Raises:
             ChannelError: naming the source and the line or the record that cannot be read.
@@ -139,7 +141,7 @@ class StoredChannel:
             loading.finish()
             called = self.feature_names.__getitem__ if self.feature_names else self.columns.number
             sanity.warn(self.name, called, self.hosts)
-        except BaseException:  # also when nobody wants the rest
+        except BaseException:  # also GeneratorExit, when the caller stops early
             store.close()
             raise
         self._store = store
@@ -165,7 +167,7 @@ class StoredChannel:
             raise ChannelError(f"channel {self.name!r} holds no records: there is nothing in it")
 
     def _note_border(self, before: _Part | None, part: _Part | None) -> None:
-        """Keep the query ids on both sides of a file's end, or of the end of all records."""
+        """Keep the query ids on both sides of a border between files, and at both ends."""
         if before is not None and part is not None and before.source == part.source:
             return
         if before is not None and before.batch.query_ids is not None:
@@ -180,7 +182,7 @@ class StoredChannel:
             self._lowest_column = found if lowest is None else min(found, lowest)
 
     def _parts(self) -> Generator[_Part, None, None]:
-        """All batches, whatever the format."""
+        """Yield all batches, in any format."""
         with contextlib.closing(self._streams()) as streams:
             first = next(streams, None)
             content_type = None
@@ -199,7 +201,7 @@ class StoredChannel:
                 yield from self._parsed(rest, content_type)
 
     def _agree(self, names: Sequence[str] | None) -> None:
-        """Settle with the other hosts what the columns are, at the first table or without one."""
+        """Agree with the other hosts on the columns, at the first table or without one."""
         if self._has_agreed:
             return
         self._has_agreed = True
@@ -208,7 +210,7 @@ class StoredChannel:
             self.feature_names = self.columns.features_of(self.column_order.names)
 
     def _streams(self) -> Generator[tuple[str, Stream], None, None]:
-        """The sources, each open until the next one is asked for."""
+        """Yield the sources; each is open until the next one is requested."""
         for source in self.origin.sources():
             with self._reading(source.name), contextlib.closing(Stream(source)) as stream:
                 if stream.head:
@@ -248,22 +250,22 @@ class StoredChannel:
 
     def _tables(self, streams: Iterator[tuple[str, Stream]]) -> Iterator[_Part]:
         for source, stream in streams:
-            batches = parquet_stream.batches(stream, self.columns, self.scratch, self._places)
+            batches = parquet_stream.batches(stream, self.columns, self.scratch, self._indices)
             n_rows = 0
             while True:
                 try:
                     with self._reading(source), native_reader.reading(self.name, source):
                         batch = next(batches, None)
                 except MalformedPayloadError as error:
-                    told = diagnosis.explained(error, stream.head, content_types.PARQUET)
-                    raise self._located(told, source, 0) from error
+                    explained = diagnosis.explained(error, stream.head, content_types.PARQUET)
+                    raise self._located(explained, source, 0) from error
                 if batch is None:
                     break
                 n_bytes = batch.n_rows * (batch.n_features + self.columns.n_others) * 4
                 yield _Part(source, n_rows, n_bytes, batch)
                 n_rows += batch.n_rows
 
-    def _places(self, names: Sequence[str]) -> list[int]:
+    def _indices(self, names: Sequence[str]) -> list[int]:
         self._agree(names)
         return self.column_order.places(names)
 
@@ -307,10 +309,12 @@ class StoredChannel:
         """Refuse records without query id among those with one, and a list in several pieces."""
         query_ids, others = part.batch.query_ids, first.batch.query_ids
         if (query_ids is None) is not (others is None):
-            words = ("no query id", "has some") if query_ids is None else ("a query id", "has none")
+            own, other = ("a query id", "has none")
+            if query_ids is None:
+                own, other = ("no query id", "has some")
             raise self._error(
                 part.source,
-                f"{self._record} {part.n_before + 1}: {words[0]} where {first.source} {words[1]}; "
+                f"{self._record} {part.n_before + 1}: {own} where {first.source} {other}; "
                 "write qid:N after each label of a channel, or after none",
             )
         torn = None if query_ids is None else lists.first_torn(query_ids)
@@ -328,7 +332,7 @@ class StoredChannel:
         return self._error(part.source, f"{self._record} {number}: {problem}")
 
     def _located(self, error: MalformedPayloadError, source: str, n_before: int) -> ChannelError:
-        """The error of a codec, which knows only its chunk."""
+        """Add the position in the source to the error of a codec, which knows only its chunk."""
         number = error.line or error.record
         where = "" if number is None else f"{self._record} {n_before + number}"
         if number is not None and error.column is not None:

@@ -1,4 +1,4 @@
-"""The order of the columns of a job: that of its first table, by name, on all hosts."""
+"""Column order of a job: the names of its first table, the same on all hosts."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from container.codecs import column_names
 
 
 class ColumnOrder:
-    """The columns of the first table of a job, in whose order those of all others are put.
+    """Names of the columns of the first table of a job; all other tables are reordered to match.
 
     With several hosts the first table is that of the first host that has one: each host has other
     files, and the label must be the same column on all.
@@ -31,13 +31,13 @@ class ColumnOrder:
         if not any(has_names):
             return
         first = has_names.index(True)  # only its names travel: they may be many
-        told = self._cluster.gather(own if first == self._cluster.rank else None)
-        self.names = tuple(told[first])
+        gathered = self._cluster.gather(own if first == self._cluster.rank else None)
+        self.names = tuple(gathered[first])
         if len(self._cluster.hosts) > 1:
             self._whose = f"the first Parquet file of host {self._cluster.hosts[first]!r}"
 
     def places(self, names: Sequence[str]) -> list[int]:
-        """Where in a table with these names each column of the job is, counted from 0.
+        """Return the index, from 0, of each column of the job in a table with these names.
 
         Raises:
             MalformedPayloadError: a name is missing, unknown, or occurs twice.

@@ -1,7 +1,8 @@
-"""Which files belong to a channel.
+"""Files of a channel.
 
-Every regular file below the channel's directory does, however deep, links followed; names that
-begin with a dot or an underscore (`.DS_Store`, `_SUCCESS`, `_temporary/`) and empty files do not.
+Every regular file below the channel's directory belongs to it, at any depth; links are followed.
+Names that begin with a dot or an underscore (`.DS_Store`, `_SUCCESS`, `_temporary/`) and empty
+files are skipped.
 A directory counts once, however many links lead to it, and a link to one that contains the channel
 is not followed: beside the channel lie the others. Files are read in the order of their paths.
 """

@@ -1,4 +1,4 @@
-"""A cheap fingerprint of a channel: enough to tell other data, without reading all of it."""
+"""Fingerprint of a channel: detects other data without reading all of it."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,13 +10,15 @@ _N_BYTES = 4096
 
 
 def of_channel(directory: Path) -> str:
-    """Hash the files of the channel at `directory`; in Pipe mode there are none, and all data are
-    taken for the same."""
+    """Hash the files of the channel at `directory`.
+
+    Empty in Pipe mode, which has no files: all data count as the same.
+    """
     return of_files(directory, data_files(directory)) if directory.exists() else ""
 
 
 def of_hosts(fingerprints: Sequence[str]) -> str:
-    """One of a channel on all hosts, given that on each: their order counts, as their bins do."""
+    """Combine the fingerprints of a channel on each host; the order of the hosts matters."""
     return hashlib.sha256("\n".join(fingerprints).encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""Index base of libsvm: whether columns count from 0 or from 1, for all records of a job (C-101).
+"""Index base of libsvm, 0 or 1, for all records of a job (C-101).
 
 The format counts from 1 by convention, XGBoost from 0. Nothing in a record tells them apart, so the
 job looks at all records of all channels on all hosts: where no column is 0 they count from 1.
@@ -16,11 +16,11 @@ Base = Literal[0, 1]
 
 
 class Countable(Protocol):
-    """A channel that may hold libsvm."""
+    """Channel that may hold libsvm."""
 
     @property
     def may_be_libsvm(self) -> bool:
-        """Whether its format is libsvm, or not known before it is read."""
+        """True if the format is libsvm, or unknown before the channel is read."""
 
     @property
     def lowest_column(self) -> int | None:
@@ -31,7 +31,7 @@ class Countable(Protocol):
 
 
 class LibsvmBase:
-    """The index base of a job: unknown until `decide`, the same for all channels and hosts."""
+    """Index base of a job: unknown until `decide`, equal for all channels and hosts."""
 
     def __init__(self, gather: Callable[[Any], list[Any]] = lambda value: [value]) -> None:
         """Prepare to decide.
@@ -74,7 +74,7 @@ class LibsvmBase:
                 channel.load()
         found = (channel.lowest_column for channel in self.channels)
         own = min((lowest for lowest in found if lowest is not None), default=None)
-        lowest = [told for told in self._gather(own) if told is not None]
+        lowest = [column for column in self._gather(own) if column is not None]
         value: Base | None = None
         if lowest:
             value = 0 if min(lowest) == 0 else 1

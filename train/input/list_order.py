@@ -1,4 +1,4 @@
-"""Whether the lists of a ranking are whole: the records with one query id, next to each other."""
+"""Check that the records of each ranking list, which share a query id, are contiguous."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from container.codecs.records import QueryIds
 
 
 class ListOrder:
-    """The lists of one channel, read batch by batch."""
+    """Lists of one channel, fed batch by batch."""
 
     def __init__(self) -> None:
         self._ids: set[int] = set()

@@ -1,4 +1,4 @@
-"""The channels of a job: which of them are used, in which mode, in which format.
+"""Open the channels that an algorithm uses: input mode, content type, files or FIFOs.
 
 Files and FIFOs are described in `train.input.files` and `train.input.pipes`, formats in
 `container.codecs`; nothing is ever written into a channel (C-016, C-018).
@@ -38,10 +38,10 @@ def open_channels(
     hosts: Cluster,
     libsvm_base: LibsvmBase,
 ) -> dict[str, StoredChannel]:
-    """The channels that the algorithm uses, in its order. No record is read yet, and no FIFO.
+    """Return the channels that the algorithm uses, in its order. No record and no FIFO is read.
 
     Args:
-        libsvm_base: Decides when the first record is asked for.
+        libsvm_base: Decides when the first record is read.
     Raises:
         ChannelError: a required channel is missing, or one that is used cannot be.
     """
@@ -105,7 +105,7 @@ def _origin(
 
 
 def _pipes(opt_ml: OptMl, name: str, config: ChannelConfig) -> Callable[[], Iterator[Source]]:
-    """Each call gives the FIFO of the next epoch."""
+    """Return a function whose every call gives the FIFO of the next epoch."""
     if config.record_wrapper != "None":
         raise ChannelError(
             f"channel {name!r}: RecordWrapperType {config.record_wrapper!r} is not supported; "

@@ -1,11 +1,11 @@
-"""Pipe mode: FIFOs that the platform fills, one an epoch, `<channel>_0`, `<channel>_1`, …
+"""Pipe mode: FIFOs that the platform fills, one an epoch, `<channel>_0`, `<channel>_1`, … (C-019)
 
-A FIFO may appear late and its writer later still: both are waited for, ten minutes in all, which is
-more than the platform takes to start a job. It is read once and by one reader, and may be closed
-before its end.
+A FIFO may appear late and its writer later still. `open_pipe` waits for both, ten minutes in all,
+which is more than the platform takes to start a job. One reader reads a FIFO once, and may close it
+before its end (C-020).
 
 Source: AWS SageMaker developer guide, "How Amazon SageMaker AI Provides Training Information"
-(Pipe mode); CONTRACT C-019 and C-020.
+(Pipe mode).
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _CAPACITY_BYTES = 2**20
 
 
 class Pipe(io.RawIOBase):
-    """A FIFO open for reading; says in the log when nothing comes for long."""
+    """FIFO open for reading, which logs a warning when no data comes for long."""
 
     def __init__(self, descriptor: int, name: str) -> None:
         self.name = name
@@ -56,10 +56,10 @@ class Pipe(io.RawIOBase):
 
 
 def open_pipe(path: Path, *, channel: str, wait_seconds: float = WAIT_SECONDS) -> Pipe:
-    """Open a FIFO when it is there and somebody writes to it.
+    """Open a FIFO after it exists and has a writer.
 
     Raises:
-        ChannelError: neither came about in time.
+        ChannelError: it does not exist or has no writer after `wait_seconds`.
     """
     waiting = _Waiting(path.name, channel, wait_seconds)
     while True:
@@ -94,7 +94,7 @@ def _wait_for_writer(descriptor: int, waiting: "_Waiting") -> None:
 
 
 class _Waiting:
-    """How long is waited for one FIFO, and the log of it."""
+    """Timeout and log of the wait for one FIFO."""
 
     def __init__(self, pipe: str, channel: str, seconds: float) -> None:
         self._pipe = pipe
@@ -104,7 +104,7 @@ class _Waiting:
         self._logged = 0.0
 
     def go_on(self, state: str) -> None:
-        """Raises `ChannelError` when it has been too long."""
+        """Log the wait now and then; raise `ChannelError` after the timeout."""
         now = time.monotonic()
         if now - self._began > self._seconds:
             raise ChannelError(

@@ -1,4 +1,4 @@
-"""What the log says while a channel is read: how far, how fast, in how much memory."""
+"""Progress of reading a channel, as log events: records, rate, memory."""
 
 import logging
 import time
@@ -12,7 +12,7 @@ _LOG_SECONDS = 10.0
 
 
 class Loading:
-    """One reading of a channel."""
+    """Counters of one pass over the sources of a channel."""
 
     def __init__(self, channel: str, store: RecordStore) -> None:
         self._channel = channel
@@ -30,7 +30,7 @@ class Loading:
             self._log("channel_loading")
 
     def finish(self) -> None:
-        """Say what became of it."""
+        """Log the totals."""
         self._log("channel_loaded")
 
     def _log(self, event: str) -> None:

@@ -1,8 +1,8 @@
-"""Parsed records between the one time they are read and the many times they are used.
+"""Store of the parsed records of a channel, written once and read many times.
 
-They stay in memory if the job's share of it is enough for all; if it is not, all go to a file
-without a name, because then memory is what the framework will be short of. Small batches are
-joined: each costs the framework the same whatever its size.
+Records stay in memory while the job's share of memory holds all of them. Otherwise all go to an
+unnamed temporary file, since the framework is short of memory then. Small batches are joined: the
+framework's cost of a batch does not depend on its size.
 """
 
 import os
@@ -22,7 +22,7 @@ _JOINED_BYTES = 8 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class _Filed:
-    """Where a batch lies in the file."""
+    """Position and layout of a batch in the file."""
 
     file: IO[bytes]
     offset: int
@@ -35,7 +35,7 @@ class _Filed:
 
 
 class RecordStore:
-    """The records of one channel: `append` all, then `batches` as often as need be."""
+    """Records of one channel: `append` all, then call `batches` any number of times."""
 
     def __init__(self, scratch: Scratch) -> None:
         self._scratch = scratch
@@ -48,16 +48,16 @@ class RecordStore:
 
     @property
     def memory_bytes(self) -> int:
-        """What is kept in memory."""
+        """Bytes kept in memory."""
         return self._memory_bytes
 
     @property
     def file_bytes(self) -> int:
-        """What has gone to the file."""
+        """Bytes written to the file."""
         return self._file_bytes
 
     def append(self, batch: Batch) -> None:
-        """Store records after those before; the batch's arrays are kept and must not change.
+        """Store the next records; the batch's arrays are kept and must not change.
 
         Raises:
             OSError: the disk is full.
@@ -70,7 +70,7 @@ class RecordStore:
             self.flush()
 
     def flush(self) -> None:
-        """Store what waits to be joined; to be called after the last batch."""
+        """Store the batches that wait to be joined; call it after the last batch."""
         if not self._joining:
             return
         batch = batches.join(self._joining)
@@ -89,7 +89,7 @@ class RecordStore:
             yield stored if isinstance(stored, Batch) else _read(stored)
 
     def close(self) -> None:
-        """Forget everything."""
+        """Release all memory and the file."""
         self._release()
         self._stored.clear()
         self._joining.clear()
@@ -125,18 +125,18 @@ def _read(filed: _Filed) -> Batch:
 
 
 def _are_alike(first: Batch, second: Batch) -> bool:
-    """Whether two batches can be joined: sparse rows with dense ones cannot."""
+    """True if two batches can be joined: both sparse, or both dense and equally wide."""
     sparse = {isinstance(batch.features, SparseRows) for batch in (first, second)}
     return sparse == {True} or (sparse == {False} and first.n_features == second.n_features)
 
 
 def _end(lengths: list[int]) -> int:
-    """Where the last array ends, its padding left out: behind it the file may end."""
+    """Return the offset at which the last array ends, without padding: the file may end there."""
     return sum(map(batches.padded, lengths[:-1])) + (lengths[-1] if lengths else 0)
 
 
 def _write_all(descriptor: int, buffer: memoryview, offset: int) -> None:
-    """The system writes 2 GiB at most in one go, and less when a disk gets full."""
+    """Write all bytes: one system call writes 2 GiB at most, and less when a disk gets full."""
     while buffer:
         n_bytes = os.pwrite(descriptor, buffer, offset)
         buffer, offset = buffer[n_bytes:], offset + n_bytes

@@ -1,8 +1,8 @@
-"""Records that can be learned from, and that seldom are what was meant.
+"""Warnings about records that are valid and probably a mistake.
 
-A delimiter at the end of every line is one more column, which is always missing. A table that
-pandas wrote without names has a first line `0,1,2,…`, and one with its index has that in place of
-the label. None of it is an error, so it is said in the log, once a channel.
+A delimiter at the end of every line makes one more column, which is always missing. A table that
+pandas wrote without names has a first line `0,1,2,…`. A table that pandas wrote with its index has
+the index in place of the label. None of this is an error, so each is logged, once a channel.
 """
 
 import logging
@@ -25,23 +25,23 @@ _LEAST_RECORDS = 10
 _LEAST_WIDTH_FROM_0 = 3
 _LEAST_WIDTH = 5
 _LARGEST_INTEGER = 2**24  # from which on floats of 32 bits do not count in steps of 1
-_MAX_COLUMNS = 10_000  # told to the other hosts
+_MAX_COLUMNS = 10_000  # sent to the other hosts
 _MAX_LISTED = 10
 
 
 @dataclass(slots=True)
 class _Findings:
-    """What the records of one host have in common; fit for JSON."""
+    """Facts that hold for all records of one host; JSON holds them."""
 
     n_rows: int = 0
     empty_columns: list[int] = field(default_factory=list)  # of the features, from 0
-    label_counts: bool = True  # each label of a source is the one before it and 1
+    label_counts: bool = True  # each label of a source is its predecessor plus 1
     longest_count: int = 0  # records of one source in which it does
     header: str | None = None  # the first source whose first line counts
 
 
 class Sanity:
-    """Looks at the records of a channel as they are read, each value at most once."""
+    """Heuristics over the records of a channel, fed batch by batch; each value is read once."""
 
     def __init__(self) -> None:
         self._found = _Findings()
@@ -50,13 +50,13 @@ class Sanity:
         self._n_counted = 0  # records of this source
 
     def add(self, batch: Batch, source: str, *, is_first: bool, is_csv: bool) -> None:
-        """Look at the next records.
+        """Take the next records.
 
         Args:
             batch: At least one record.
-            source: The file or FIFO that they come from.
-            is_first: Whether they are the first of the source.
-            is_csv: Whether a line may be a header.
+            source: Name of the file or FIFO.
+            is_first: True for the first records of the source.
+            is_csv: True if a line may be a header.
         """
         if not isinstance(batch.features, SparseRows):
             self._note_empty_columns(batch.features)
@@ -87,18 +87,18 @@ class Sanity:
         self._found.longest_count = max(self._found.longest_count, self._n_counted)
 
     def warn(self, channel: str, called: Callable[[int], str | int], hosts: Cluster) -> None:
-        """Say in the log of the first host what holds for the records of all. Every host must call
-        it, when the channel is read.
+        """Log on the first host what holds for the records of all hosts. Every host must call it
+        after it has read the channel.
 
         Args:
-            channel: Its name.
-            called: Gives the name or the number of a feature column, counted from 0.
-            hosts: Those of the job.
+            channel: Name of the channel.
+            called: Returns the name or the number of a feature column, counted from 0.
+            hosts: Hosts of the job.
         """
         if self._empty is not None:
             self._found.empty_columns = self._empty[:_MAX_COLUMNS].tolist()
-        told = [_Findings(**each) for each in hosts.gather(asdict(self._found))]
-        found = [each for each in told if each.n_rows]
+        gathered = [_Findings(**each) for each in hosts.gather(asdict(self._found))]
+        found = [each for each in gathered if each.n_rows]
         if hosts.rank or sum(each.n_rows for each in found) < _LEAST_RECORDS:
             return
         for event, facts in _warnings(found, called):
@@ -136,7 +136,7 @@ def _warnings(
 
 
 def _has_header(features: Floats, leading: Sequence[Floats]) -> bool:
-    """Whether the first line counts, and the second one does not."""
+    """True if the first line counts up by 1 and the second does not."""
     if len(features) < 2:
         return False
     first, second = (

@@ -1,10 +1,10 @@
-"""What a job may use while it runs: memory, and a place for files that it needs only then.
+"""Scratch space of a job: a memory budget and a directory for temporary files.
 
-The place is the one with the most free space among the temporary directory (`TMPDIR`, else /tmp),
-`/opt/ml` and `/opt/ml/output`: on the platform they are volumes of their own, with `docker run
---read-only --tmpfs /tmp` only some of them can be written. A file system that lives in memory, such
-as tmpfs, is no such place, because what lies there counts against the job's memory. Where nothing
-is left, everything stays in memory, and the log says so.
+The directory is the one with the most free space among the temporary directory (`TMPDIR`, else
+/tmp), `/opt/ml` and `/opt/ml/output`: on the platform they are separate volumes, and with `docker
+run --read-only --tmpfs /tmp` only some are writable. File systems in memory, such as tmpfs, are
+excluded, since their files count against the job's memory. If no directory is left, everything
+stays in memory, and the log says so.
 """
 
 import fcntl
@@ -33,30 +33,30 @@ _NEW_SECONDS = 60.0
 
 
 class Scratch:
-    """The memory and the temporary files of one job; thread-safe."""
+    """Memory budget and temporary files of one job; thread-safe."""
 
     def __init__(self, base_dir: Path, *, memory_bytes: int | None = None) -> None:
-        """Find the place.
+        """Find the directory.
 
         Args:
             base_dir: `/opt/ml`.
-            memory_bytes: What the job may use in all; what the control group grants if absent.
+            memory_bytes: Memory limit of the job; by default that of the control group.
         """
         self.memory_bytes = memory_bytes or cgroup.memory_bytes()
         self._left_for_records = int(self.memory_bytes * _SHARE_FOR_RECORDS)
-        self._place = _roomiest([Path(tempfile.gettempdir()), base_dir, base_dir / "output"])
+        self._base = _roomiest([Path(tempfile.gettempdir()), base_dir, base_dir / "output"])
         self._directory: Path | None = None
         self._lock = threading.Lock()
-        if self._place is None:
+        if self._base is None:
             logger.warning("no_disk_for_temporary_files", extra={"instead": "memory"})
 
     @property
     def has_disk(self) -> bool:
-        """Whether there is a place for files outside memory."""
-        return self._place is not None
+        """True if there is a directory outside memory."""
+        return self._base is not None
 
     def keep_in_memory(self, n_bytes: int) -> bool:
-        """Whether so many bytes of records may stay in memory; those that may are counted."""
+        """Reserve memory for records; False if the budget does not hold `n_bytes` more."""
         with self._lock:
             if n_bytes > self._left_for_records and self.has_disk:
                 return False
@@ -64,23 +64,23 @@ class Scratch:
             return True
 
     def release(self, n_bytes: int) -> None:
-        """Say that so many bytes of records, kept in memory before, are there no more."""
+        """Release memory that `keep_in_memory` reserved."""
         with self._lock:
             self._left_for_records += n_bytes
 
     def open_file(self) -> IO[bytes]:
-        """An unbuffered file without a name: it is gone with the process, however that ends."""
-        return tempfile.TemporaryFile(dir=self._place, buffering=0)
+        """Open an unbuffered file without a name: the kernel removes it when the process ends."""
+        return tempfile.TemporaryFile(dir=self._base, buffering=0)
 
     def directory(self) -> Path:
-        """The directory for files that need names, made at the first call.
+        """Return the directory for files that need names; the first call makes it.
 
         It is removed with this object, or, after a SIGKILL, when the next job begins.
         """
         if self._directory is None:
-            place = self._place or Path(tempfile.gettempdir())
-            _sweep(place)
-            self._directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+            base = self._base or Path(tempfile.gettempdir())
+            _sweep(base)
+            self._directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
             lock = _lock(self._directory)
             weakref.finalize(self, _remove, self._directory, lock)
             logger.info("scratch_directory_made", extra={"directory": str(self._directory)})
@@ -134,9 +134,9 @@ def _remove(directory: Path, lock: int) -> None:
     os.close(lock)
 
 
-def _sweep(place: Path) -> None:
+def _sweep(base: Path) -> None:
     """Remove the directories of jobs that were killed."""
-    for directory in _abandoned(place):
+    for directory in _abandoned(base):
         try:
             lock = _lock(directory)
         except OSError:  # in use, of somebody else, or just removed
@@ -145,8 +145,8 @@ def _sweep(place: Path) -> None:
         logger.info("scratch_directory_removed", extra={"directory": str(directory)})
 
 
-def _abandoned(place: Path) -> Iterator[Path]:
-    for directory in place.glob(f"{_PREFIX}*"):
+def _abandoned(base: Path) -> Iterator[Path]:
+    for directory in base.glob(f"{_PREFIX}*"):
         try:
             age_seconds = time.time() - directory.stat().st_mtime
         except OSError:

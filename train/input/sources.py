@@ -1,7 +1,7 @@
-"""Where a channel's bytes come from: files of a directory, or one FIFO an epoch.
+"""Sources of a channel's bytes: files of a directory, or one FIFO an epoch.
 
-A source is opened as a plain stream, gzip undone; its first bytes tell the format of a channel that
-does not declare one.
+`Stream` opens a source and decompresses gzip. Its first bytes tell the format of a channel that
+declares no content type.
 """
 
 import codecs
@@ -25,14 +25,14 @@ _LIBSVM_LINE = re.compile(rb"\s*[-+.\deE]+(:[-+.\deE]+)?\s+(qid:|\d+:([-+.\d\snN
 
 
 class Source(Protocol):
-    """Something to read; what `open` returns is read once, from its beginning."""
+    """File or FIFO; the stream that `open` returns is read once, from its beginning."""
 
     @property
     def name(self) -> str:
-        """What messages call it, e.g. `file 'part-0.csv'`."""
+        """Name for messages, e.g. `file 'part-0.csv'`."""
 
     def open(self) -> IO[bytes]:
-        """Open it, still compressed if it is."""
+        """Open the bytes as they are, maybe compressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +95,14 @@ class Stream:
 
     @property
     def file(self) -> IO[bytes] | None:
-        """The file itself, to be used instead of `raw`; None where nothing can be sought."""
+        """The file itself, to use instead of `raw`; None if it cannot be sought in."""
         if not self._can_seek:
             return None
         self._opened[0].seek(0)
         return self._opened[0]
 
     def content_type(self) -> str | None:
-        """The format, by magic number or first lines; None where there is nothing."""
+        """Guess the format by magic number or first lines, a heuristic; None if empty."""
         if not self.head:
             return None
         if self.head.startswith(_PARQUET_MAGIC):
@@ -116,7 +116,7 @@ class Stream:
         return content_types.CSV
 
     def close(self) -> None:
-        """Close it, wherever it was read to."""
+        """Close the source at any position."""
         for opened in reversed(self._opened):
             opened.close()
 
@@ -128,7 +128,7 @@ class Stream:
 
 
 class _Prefixed(io.RawIOBase):
-    """Bytes that were read already, then the rest of their stream."""
+    """Stream of the bytes that were read already, then of the rest."""
 
     def __init__(self, head: bytes, rest: IO[bytes]) -> None:
         self._head = memoryview(head)

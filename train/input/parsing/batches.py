@@ -17,7 +17,7 @@ _ALIGNMENT = 8  # of the widest numbers, the offsets of sparse rows
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A batch taken apart: its form, and the memory of its arrays."""
+    """Serialised batch: its pickled form, and the memory of its arrays."""
 
     form: bytes
     buffers: list[memoryview]
@@ -32,29 +32,29 @@ class Packed:
 
 
 def padded(length: int) -> int:
-    """What an array of so many bytes takes up where several lie one after the other."""
+    """Round a length up to the alignment of consecutive arrays."""
     return length + -length % _ALIGNMENT
 
 
 def pack(batch: Batch) -> Packed:
-    """Take a batch apart without copying its arrays."""
+    """Serialise a batch without copying its arrays."""
     buffers: list[pickle.PickleBuffer] = []
     form = pickle.dumps(batch, protocol=5, buffer_callback=buffers.append)
     return Packed(form, [buffer.raw() for buffer in buffers])
 
 
 def unpack(form: bytes, lengths: Sequence[int], memory: memoryview) -> Batch:
-    """Put a batch together; its arrays are views of `memory`, where they lie padded."""
+    """Deserialise a batch; its arrays are views of `memory`, where they lie padded."""
     buffers, offset = [], 0
     for length in lengths:
         buffers.append(memory[offset : offset + length])
         offset += padded(length)
-    # Only ever what `pack` made in this very job.
+    # Safe: only `pack` in this very job made it.
     return cast(Batch, pickle.loads(form, buffers=buffers))  # noqa: S301
 
 
 def n_bytes(batch: Batch) -> int:
-    """The memory that a batch's arrays take; what `pack` gives has as much."""
+    """Return the bytes that a batch's arrays take, padded; `pack` gives as many."""
     features = batch.features
     arrays: list[NDArray[Any] | None] = [batch.labels, batch.weights, batch.query_ids]
     if isinstance(features, SparseRows):

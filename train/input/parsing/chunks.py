@@ -20,10 +20,10 @@ CHUNK_BYTES = 2**19
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Whole records of one source."""
+    """Bytes of complete records of one source."""
 
     source: str
-    n_before: int  # records of the source that went before
+    n_before: int  # records of the source before this chunk
     data: bytes
 
 

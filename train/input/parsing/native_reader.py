@@ -1,7 +1,7 @@
-"""Names the file that a native reader works on, for the parent of a job that the reader crashes.
+"""Note of the file that a native reader is reading, for the supervisor of a job that it crashes.
 
-A library in C++ may end the process on a broken file. The note is in memory that the job shares
-with its parent, which writes the failure file then.
+A C++ library may end the process on a broken file. The note lies in memory that the job shares with
+its supervisor, which then writes the failure file.
 """
 
 import contextlib
@@ -12,19 +12,19 @@ _NOTE_BYTES = 512  # of a failure file, the platform shows 1024
 
 
 class _Note:
-    """The memory, in the parent and in the child; None in a process without a parent of ours."""
+    """Shared memory of supervisor and job; None in a process without a supervisor."""
 
     memory: mmap.mmap | None = None
 
 
 def share() -> None:
-    """Make the memory; called by the parent before it forks the job."""
+    """Allocate the memory; the supervisor calls it before it forks the job."""
     _Note.memory = mmap.mmap(-1, _NOTE_BYTES)
 
 
 @contextlib.contextmanager
 def reading(channel: str, source: str) -> Iterator[None]:
-    """Have the note name this source while the context lasts."""
+    """Set the note to this source within the context."""
     _write(f"channel {channel!r}, {source}")
     try:
         yield
@@ -33,7 +33,7 @@ def reading(channel: str, source: str) -> Iterator[None]:
 
 
 def note() -> str:
-    """What is being read, or was when the process crashed; empty where nothing is."""
+    """Return the source that is being read, or was when the process crashed; empty if none."""
     if _Note.memory is None:
         return ""
     return _Note.memory[:].rstrip(b"\0").decode(errors="replace")

@@ -1,8 +1,9 @@
-"""Chunks to batches, in this process alone at first, and with others when there is much to read.
+"""Parse chunks to batches: in this process at first, in a process pool when there is much to read.
 
-Parsing holds Python's lock, so threads would not help. The processes are started afresh, not
-forked: this one may have threads by then. Text goes to them and arrays come back through shared
-memory; this process reads, and parses what the others have no room for.
+Parsing holds the interpreter lock, so threads would not help. The processes are spawned, not
+forked, since this process may have threads by then. Text goes to them and arrays come back through
+shared memory. This process reads, and parses chunks itself when no process has a free slot
+(backpressure).
 """
 
 import contextlib
@@ -44,7 +45,7 @@ _MAX_WAITING = 16
 
 
 def process_count(n_cpus: int, memory_bytes: int) -> int:
-    """How many processes beside this one are worth their memory."""
+    """Return the number of parsing processes beside this one, limited by CPUs and memory."""
     affordable = memory_bytes // _SHARE_OF_MEMORY // _PROCESS_BYTES
     return max(0, min(n_cpus - 1, affordable, _MAX_PROCESSES))
 
@@ -85,14 +86,14 @@ def _result(decode: codecs.Decoder, data: bytes, columns: Columns) -> Batch | Ma
 
 
 def _as_wide_as(result: Batch | MalformedPayloadError, columns: Columns) -> Columns:
-    """What to expect of later chunks: the first dense record says how wide all are."""
+    """Return the columns of later chunks: all are as wide as the first dense record."""
     if isinstance(result, Batch) and not isinstance(result.features, SparseRows):
         return replace(columns, n_features=result.n_features)
     return columns
 
 
 class _Processes:
-    """Processes that parse, and this one, which does when the others are busy."""
+    """Pool of parsing processes; this process parses when all others are busy."""
 
     def __init__(self, content_type: str, columns: Columns, n_processes: int) -> None:
         self._decode = codecs.decoder(content_type)
@@ -102,7 +103,7 @@ class _Processes:
         logger.info("parsing_processes_started", extra={"n_processes": n_processes})
 
     def submit(self, chunk: Chunk) -> None:
-        """Give a chunk to a process that can take it, or parse it here and now."""
+        """Send a chunk to a process with a free slot, or parse it in this process."""
         fits = len(chunk.data) <= _SLOT_BYTES
         free = next((each for each in self._processes if fits and each.can_take()), None)
         if free is None:
@@ -113,9 +114,10 @@ class _Processes:
             self._submitted.append((chunk, free))
 
     def results(self, *, at_most_waiting: int) -> Iterator[Parsed]:
-        """Results in the order of their chunks, until no more than so many are to come.
+        """Yield results in the order of their chunks.
 
-        What is ready comes in any case.
+        Wait while more than `at_most_waiting` are outstanding; yield results that are ready in any
+        case.
         """
         while self._submitted:
             chunk, result = self._submitted[0]
@@ -127,13 +129,13 @@ class _Processes:
             yield chunk, result
 
     def close(self) -> None:
-        """End the processes, whatever they are at."""
+        """Kill and reap the processes."""
         for process in self._processes:
             process.close()
 
 
 class _Process:
-    """One process, the memory shared with it, and what it is to do."""
+    """One parsing process, its shared memory and its queue of slots."""
 
     def __init__(self, content_type: str, columns: Columns) -> None:
         memory_file = os.memfd_create("chunks", os.MFD_CLOEXEC)
@@ -159,31 +161,31 @@ class _Process:
         self._slots: deque[int] = deque()
 
     def can_take(self) -> bool:
-        """Whether it runs by now and has a slot free."""
+        """True if the process has started and has a free slot."""
         if not self._is_ready and self.has_result():
             self._receive()
             self._is_ready = True
         return self._is_ready and len(self._slots) < _SLOTS_EACH
 
     def has_result(self) -> bool:
-        """Whether there is something to receive, if only the news of its death."""
+        """True if `next_result` will not block; also if the process has exited."""
         return bool(self._poll.poll(0))
 
     def submit(self, data: bytes) -> None:
-        """Hand over text that fits; there must be a slot free."""
+        """Send text that fits in a slot; `can_take` must be true."""
         slot = self._next_slot
         self._next_slot = (slot + 1) % _SLOTS_EACH
         self._slots.append(slot)
         start = slot * _SLOT_BYTES
         self._memory[start : start + len(data)] = data
         try:
-            # So short that it never waits, not even for a process that waits to be heard.
+            # Too short to block, even if the process itself is blocked on its answer.
             self._connection.send((slot, len(data)))
         except OSError as error:
             raise self._death() from error
 
     def next_result(self) -> Batch | MalformedPayloadError:
-        """Wait for the result of what was submitted first, and free its slot."""
+        """Wait for the result of the oldest chunk and free its slot."""
         slot = self._slots.popleft()
         answer = self._receive()
         if isinstance(answer, dict):
@@ -220,10 +222,11 @@ class _Process:
 
 
 class _Inherited:
-    """A descriptor for a process that is being started.
+    """File descriptor to pass to a process that is being spawned.
 
-    Wrapped any earlier, it would be handed over through a socket below TMPDIR, whose path may be
-    too long, and which stays behind when this process is killed.
+    `DupFd` must be made while the process is spawned. Any earlier, multiprocessing passes the
+    descriptor through a socket below TMPDIR, whose path may be too long, and which a killed process
+    leaves behind.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -238,32 +241,35 @@ def _unwrap(descriptor: Any) -> Any:
 
 
 def _work(connection: Connection, memory_file: Any, content_type: str, columns: Columns) -> None:
-    """The process: parses until the other end of the connection is closed."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the job, though all may get them
+    """Main function of a parsing process: parse until the connection is closed."""
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # for the job; the whole process group may receive them
         signal.signal(number, signal.SIG_IGN)
     descriptor = memory_file.detach()
     memory = memoryview(mmap.mmap(descriptor, 0))
     os.close(descriptor)
     decode = codecs.decoder(content_type)
-    with contextlib.suppress(EOFError, OSError):  # the job goes on without it, or has ended
+    with contextlib.suppress(EOFError, OSError):  # the job has closed the pool, or has ended
         connection.send("ready")
         while True:
             slot, n_bytes = connection.recv()
-            place = memory[slot * _SLOT_BYTES : (slot + 1) * _SLOT_BYTES]
-            result = _result(decode, bytes(place[:n_bytes]), columns)
-            connection.send(_answer(result, place))
+            slot_memory = memory[slot * _SLOT_BYTES : (slot + 1) * _SLOT_BYTES]
+            result = _result(decode, bytes(slot_memory[:n_bytes]), columns)
+            connection.send(_answer(result, slot_memory))
 
 
-def _answer(result: Batch | MalformedPayloadError, place: memoryview) -> Any:
-    """What to send for a result, whose arrays are put into the shared memory if they fit."""
+def _answer(result: Batch | MalformedPayloadError, slot_memory: memoryview) -> Any:
+    """Return the message for a result; its arrays go to the shared memory if they fit."""
     if isinstance(result, MalformedPayloadError):
-        places = {name: getattr(result, name) for name in ("line", "record", "column")}
-        return {"problem": result.problem} | places
+        position = {name: getattr(result, name) for name in ("line", "record", "column")}
+        return {"problem": result.problem} | position
     packed = batches.pack(result)
-    if packed.n_bytes > len(place):
+    if packed.n_bytes > len(slot_memory):
         return result
     offset = 0
     for buffer in packed.buffers:
-        place[offset : offset + len(buffer)] = buffer
+        slot_memory[offset : offset + len(buffer)] = buffer
         offset += batches.padded(len(buffer))
     return packed.form, packed.lengths

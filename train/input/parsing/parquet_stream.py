@@ -1,8 +1,8 @@
-"""Parquet files out of any stream.
+"""Parquet files from any stream.
 
-A Parquet file is read from its end, so what cannot be sought in, a FIFO or a compressed file, goes
-through a file of the job's own. A FIFO carries the objects of a channel one after the other:
-nothing but the format itself says where one ends.
+A Parquet file is read from its end. A FIFO or a compressed file cannot be sought in, so it is
+copied to a temporary file first. A FIFO carries the objects of a channel one after the other; only
+the format itself tells where one ends.
 """
 
 import struct
@@ -70,7 +70,11 @@ def _members(stream: IO[bytes], file: IO[bytes]) -> Iterator[None]:
 
 
 def _border(data: bytes, n_before: int) -> int | None:
-    """Where in `data`, which `n_before` bytes of a file precede, that file ends and one begins."""
+    """Return the offset in `data` at which one file ends and the next begins; None if none does.
+
+    Args:
+        n_before: Bytes of the first file that precede `data`.
+    """
     at = data.find(_BORDER)
     while at >= 0:
         end = at + len(_MAGIC)
