@@ -259,15 +259,20 @@ def is_checked(file: str) -> bool:
     )
 
 
+def _is_below(file: str, paths: Sequence[str]) -> bool:
+    return any(file == path or file.startswith(f"{path}/") for path in paths)
+
+
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """Print the findings in some files or folders, or in all; return 1 if there are any."""
     parser = argparse.ArgumentParser(prog="python -m scripts.check_words", description=__doc__)
     parser.add_argument("paths", nargs="*", help="files and folders, from the root; default: all")
-    paths = tuple(parser.parse_args(arguments).paths)
+    parser.add_argument("--except", nargs="+", default=[], dest="left_out", help="leave these out")
+    given = parser.parse_args(arguments)
     repository = Repository.at(root)
     n_found = 0
     for file in sorted(filter(is_checked, repository.files)):
-        if paths and not any(file == path or file.startswith(f"{path}/") for path in paths):
+        if (given.paths and not _is_below(file, given.paths)) or _is_below(file, given.left_out):
             continue
         for line, problem in check_file(repository, file):
             n_found += 1

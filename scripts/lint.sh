@@ -47,11 +47,9 @@ check "shellcheck" .venv/bin/shellcheck --external-sources "${scripts[@]}"
 check "hadolint" .venv/bin/hadolint Dockerfile
 check "contract table" .venv/bin/python -m scripts.contract_table --check
 check "settings table" .venv/bin/python -m scripts.settings_table --check
-# Folders without findings so far; without arguments: everything.
-check "words" .venv/bin/python -m scripts.check_words benchmarks docs local_test scripts serve \
-    tests/architecture tests/blackbox tests/corpus tests/ledger.py tests/unit/benchmarks \
-    tests/unit/local_test tests/unit/scripts tests/unit/serve \
-    CHANGELOG.md CONTRIBUTING.md README.md SECURITY.md
+# Without --except once these folders are clean, too.
+check "words" .venv/bin/python -m scripts.check_words \
+    --except container/algorithms/xgboost tests/unit/container train
 
 if [ ${#failed[@]} -gt 0 ]; then
     echo "lint: failed: $(printf '%s; ' "${failed[@]}")see above" >&2

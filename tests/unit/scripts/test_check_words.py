@@ -121,5 +121,6 @@ def test_paths_restrict_the_check(repository: Path, capsys: pytest.CaptureFixtur
     (repository / "serves.py").write_text("# Whoever.\n")
 
     assert check_words.main(["docs", "serve/run.sh"], repository) == 0
+    assert check_words.main(["--except", "serve", "serves.py"], repository) == 0
     assert check_words.main(["serve"], repository) == 1
     assert capsys.readouterr().out.count("\n") == 1
