@@ -1,4 +1,4 @@
-"""From the strings of `hyperparameters.json` to an algorithm's typed declaration.
+"""Parse the strings of `hyperparameters.json` into an algorithm's typed declaration.
 
 The platform sends every value as a string; the SDK's script mode also JSON-encodes it, some callers
 twice (`"\\"reg:squarederror\\""`). What a person wrote by hand as a JSON number or list is read as
@@ -16,8 +16,8 @@ from container.errors import HyperparameterError
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-# Keys that belong to the platform and its SDK, whatever the algorithm (C-013); what becomes of each
-# is said in `train.control_keys`.
+# Keys that belong to the platform and its SDK, whatever the algorithm (C-013);
+# `train.control_keys` handles each.
 _CONTROL_PREFIX = "sagemaker_"
 _CONTROL_KEYS = frozenset({"default_user_module_name"})
 _MAX_ENCODINGS = 3
@@ -28,12 +28,12 @@ _MAX_SHOWN = 60
 
 
 def plain(raw: Mapping[str, object]) -> dict[str, str]:
-    """The hyperparameters of the algorithm as text, JSON encoding undone."""
+    """Return the hyperparameters of the algorithm as text, JSON encoding undone."""
     return {name: _text(value) for name, value in raw.items() if not _is_control(name)}
 
 
 def control(raw: Mapping[str, object]) -> dict[str, str]:
-    """The control keys of the platform and its SDK, likewise as text."""
+    """Return the control keys of the platform and its SDK as text, JSON encoding undone."""
     return {name: _text(value) for name, value in raw.items() if _is_control(name)}
 
 
@@ -62,7 +62,7 @@ def validate(declaration: type[ModelT], values: Mapping[str, str]) -> ModelT:
 
 
 def names(declaration: type[BaseModel]) -> list[str]:
-    """Every name that a job may use, aliases included."""
+    """Return every name that a job may use, aliases included."""
     return sorted(name for group in _groups(declaration) for name in group)
 
 
@@ -82,7 +82,7 @@ def _text(value: object) -> str:
 
 
 def _groups(declaration: type[BaseModel]) -> Iterable[list[str]]:
-    """The names of each field: its alias or aliases, or else its own."""
+    """Yield the names of each field: its aliases, or else its own name."""
     for name, field in declaration.model_fields.items():
         alias = field.validation_alias
         if isinstance(alias, AliasChoices):
@@ -101,7 +101,7 @@ def _refuse_two_names_for_one(declaration: type[BaseModel], values: Mapping[str,
 
 
 def _hint(declaration: type[BaseModel], name: str) -> str:
-    """The name to use instead: what another library calls so, or one that is spelled alike."""
+    """Return a hint: the name of another library's hyperparameter here, or a similar spelling."""
     foreign: Mapping[str, str] = getattr(declaration, "FOREIGN_NAMES", {})
     known = names(declaration)
     spelled = name.lower().replace("-", "_")

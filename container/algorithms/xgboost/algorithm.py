@@ -1,4 +1,4 @@
-"""XGBoost as an algorithm of this container: what it reads, and where its parts are.
+"""XGBoost as an algorithm of this container: formats, capabilities, entry points.
 
 Training imports the `xgboost` package, serving only its library; neither happens before it is
 needed.

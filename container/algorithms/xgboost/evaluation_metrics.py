@@ -35,12 +35,12 @@ _WITH_POWER = re.compile(r"tweedie-nloglik@1\.\d+", re.ASCII)
 
 
 Gather = Callable[[Any], list[Any]]
-"""Tells all hosts a value that JSON can hold and returns what each told."""
+"""All-gather: sends a value that JSON can hold to all hosts and returns the value of each."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Classes:
-    """How often each class was right, predicted and there; arrays over all classes."""
+    """Counts per class of correct predictions, predictions and labels; arrays `[n_classes]`."""
 
     names: Vector
     n_right: Vector
@@ -58,8 +58,8 @@ class _Classes:
         right = labels[labels == predicted]
         own = [own_names.tolist(), *map(frequency, (right, predicted, labels))]
         all_names, *all_counts = (np.concatenate(part) for part in zip(*gather(own), strict=True))
-        names, places = np.unique(all_names, return_inverse=True)
-        return cls(names, *(np.bincount(places, counts, len(names)) for counts in all_counts))
+        names, indices = np.unique(all_names, return_inverse=True)
+        return cls(names, *(np.bincount(indices, counts, len(names)) for counts in all_counts))
 
     def precision(self) -> Vector:
         return _ratio(self.n_right, self.n_predicted)
@@ -71,19 +71,19 @@ class _Classes:
         return _ratio(2 * self.n_right, self.n_predicted + self.n_actual)
 
     def accuracy(self) -> float:
-        """Also precision and recall in micro average: every miss is one of each kind."""
+        """Return the accuracy, which equals precision and recall in micro average."""
         return float(self.n_right.sum() / self.n_actual.sum())
 
     def balanced_accuracy(self) -> float:
         return float(self.recall()[self.n_actual > 0].mean())
 
     def of_positive(self, scores: Vector) -> float:
-        """Of class 1, where the classes are 0 and 1."""
+        """Return the score of class 1, of the classes 0 and 1."""
         return float(scores[self.names == 1].sum())
 
 
 def _ratio(above: Vector, below: Vector) -> Vector:
-    """Nothing out of nothing counts as 0, as in scikit-learn."""
+    """Divide; 0 / 0 is 0, as in scikit-learn."""
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
 
 
@@ -104,7 +104,7 @@ _OF_CLASSES: dict[str, Callable[[_Classes], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Values:
-    """How far predictions are from the labels, and the labels from their mean; sums of squares."""
+    """Sums of squares: of the labels around their mean, and of the errors."""
 
     n: int
     mean_label: float
@@ -115,7 +115,7 @@ class _Values:
     def sum(cls, labels: Vector, predicted: Vector, gather: Gather) -> "_Values":
         """Sum over the records of all hosts."""
         own = cls._of(labels.astype(np.float64), predicted.astype(np.float64))
-        return reduce(cls._joined, (cls(*told) for told in gather(astuple(own))))
+        return reduce(cls._joined, (cls(*sums) for sums in gather(astuple(own))))
 
     @classmethod
     def _of(cls, labels: Vector, predicted: Vector) -> "_Values":
@@ -161,30 +161,30 @@ _BY_OBJECTIVE = {
 
 
 def is_better_larger(metric: str) -> bool:
-    """Whether training should raise `metric` rather than lower it."""
+    """True if a larger value of `metric` is better."""
     name = re.split("[@-]", metric, maxsplit=1)[0]
     return name in _MAXIMIZED_BY_XGBOOST or (metric in _OURS and metric != "mse")
 
 
 def is_of_lists(metric: str) -> bool:
-    """Whether it looks at the order of the records in each list."""
+    """True if the metric depends on the order of the records in each list."""
     return re.split("[@-]", metric, maxsplit=1)[0] in _OF_LISTS
 
 
 def is_ours(metric: str) -> bool:
-    """Whether XGBoost lacks it."""
+    """True if this module computes the metric, since XGBoost lacks it."""
     return metric in _OURS
 
 
 def names_for_xgboost(metrics: Iterable[str], tweedie_power: float) -> dict[str, str]:
-    """What to ask XGBoost for, by the name that the job uses; the metrics that it lacks left out.
+    """Return XGBoost's name of each of its metrics, by the name that the job uses.
 
     It prints `error@0.50` as `error`, and drops a metric whose name it has printed already. Metrics
     that are the same to it get the same name here, so each different one is printed, in this order.
 
     Args:
         metrics: Names that `check_metrics` accepts.
-        tweedie_power: What `tweedie-nloglik` is computed for, which XGBoost wants to be told.
+        tweedie_power: Power for which `tweedie-nloglik` is computed.
     """
     by_printed: dict[str, str] = {}
     names: dict[str, str] = {}
@@ -218,7 +218,7 @@ def check_metrics(metrics: Iterable[str], objective: str | None, *, n_outputs: i
 
 
 def _needed_by(metric: str, objective: str, n_outputs: int) -> str | None:
-    """What a metric needs and the job does not have."""
+    """Return the requirement of a metric that the job does not meet; None if it meets all."""
     is_multi = objective.startswith("multi:")
     is_binary = objective.startswith("binary:")
     needed = _BY_OBJECTIVE.get(metric)
@@ -240,10 +240,10 @@ def _needed_by(metric: str, objective: str, n_outputs: int) -> str | None:
 def evaluator(
     metrics: Sequence[str], objective: str, gather: Gather
 ) -> Callable[[Vector, Any], list[tuple[str, float]]]:
-    """The function that XGBoost calls after each round for the metrics that it lacks.
+    """Return a function that computes the metrics that XGBoost lacks, after each round.
 
-    It is given predictions, `[n_rows]` or `[n_rows, n_classes]`, and the matrix with the labels,
-    and returns the metrics of the records of all hosts, exactly.
+    The function takes predictions, `[n_rows]` or `[n_rows, n_classes]`, and the matrix with the
+    labels. It returns the exact metrics of the records of all hosts.
     """
     of_classes = [metric for metric in metrics if metric in _OF_CLASSES]
     of_values = [metric for metric in metrics if metric in _OF_VALUES]
@@ -276,7 +276,7 @@ def _predicted_classes(predictions: Vector, objective: str) -> Vector:
 
 
 def _as_printed(metric: str) -> str:
-    """Seen with XGBoost 3.2.0: thresholds and powers in six digits, all else as it was given."""
+    """Return the name that XGBoost 3.2.0 prints: thresholds and powers have six digits."""
     name, _, number = metric.partition("@")
     if name not in ("error", "tweedie-nloglik") or not number:
         return metric

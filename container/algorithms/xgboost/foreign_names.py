@@ -1,4 +1,4 @@
-"""What other libraries, and older versions, call the hyperparameters of XGBoost."""
+"""Names of XGBoost's hyperparameters in other libraries and older versions."""
 
 # In lower case: names of scikit-learn, LightGBM, CatBoost, XGBoost's own packages and old versions.
 FOREIGN_NAMES = {

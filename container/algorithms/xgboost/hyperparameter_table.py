@@ -130,7 +130,7 @@ Interactions = Annotated[list[list[Annotated[int, Field(ge=0)]]], BeforeValidato
 
 
 class XGBoostHyperparameters(BaseModel):
-    """What a training job may set; what it does not set is left to XGBoost's own default."""
+    """Hyperparameters of a training job; unset ones keep XGBoost's own default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     FOREIGN_NAMES: ClassVar = FOREIGN_NAMES
@@ -304,7 +304,7 @@ class XGBoostHyperparameters(BaseModel):
             )
 
     def _check_trees(self) -> None:
-        """Refuse what would be left out in silence, or fail after the data are read."""
+        """Refuse options that XGBoost would ignore, or refuse after the data are read."""
         for name in ("monotone_constraints", "interaction_constraints"):
             if getattr(self, name) is not None and self.booster == "gblinear":
                 raise HyperparameterError(name, "needs trees; use booster gbtree or dart")
@@ -355,12 +355,12 @@ class XGBoostHyperparameters(BaseModel):
 
     @property
     def is_ranking(self) -> bool:
-        """Whether the objective orders the records of a list."""
+        """True if the objective ranks the records of a list."""
         return (self.objective or "").startswith("rank:")
 
     @property
     def n_outputs(self) -> int:
-        """How many numbers the model predicts for a record, as far as this is declared."""
+        """Number of values that the model predicts for a record, as far as declared."""
         if (self.objective or "").startswith("multi:"):
             return max(1, self.num_class or 1)
         numbers = getattr(self, _LISTS.get(self.objective or "", ""), None)
@@ -368,12 +368,12 @@ class XGBoostHyperparameters(BaseModel):
 
     @property
     def uses_lists(self) -> bool:
-        """Whether the objective or a metric looks at the records of one list at a time."""
+        """True if the objective or a metric works on lists of records."""
         watched = (self.tuning_objective_metric or "").rpartition(":")[2]
         return self.is_ranking or any(map(is_of_lists, [watched, *(self.eval_metric or [])]))
 
     def for_xgboost(self) -> dict[str, Any]:
-        """The parameters to train with, under XGBoost's own names."""
+        """Return the parameters to train with, under XGBoost's own names."""
         given = self.model_dump(
             exclude_none=True, exclude=set(_OF_THE_JOB | _WITHOUT_EFFECT), by_alias=True
         )
@@ -395,5 +395,5 @@ class XGBoostHyperparameters(BaseModel):
         return given
 
     def without_effect(self) -> list[str]:
-        """The names that the job sets and current XGBoost does not use."""
+        """Return the names that the job sets and current XGBoost does not use."""
         return sorted(self.model_fields_set & _WITHOUT_EFFECT)

@@ -1,6 +1,6 @@
-"""XGBoost's own messages as events of our log.
+"""Forward messages of the XGBoost library to the log.
 
-Its package makes Python warnings of them, time stamp, source path and all, or prints them.
+The xgboost package would print them, or make Python warnings of them.
 """
 
 import logging
@@ -16,15 +16,15 @@ _MESSAGE = re.compile(
 
 
 def forward() -> None:
-    """Send what the library says in this thread to the log.
+    """Send the library's messages of this thread to the log.
 
-    To be called after the package has been imported, which does likewise.
+    Call it after the package has been imported, which installs a callback of its own.
     """
     c_api.on_message(_log)
 
 
 def _log(message: bytes) -> None:
-    """Called by the library, with e.g. `[12:00:00] WARNING: /src/learner.cc:790: …`."""
+    """Log one message of the library, e.g. `[12:00:00] WARNING: /src/learner.cc:790: …`."""
     given = message.decode(errors="replace").strip()
     found = _MESSAGE.fullmatch(given)
     level = found["level"] if found else None

@@ -1,4 +1,4 @@
-"""XGBoost's own collective: one model of the records of all hosts.
+"""XGBoost's collective communication: one model of the records of all hosts.
 
 XGBoost builds the same trees on every host from histograms that it sums over all of them. Its
 tracker, which makes the hosts known to each other, runs on the first one.
@@ -29,7 +29,7 @@ _UPDATERS_FOR_ONE_HOST = ("grow_colmaker", "prune")
 
 @contextmanager
 def connected(cluster: Cluster) -> Iterator[None]:
-    """Within the block XGBoost's training, matrices and metrics are those of all hosts.
+    """Connect XGBoost to all hosts: within the block it trains and evaluates on all records.
 
     Raises:
         HostError: another host is gone.
@@ -64,7 +64,7 @@ def connected(cluster: Cluster) -> Iterator[None]:
 
 
 def any_host(wanted: bool, cluster: Cluster) -> bool:
-    """Whether it is wanted on any host; within `connected`."""
+    """True if `wanted` is true on any host. Call it within `connected`."""
     if len(cluster.hosts) == 1:
         return wanted
     votes = collective.allreduce(np.array([wanted], dtype=np.int32), collective.Op.MAX)
@@ -72,7 +72,7 @@ def any_host(wanted: bool, cluster: Cluster) -> bool:
 
 
 def of_first_host(checkpoint: Checkpoint | None, cluster: Cluster) -> Checkpoint | None:
-    """The checkpoint that the first host has found, on all hosts; within `connected`."""
+    """Broadcast the checkpoint of the first host to all. Call it within `connected`."""
     if len(cluster.hosts) == 1:
         return checkpoint
     header: dict[str, Any] | None = None
@@ -93,14 +93,14 @@ def of_first_host(checkpoint: Checkpoint | None, cluster: Cluster) -> Checkpoint
 
 
 def _bytes_of_first_host(content: bytes, n_bytes: int) -> bytes:
-    """XGBoost's own broadcast would unpickle what another host sends."""
+    """Broadcast bytes by all-reduce: XGBoost's own broadcast would unpickle them."""
     own = np.zeros(n_bytes, dtype=np.uint8)
     own[: len(content)] = np.frombuffer(content, dtype=np.uint8)
     return collective.allreduce(own, collective.Op.MAX).tobytes()
 
 
 def check_distributable(hyperparameters: XGBoostHyperparameters, cluster: Cluster) -> None:
-    """Refuse what XGBoost does on one host only.
+    """Refuse options that XGBoost supports on one host only.
 
     Raises:
         HyperparameterError: naming the hyperparameter and what to use instead.

@@ -54,20 +54,20 @@ class CrossValidated:
         return facts[0].model_copy(update={"best_iteration": None})  # each file has its own
 
     def importances(self) -> dict[str, dict[str, float]]:
-        """The mean over the models."""
+        """Return the mean over the models."""
         return fold_outputs.mean_importances([booster.importances() for booster in self.boosters])
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedFold:
-    """What the training without one fold gave."""
+    """Result of the training without one fold."""
 
     booster: TrainedBooster
     history: Sequence[Scores]
 
     @property
     def scores(self) -> Scores:
-        """Those of the model as it is saved."""
+        """Scores of the round that is saved."""
         best = self.booster.best_iteration
         return self.history[-1 if best is None else best]
 
@@ -80,7 +80,7 @@ def cross_validate(
     Args:
         job: All channels count, `train` among them.
         train: Trains on the channel `train` of a job and evaluates `validation`.
-        binding: What a checkpoint must have in common with this job.
+        binding: Facts that a checkpoint and this job must have in common.
     Raises:
         HyperparameterError: there are more folds than records.
         ChannelError: labels or widths that do not fit.
@@ -145,7 +145,7 @@ class _CrossValidation:
         return _together(self._finished)
 
     def _held_out(self, number: int) -> NDArray[np.bool_]:
-        """The records that training `number` does not see."""
+        """Return the mask `[n_rows]` of the records that training `number` does not see."""
         repetition, fold = divmod(number, self._n_folds)
         random = np.random.default_rng([self._seed, repetition])
         folds = deal(
@@ -209,7 +209,7 @@ class _CrossValidation:
 
 @dataclass(slots=True)
 class _InFold:
-    """The interruption of the job as the training of one fold sees it."""
+    """Interruption of the job, as the training of one fold uses it."""
 
     outer: Interruption
     is_first: bool
@@ -228,7 +228,7 @@ class _InFold:
         self.outer.leave_no_model()
 
     def keep(self, model: TrainedModel) -> None:
-        """Part of a fold is better than nothing, and not better than whole ones."""
+        """Keep the model of a part of the first fold; whole folds are better than parts."""
         if self.is_first and isinstance(model, TrainedBooster):
             self.outer.keep(CrossValidated([model]))
 

@@ -1,7 +1,8 @@
-"""Early stopping that an interruption does not make forget: a function of the scores alone.
+"""Early stopping that survives an interruption: a function of the scores alone.
 
-The rule is that of XGBoost's own callback: stop after so many rounds in a row that are not better
-than the best one before them. The callback keeps what it saw to itself; this one is told it again.
+The rule is that of XGBoost's own callback: stop after a number of consecutive rounds (the patience)
+without an improvement. The callback cannot restore its state; this class is fed the scores of the
+earlier rounds again.
 """
 
 import math
@@ -14,7 +15,7 @@ _CHANNEL = "validation"
 
 
 class EarlyStopping:
-    """Watches one metric of `validation`."""
+    """Early stopping on one metric of `validation`."""
 
     def __init__(self, *, patience: int, metric: str | None) -> None:
         """Watch `metric`, by default the last one that is there, and wait `patience` rounds."""
@@ -25,7 +26,7 @@ class EarlyStopping:
         self._n_rounds = 0
 
     def add(self, scores: Mapping[str, float]) -> bool:
-        """Take the scores of the next round, and say whether it is the best so far.
+        """Add the scores of the next round; return True if it is the best so far.
 
         Raises:
             TrainingError: no round had a number for a score, so there is no best one to keep.
@@ -47,7 +48,7 @@ class EarlyStopping:
 
     @property
     def is_over(self) -> bool:
-        """Whether another round is not worth it."""
+        """True if the patience is used up."""
         return self._n_rounds - 1 - self.best_round >= self._patience
 
     def _watched(self, scores: Mapping[str, float]) -> str:

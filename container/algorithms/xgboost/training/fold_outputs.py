@@ -1,4 +1,4 @@
-"""What a cross-validation says and writes of its folds.
+"""Scores and result files of a cross-validation.
 
 cross_validation.json   mean, standard deviation and single scores of the models
 predictions.csv         what was predicted for each record by models that had not seen it
@@ -26,14 +26,14 @@ Mask = NDArray[np.bool_]
 
 
 def mean(folds: Sequence[Scores]) -> dict[str, float]:
-    """The mean of each score."""
+    """Return the mean of each score."""
     return {name: float(np.mean([scores[name] for scores in folds])) for name in folds[0]}
 
 
 def mean_importances(
     models: Sequence[Mapping[str, Mapping[str, float]]],
 ) -> dict[str, dict[str, float]]:
-    """The mean over models of what each feature counts; where it is not used it counts 0."""
+    """Return the mean importance of each feature; 0 where a model does not use it."""
     means: dict[str, dict[str, float]] = {}
     for measure in models[0]:
         names = dict.fromkeys(name for model in models for name in model[measure])
@@ -80,7 +80,7 @@ def write_predictions(
         directory: Where to write.
         records: All of them.
         models: Each with the records, `[n_rows]`, that it has not seen.
-        is_classifier: Which of the two it is.
+        is_classifier: True for probabilities and classes, False for outputs.
     """
     labels = records.all_labels
     n_seen = np.zeros(len(labels))

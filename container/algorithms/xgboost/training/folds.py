@@ -1,4 +1,4 @@
-"""Records dealt out into folds, without a copy of them: each channel is read through a mask."""
+"""Folds of the records, without a copy: each channel is read through a mask."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """The records of all channels, `train` first, as one sequence."""
+    """Records of all channels, `train` first, as one sequence."""
 
     channels: tuple[Channel, ...]
     labels: Mapping[str, Floats]  # by channel, float32 [n_rows]
@@ -24,7 +24,7 @@ class Records:
 
     @classmethod
     def survey(cls, channels: Mapping[str, Channel]) -> "Records":
-        """Read everything once.
+        """Read all channels once.
 
         Raises:
             ChannelError: two channels differ in their columns.
@@ -61,7 +61,7 @@ class Records:
 
 @dataclass(slots=True)
 class Fold:
-    """Some of the records; see `container.algorithms.contract.Channel`."""
+    """Subset of the records; see `container.algorithms.contract.Channel`."""
 
     name: str
     records: Records
@@ -69,25 +69,25 @@ class Fold:
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:
-        """Those of the channels, `train` first."""
+        """Names of the feature columns of `train`."""
         return self.records.channels[0].feature_names
 
     @property
     def border_query_ids(self) -> tuple[int, ...]:
-        """None: folds are of one host."""
+        """Empty: folds are on one host."""
         return ()
 
     def batches(self) -> Iterator[Batch]:
-        """Read the records that are in, in their order."""
+        """Read the records of the subset, in their order."""
         start = 0
         for channel in self.records.channels:
             for batch in channel.batches():
-                place = slice(start, start + batch.n_rows)
-                chosen = self.is_in[place]
-                start = place.stop
+                span = slice(start, start + batch.n_rows)
+                chosen = self.is_in[span]
+                start = span.stop
                 if chosen.any():
                     # Two channels may have a query id in common: lists have a number for all.
-                    lists = None if self.records.lists is None else self.records.lists[place]
+                    lists = None if self.records.lists is None else self.records.lists[span]
                     batch = replace(batch, query_ids=lists)
                     yield _choose(batch, chosen, self.records.n_features)
 
@@ -100,13 +100,13 @@ def deal(
     random: np.random.Generator,
     lists: QueryIds | None = None,
 ) -> NDArray[np.int64]:
-    """The fold of each record, at random; sizes differ by one at most.
+    """Return the random fold of each record; sizes differ by one at most.
 
     Args:
         labels: Float32 `[n_rows]`.
         n_folds: At most `n_rows`, or as many as there are lists.
-        is_stratified: Whether every class is spread evenly, too.
-        random: Where the randomness comes from.
+        is_stratified: True to spread every class evenly, too.
+        random: Random generator.
         lists: The number of each record's list, `[n_rows]` from 0. Lists are dealt out whole then,
             and classes are not spread.
     """

@@ -1,4 +1,4 @@
-"""Whether to train on a GPU: where there is one, and what the job asks for works there.
+"""Choice of CPU or GPU: a GPU if there is one and the parameters work there.
 
 Source: XGBoost 3.2.0, its documentation, "XGBoost GPU Support", for the tree methods, and
 `src/data/extmem_quantile_dmatrix.cu` for matrices on disk.
@@ -17,7 +17,7 @@ _TREE_METHODS = ("auto", "hist", "approx")
 
 
 def has_gpu(device: str = "cuda") -> bool:
-    """Whether XGBoost finds a GPU that it can use: any, or with `cuda:1` that one."""
+    """True if XGBoost finds a usable GPU: any, or with `cuda:1` that one."""
     if not xgboost.build_info()["USE_CUDA"]:
         return False
     with xgboost.config_context(verbosity=0):  # it would warn that it takes the CPU instead
@@ -30,13 +30,12 @@ def has_gpu(device: str = "cuda") -> bool:
 def device_for(
     parameters: Mapping[str, Any], matrices: Mapping[str, xgboost.DMatrix], cluster: Cluster
 ) -> str:
-    """`cuda` or `cpu`, as XGBoost calls them.
+    """Return XGBoost's name of the device to train on, `cuda` or `cpu`.
 
     Args:
-        parameters: What XGBoost will be given; a device in it was asked for.
-        matrices: What it will be trained on: pages on disk, made for the CPU, are of no use to a
-            GPU.
-        cluster: Several hosts may differ in what they find, and must not in what they use.
+        parameters: Parameters for XGBoost; a device among them is taken as it is.
+        matrices: Training data; pages on disk are made for the CPU.
+        cluster: Hosts may have different devices and must use the same kind.
     """
     if "device" in parameters:
         return str(parameters["device"])

@@ -1,6 +1,6 @@
-"""Whether a channel's labels fit the objective, said in terms of the data.
+"""Check that labels fit the objective, with errors in terms of the data.
 
-XGBoost accepts some of these and learns nothing, and words others in terms of its source.
+XGBoost accepts some wrong labels and learns nothing; its errors for others name its source code.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ def check_labels(
     """Refuse labels, float32 `[n_rows]`, that the objective cannot learn from.
 
     Args:
-        n_before: How many records of the channel went before.
+        n_before: Number of records of the channel before these.
     Raises:
         ChannelError: naming the channel, the first record at fault and what is accepted.
     """

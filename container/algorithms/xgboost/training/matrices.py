@@ -38,7 +38,7 @@ _USABLE_SHARE = 0.8
 
 
 class _Form(enum.Enum):
-    """How XGBoost holds the records."""
+    """Form in which XGBoost holds the records."""
 
     QUANTILES = "quantiles"
     QUANTILES_ON_DISK = "quantiles_on_disk"
@@ -47,7 +47,7 @@ class _Form(enum.Enum):
 
 @dataclass(slots=True)
 class _Survey:
-    """What one pass over a channel tells; nothing that grows with it is kept."""
+    """Facts from one pass over a channel."""
 
     n_rows: int = 0
     n_values: int = 0  # without those that sparse rows leave out
@@ -93,14 +93,14 @@ class _Survey:
 
     @property
     def quantised_bytes(self) -> int:
-        """What a quantised matrix of these records takes, about."""
+        """Estimated size of a quantised matrix of these records."""
         value = _BYTES_BESIDE_GAPS if self.has_gaps else _BYTES_OF_A_VALUE
         value = _BYTES_OF_A_SPARSE_VALUE if self.is_sparse else value
         return self.n_values * value + self.n_rows * _BYTES_OF_A_ROW
 
     @property
     def shard(self) -> Shard:
-        """What the other hosts need to know."""
+        """Facts for the other hosts."""
         return Shard(
             n_rows=self.n_rows,
             width=self.width,
@@ -115,14 +115,14 @@ class _Survey:
 
 @dataclass(frozen=True, slots=True)
 class Surveys:
-    """What is known of the records of a job: by channel those of this host, the width of all."""
+    """Facts about the records of a job: by channel on this host, the width on all hosts."""
 
     by_channel: Mapping[str, _Survey]  # `train` first
     width: int
 
 
 def survey(job: TrainingInput, hyperparameters: XGBoostHyperparameters) -> Surveys:
-    """Read all channels once, and agree with the other hosts on what is in them.
+    """Read all channels once and agree with the other hosts on widths, labels and lists.
 
     Args:
         hyperparameters: For the labels that the objective can learn from.
@@ -236,7 +236,7 @@ def _quantised(
 
 
 class _Records:
-    """A channel in XGBoost's terms."""
+    """Channel in the form that XGBoost takes."""
 
     def __init__(
         self, channel: Channel, width: int, *, is_censored: bool, is_weighted: bool
@@ -247,12 +247,12 @@ class _Records:
         self._is_weighted = is_weighted
 
     def batches(self) -> Iterator[dict[str, Any]]:
-        """What describes a part of a matrix: data, label and the like."""
+        """Yield the arguments for each part of a matrix: data, label and so on."""
         for batch in self._batches():
             yield {"data": self._features(batch)} | self._facts(batch.labels, batch.weights)
 
     def all_values(self, survey: _Survey) -> xgboost.DMatrix:
-        """A matrix that is not quantised."""
+        """Return a matrix that is not quantised."""
         batches = list(self._batches())
         parts = [self._features(batch) for batch in batches]
         stack = scipy.sparse.vstack if survey.is_sparse else np.vstack

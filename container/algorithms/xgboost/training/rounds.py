@@ -48,12 +48,12 @@ def shortener(parameters: Mapping[str, Any]) -> Callable[[Parts, int], Parts] | 
 
 
 def _is_cuttable(parameters: Mapping[str, Any]) -> bool:
-    """Whether the first rounds of a booster are the booster of those rounds."""
+    """True if the first n rounds of a booster equal the booster after n rounds."""
     return parameters.get("booster") not in ("dart", "gblinear")
 
 
 class Boosting:
-    """The state of one training."""
+    """State of one training."""
 
     def __init__(
         self,
@@ -68,14 +68,14 @@ class Boosting:
         """Prepare to train with `parameters`.
 
         Args:
-            job: Whom to report to; its channels are not read.
+            job: Receives reports and checkpoints; its channels are not read.
             parameters: For XGBoost. With `seed_per_iteration` a round is independent of how the
                 rounds before it were reached.
             metrics: XGBoost's name of each metric that it is asked for, in the order of
                 `parameters`, by the name to report it under; its default without any.
             evaluate: Computes the metrics that XGBoost lacks, from predictions and a matrix.
-            stopping: When to stop before the last round; it has seen no scores yet.
-            start: Where to go on; its model is kept in case that SIGTERM comes before more.
+            stopping: Early stopping without any scores yet; None for none.
+            start: Checkpoint to resume from; its model is kept for a SIGTERM before the next round.
         """
         self._job = job
         self._parameters = dict(parameters)
@@ -171,7 +171,7 @@ class Boosting:
         self._n_rounds += 1
 
     def _model(self) -> TrainedBooster:
-        """The model of the rounds that are in `_content`."""
+        """Return the model of the rounds that are in `_content`."""
         is_best = bool(self._stopping) and not self._is_cuttable
         return TrainedBooster(
             content=self._best if is_best else self._content,
@@ -189,8 +189,10 @@ class Boosting:
         self._n_saved = self._n_rounds
 
     def _forget_random_state(self, booster: xgboost.Booster) -> None:
-        """XGBoost 3.2 samples columns with a generator that lives as long as its tree updaters;
-        they are made anew when they change, if only for a moment. Costs a millisecond a round."""
+        """Reset the column sampler of XGBoost 3.2, which lives as long as its tree updaters.
+
+        A change of a parameter and back makes new updaters. Costs a millisecond a round.
+        """
         if not self._parameters.get("seed_per_iteration"):
             return
         name, other = ("tree_method", "approx")
@@ -203,8 +205,11 @@ class Boosting:
         booster.set_param({name: self._parameters.get(name, "auto")})
 
     def _sketch_as_at_first(self, matrix: xgboost.DMatrix) -> None:
-        """Where all records count the same, `approx` bins the columns once for all rounds, by the
-        sample of the first one; the bins stay with the matrix. A booster to throw away does it."""
+        """Bin the columns of `approx` as the first round of the job did.
+
+        For equal weights `approx` bins the columns once, from the sample of the first round, and
+        the bins stay with the matrix. A temporary booster makes them.
+        """
         grows_so = self._parameters.get("tree_method") == "approx" or "grow_histmaker" in (
             self._parameters.get("updater", "")
         )

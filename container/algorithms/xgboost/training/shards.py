@@ -1,4 +1,4 @@
-"""What the hosts of a job must agree on before they train: each knows only its own records.
+"""Agreement of the hosts on their data before they train: each knows only its own records.
 
 One class on one host is fine if there are two in all; a host without any records takes part with
 empty matrices, since XGBoost's hosts wait for each other in every round.
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """What one host knows of a channel."""
+    """Facts that one host knows about a channel."""
 
     n_rows: int
     width: int  # feature columns; of sparse rows the last one that occurs
@@ -32,7 +32,7 @@ class Shard:
     border_query_ids: Collection[int] = ()  # where files end, and the lists may go on elsewhere
 
     def joined(self, other: "Shard") -> "Shard":
-        """Both together; the width is the larger one."""
+        """Merge the facts of two hosts; the width is the larger one."""
         return Shard(
             n_rows=self.n_rows + other.n_rows,
             width=max(self.width, other.width),
@@ -48,25 +48,27 @@ class Shard:
 def agree(
     cluster: Cluster, shards: Mapping[str, Shard], hyperparameters: XGBoostHyperparameters
 ) -> dict[str, Shard]:
-    """Exchange what each host knows of its channels and return what they hold in all.
+    """All-gather the facts of each host and return the merged facts of each channel.
 
     Raises, on every host alike:
         ChannelError: the records of the hosts together cannot be learned from, or do not fit.
         TrainingError: the hosts run different versions of XGBoost.
     """
-    told = cluster.gather(
+    gathered = cluster.gather(
         {
             "xgboost": xgboost.__version__,
             "channels": {name: asdict(shard) for name, shard in shards.items()},
         }
     )
-    _check_same(cluster.hosts, "XGBoost", [host["xgboost"] for host in told], TrainingError)
-    names = [", ".join(sorted(host["channels"])) for host in told]
+    _check_same(cluster.hosts, "XGBoost", [host["xgboost"] for host in gathered], TrainingError)
+    names = [", ".join(sorted(host["channels"])) for host in gathered]
     _check_same(cluster.hosts, "channels", names, ChannelError)
-    by_host = {name: [Shard(**host["channels"][name]) for host in told] for name in sorted(shards)}
+    by_host = {
+        name: [Shard(**host["channels"][name]) for host in gathered] for name in sorted(shards)
+    }
     whole = {name: reduce(Shard.joined, parts) for name, parts in by_host.items()}
     for name, shard in whole.items():
-        _check_whole(name, shard, hyperparameters, n_hosts=len(told))
+        _check_whole(name, shard, hyperparameters, n_hosts=len(gathered))
         _check_widths(cluster.hosts, name, by_host[name], whole["train"].width)
     _check_lists(cluster.hosts, by_host, hyperparameters)
     _check_emptiness(cluster.hosts, by_host["train"], hyperparameters)
@@ -168,5 +170,5 @@ def _check_emptiness(
     if empty and hyperparameters.objective == "rank:map":
         raise ChannelError(
             f"channel 'train' holds no records on {', '.join(empty)}, which objective='rank:map' "
-            "does not survive; use fewer hosts or more files"
+            "does not support; use fewer hosts or more files"
         )

@@ -1,4 +1,4 @@
-"""What training with XGBoost leaves: a booster as bytes, cut to its best round when it is saved."""
+"""Trained XGBoost model: a booster as bytes, cut to its best round when it is saved."""
 
 import json
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ class TrainedBooster:
     """See `container.algorithms.contract.TrainedModel`; bytes, so that no later round changes it.
 
     Args:
-        content: The booster in UBJSON, every finished round in it.
-        objective: What it was trained for.
-        feature_names: What its features are called; None where the records had no names.
-        best_iteration: The last round to keep; all are kept without one.
-        best_score: What early stopping saw there.
+        content: Booster in UBJSON with every finished round.
+        objective: Objective of the training.
+        feature_names: Names of the features; None if the records had no names.
+        best_iteration: Last round to keep; None keeps all.
+        best_score: Score of that round on the metric of early stopping.
     """
 
     content: bytes
@@ -35,7 +35,7 @@ class TrainedBooster:
         return self.save_as(directory / MODEL_FILE)
 
     def save_as(self, file: Path) -> ModelFacts:
-        """Write the model to `file`, and say what it holds."""
+        """Write the model to `file` and return facts about it."""
         booster = self.booster()
         file.write_bytes(booster.save_raw(raw_format="ubj"))
         return ModelFacts(
@@ -48,9 +48,9 @@ class TrainedBooster:
         )
 
     def importances(self) -> dict[str, dict[str, float]]:
-        """By XGBoost's own measures; features that no tree uses are absent.
+        """Return the importances by XGBoost's own measures; unused features are absent.
 
-        A linear booster has one, `weight`: the sizes of a feature's coefficients together.
+        A linear booster has one measure, `weight`: the sum of a feature's absolute coefficients.
         """
         booster = self.booster()
         name = json.loads(booster.save_config())["learner"]["gradient_booster"]["name"]
@@ -63,7 +63,7 @@ class TrainedBooster:
         }
 
     def booster(self) -> xgboost.Booster:
-        """Whoever opens the file with XGBoost itself gets the same predictions as the server."""
+        """Return the booster as it is saved: XGBoost predicts from the file as the server does."""
         booster = xgboost.Booster(model_file=bytearray(self.content))
         # Only here: a matrix may not have every name that a column of a table may have.
         if self.feature_names:
