@@ -16,8 +16,11 @@ venv: .venv/.complete ## the environment .venv with the locked packages
 demo: venv ## train on real data, serve, and predict once (ENGINE=docker: in the image)
 	@scripts/demo.sh "$(ENGINE)" "$(IMAGE)"
 
-test: venv ## all tests; the Docker half where an engine answers
-	@BYOA_IMAGE="$(IMAGE)" scripts/test.sh
+test: venv ## the quick tests, in minutes: units, formats, one test a promise
+	@scripts/test.sh
+
+test-all: venv ## all tests with coverage; the Docker half where an engine answers
+	@BYOA_IMAGE="$(IMAGE)" scripts/test.sh --all
 
 image: ## build IMAGE:full and IMAGE:slim; makes a base image where none can be pulled
 	@scripts/image.sh "$(IMAGE)"
@@ -41,4 +44,4 @@ contract: venv ## regenerate docs/contract.md and docs/settings.md from code, ru
 lock: venv ## regenerate requirements/*.txt from requirements/*.in
 	@scripts/lock.sh
 
-.PHONY: help venv demo test image lint bench bench-train bench-mme contract lock
+.PHONY: help venv demo test test-all image lint bench bench-train bench-mme contract lock

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run all tests, the Docker half where an engine answers, and report branch coverage.
+# Run the quick tests, or all of them with branch coverage.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/engine.sh
@@ -9,38 +9,50 @@ coverage_floor=95
 
 usage() {
     cat <<'TEXT'
-Usage: scripts/test.sh [PYTEST_ARGUMENT...]
+Usage: scripts/test.sh [--all | PYTEST_ARGUMENT...]
 
-Run pytest from .venv, side by side on every CPU. Where a container engine answers, the image is
-brought up to date first and the tests marked 'docker' use it; elsewhere they are skipped. With
-pytest arguments (say: tests/unit -k csv) the coverage report is left out.
+Run pytest from .venv, side by side on every CPU.
 
-Environment:
+  (no argument)     the quick tests: tests/unit, tests/corpus, tests/architecture, and the black-box
+                    tests marked 'canary', as processes; no container engine is used
+  --all             all tests, with branch coverage; where a container engine answers, the image is
+                    brought up to date first and the tests marked 'docker' use it
+  PYTEST_ARGUMENT   only these tests, say: tests/unit -k csv
+
+Environment, for --all and PYTEST_ARGUMENT:
   BYOA_IMAGE             the image's name without a tag (default: byoa-sagemaker)
   BYOA_REQUIRE_DOCKER=1  fails instead of skipping the Docker half
 TEXT
+}
+
+bring_up_image() {
+    # $BYOA_IMAGE runs the full image, $BYOA_IMAGE:slim the slim one.
+    export BYOA_IMAGE=${BYOA_IMAGE:-byoa-sagemaker}
+    if engine_answers; then
+        scripts/image.sh "$BYOA_IMAGE"
+    elif [ "${BYOA_REQUIRE_DOCKER:-}" = 1 ]; then
+        echo "test: BYOA_REQUIRE_DOCKER=1 and no container engine answers ('docker info' fails);" \
+            "start dockerd, or set DOCKER_HOST" >&2
+        exit 1
+    else
+        echo "test: NO CONTAINER ENGINE ANSWERS: THE DOCKER HALF OF THE TESTS IS SKIPPED" >&2
+    fi
 }
 
 case ${1:-} in
     -h | --help) usage; exit 0 ;;
 esac
 [ -x .venv/bin/pytest ] || { echo "test: .venv/bin/pytest is missing; run: make venv" >&2; exit 1; }
-# $BYOA_IMAGE runs the full image, $BYOA_IMAGE:slim the slim one.
-export BYOA_IMAGE=${BYOA_IMAGE:-byoa-sagemaker}
 
-if engine_answers; then
-    scripts/image.sh "$BYOA_IMAGE"
-elif [ "${BYOA_REQUIRE_DOCKER:-}" = 1 ]; then
-    echo "test: BYOA_REQUIRE_DOCKER=1 and no container engine answers ('docker info' fails);" \
-        "start dockerd, or set DOCKER_HOST" >&2
-    exit 1
-else
-    echo "test: NO CONTAINER ENGINE ANSWERS: THE DOCKER HALF OF THE TESTS IS SKIPPED" >&2
+if [ $# -eq 0 ]; then
+    quick=(tests/unit tests/corpus tests/architecture)
+    mapfile -t with_canaries < <(grep --recursive --files-with-matches 'mark\.canary' tests/blackbox)
+    # In the folders of the quick tests, everything; in the other files, the canaries.
+    exec .venv/bin/pytest --numprocesses auto --quick "${quick[@]}" "${with_canaries[@]}"
 fi
+bring_up_image
+[ "$1" = --all ] || exec .venv/bin/pytest --numprocesses auto "$@"
 
-if [ $# -gt 0 ]; then
-    exec .venv/bin/pytest --numprocesses auto "$@"
-fi
 # Every Python below starts measuring by itself: pytest's workers, and the verbs that tests start,
 # some of them as another user.
 measured=$(mktemp -d)

@@ -113,6 +113,7 @@ def test_job_that_is_interrupted_anywhere_ends_as_the_one_that_was_not(
     assert _metrics(broken) == _metrics(unbroken)
 
 
+@pytest.mark.canary
 def test_resumed_job_falls_back_one_checkpoint_and_says_so(
     backend: Backend, tmp_path: Path
 ) -> None:
@@ -148,6 +149,7 @@ def test_resumed_job_falls_back_one_checkpoint_and_says_so(
     assert _n_rounds(ml) == N_ROUNDS
 
 
+@pytest.mark.canary
 def test_sigterm_leaves_a_model_of_the_finished_rounds(backend: Backend, tmp_path: Path) -> None:
     """Exit code 143, a model that loads and predicts, no failure file (C-029)."""
     ml = _tree(tmp_path / "ml", backend, {**SAMPLING, "num_round": "1000000"})

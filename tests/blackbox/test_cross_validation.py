@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import xgboost
 
 from local_test.backends import Backend
@@ -13,6 +14,7 @@ from local_test.ml_tree import MlTree
 from local_test.outcomes import FinishedRun
 
 
+@pytest.mark.canary
 def test_folds_are_trained_and_served_together(
     train: Callable[..., FinishedRun],
     backend: Backend,

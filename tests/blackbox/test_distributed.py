@@ -126,6 +126,7 @@ def numbers(lines: Iterable[str]) -> np.ndarray:
     return np.array([[float(n) for n in re.findall(r":([-\d.e]+)", line)] for line in lines])
 
 
+@pytest.mark.canary
 def test_shards_make_the_model_of_the_whole(
     job: Job, alone: Alone, cancer: TabularDataset, features: np.ndarray
 ) -> None:

@@ -152,6 +152,7 @@ def test_job_leaves_nothing_behind_outside_its_tree(
     assert list(short_directory.iterdir()) == []
 
 
+@pytest.mark.canary
 def test_failed_job_leaves_nothing_but_its_reason(train: Train, ml: MlTree) -> None:
     """Leaves no reserved space behind, neither after failure nor after success (C-026)."""
     assert train(num_round="x").exit_code == 1
@@ -161,6 +162,7 @@ def test_failed_job_leaves_nothing_but_its_reason(train: Train, ml: MlTree) -> N
     assert [path.name for path in (ml.root / "output").iterdir() if path.is_file()] == []
 
 
+@pytest.mark.canary
 def test_results_beside_the_model_are_there(train: Train, ml: MlTree) -> None:
     """Scores and importances for programs, a picture for people (C-039)."""
     given = {"num_round": "5", "objective": "binary:logistic", "eval_metric": "logloss,f1"}

@@ -88,6 +88,7 @@ def test_corpus_is_there() -> None:
     assert len(CASES) > 50
 
 
+@pytest.mark.canary
 def test_parser_errors_have_the_error_body(server: RunningServer) -> None:
     """The one form of all errors, without the request in it."""
     with _connect(server) as client:

@@ -68,6 +68,7 @@ def test_hosts_with_other_names_fail_with_the_difference(backend: Backend, tmp_p
         assert f"of host {first!r}: missing: 'income'; unknown: 'salary'" in reason
 
 
+@pytest.mark.canary
 def test_requests_are_answered_by_name(backend: Backend, tmp_path: Path) -> None:
     """Matches request columns by the names of training, and lists a difference."""
     ml = MlTree(tmp_path / "ml").create()

@@ -41,6 +41,7 @@ def _error(response: Response) -> dict[str, str]:
     return error
 
 
+@pytest.mark.canary
 def test_ping_is_200_with_an_empty_body(server: RunningServer) -> None:
     """Answers 200 only when it can serve (C-002, C-044, C-046)."""
     response = ping(server.url)
@@ -49,6 +50,7 @@ def test_ping_is_200_with_an_empty_body(server: RunningServer) -> None:
     assert response.body == b""
 
 
+@pytest.mark.canary
 @pytest.mark.parametrize(
     "accept", [None, "*/*", "text/csv", "application/json", "Application/JSON"]
 )
@@ -149,6 +151,7 @@ def test_bad_request_is_4xx_and_the_worker_lives(
     assert server.process_ids() == before
 
 
+@pytest.mark.canary
 def test_malformed_cell_is_named_by_line_and_column(post: Post, cancer: TabularDataset) -> None:
     """The error names the place, and quotes nothing of the payload (C-057)."""
     rows = [line.split(b",") for line in cancer.payload.splitlines()]
@@ -343,6 +346,7 @@ def test_foreign_files_beside_the_model_are_skipped(
         assert invoke(server.url, cancer.payload).status == 200
 
 
+@pytest.mark.canary
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -415,6 +419,7 @@ def _pinged(server: RunningServer) -> int:
     return 0
 
 
+@pytest.mark.canary
 def test_sigterm_finishes_what_is_in_flight(
     backend: Backend, trained: Trained, cancer: TabularDataset
 ) -> None:

@@ -30,6 +30,7 @@ def _advice(server: RunningServer) -> dict[str, object]:
     return advice
 
 
+@pytest.mark.canary
 def test_execution_parameters_advise_the_platform(server: RunningServer) -> None:
     """An integer, a string and an integer, by their exact names (C-069)."""
     assert _advice(server) == {
@@ -134,6 +135,7 @@ def _assert_selected(records: list[dict[str, object]], expected: np.ndarray) -> 
             assert record[key] == pytest.approx([1 - p, p], abs=1e-6)
 
 
+@pytest.mark.canary
 @pytest.mark.parametrize("accept", ["application/json", "application/jsonlines", "text/csv"])
 def test_selected_outputs_replace_the_score(
     selecting: RunningServer,

@@ -126,6 +126,7 @@ def _send_until(stop: threading.Event, url: str, body: bytes, answers: list[byte
             answers.append(None)
 
 
+@pytest.mark.canary
 def test_killed_worker_costs_only_its_own_requests(
     backend: Backend, trained: Trained, cancer: TabularDataset, features: np.ndarray
 ) -> None:

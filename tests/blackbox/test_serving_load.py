@@ -335,6 +335,7 @@ def test_largest_body_of_batch_transform_fits(
     assert peak < 4 * 100 * 2**20
 
 
+@pytest.mark.canary
 def test_compressed_body_is_read(
     server: RunningServer, trained: Trained, cancer: TabularDataset, features: np.ndarray
 ) -> None:

@@ -132,6 +132,7 @@ def test_pickle_is_not_run(backend: Backend, tmp_path: Path, dump: Callable[...,
     assert not canary.exists()
 
 
+@pytest.mark.canary
 @pytest.mark.parametrize(
     ("files", "reason"),
     [

@@ -30,6 +30,7 @@ def _model_tree(tmp_path: Path, version: str, kind: str) -> tuple[MlTree, str, l
     return ml, "\n".join(rows), expected[kind]
 
 
+@pytest.mark.canary
 @pytest.mark.parametrize(
     ("version", "kind"),
     [

@@ -48,6 +48,7 @@ def _is_invocation(line: Line) -> bool:
     return line["event"] == "invocation"
 
 
+@pytest.mark.canary
 def test_every_invocation_is_one_line_with_what_it_took(
     backend: Backend, trained: Trained, cancer: TabularDataset
 ) -> None:

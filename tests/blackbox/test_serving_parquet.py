@@ -72,6 +72,7 @@ def test_broken_parquet_costs_its_own_request(
     assert set(workers) <= set(workers_of(one_worker))
 
 
+@pytest.mark.canary
 def test_predictions_are_those_of_other_formats(
     one_worker: RunningServer, trained: Trained, features: np.ndarray
 ) -> None:

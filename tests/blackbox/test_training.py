@@ -65,6 +65,7 @@ def _predict(file: Path, features: np.ndarray) -> np.ndarray:
     return booster.predict(xgboost.DMatrix(features))
 
 
+@pytest.mark.canary
 def test_training_succeeds_and_leaves_the_model(trained: Trained) -> None:
     """Exit code 0, xgboost-model in place, no failure file (C-001, C-026, C-097)."""
     assert trained.run.exit_code == 0
@@ -81,6 +82,7 @@ def test_training_logs_to_stdout_while_it_runs(trained: Trained) -> None:
     assert all(line.startswith(("{", "[")) for line in lines)
 
 
+@pytest.mark.canary
 @pytest.mark.parametrize("metric", ["train:error", "validation:error", "validation:logloss"])
 def test_metric_lines_match_the_published_expressions(trained: Trained, metric: str) -> None:
     """Matches also as CloudWatch shows the lines, with the tab as #011 (C-034, C-100)."""
@@ -399,6 +401,7 @@ def test_unknown_verb_ends_with_a_message(
     assert "usage:" in run.output
 
 
+@pytest.mark.canary
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["serve", "-h"]])
 def test_help_is_there(backend: Backend, ml: MlTree, arguments: list[str]) -> None:
     """`--help` explains the two verbs, wherever it stands."""

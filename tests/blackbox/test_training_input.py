@@ -108,6 +108,7 @@ def feeding(ml: MlTree) -> Iterator[Feeder]:
     feeder.join()
 
 
+@pytest.mark.canary
 def test_pipe_mode_gives_the_model_of_file_mode(
     backend: Backend, ml: MlTree, cancer: TabularDataset, reference: bytes
 ) -> None:
@@ -205,6 +206,7 @@ def test_parts_may_be_compressed_nested_and_linked(
     assert _model(ml) == reference
 
 
+@pytest.mark.canary
 @pytest.mark.parametrize("input_mode", ["File", "Pipe"])
 @pytest.mark.parametrize("name", ["parquet", "recordio"])
 def test_binary_formats_give_the_model_of_csv(

@@ -59,6 +59,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.canary
 @pytest.mark.slow
 def test_every_command_prints_the_output_of_the_page(tmp_path: Path) -> None:
     """A reader who follows the tutorial sees what it shows (C-026, C-027, C-044, C-057)."""

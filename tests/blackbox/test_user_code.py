@@ -133,6 +133,7 @@ def command(obedient: RunningServer) -> Callable[..., Response]:
     return send
 
 
+@pytest.mark.canary
 def test_four_functions_answer(backend: Backend, tmp_path: Path) -> None:
     """The model is the user's own, and its directory is only read (C-047, C-053, C-059)."""
     ml = _model(tmp_path, {"weights.json": "[2, 3]", "code/inference.py": FOUR})

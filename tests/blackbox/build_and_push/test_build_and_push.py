@@ -78,6 +78,7 @@ def test_dirty_tree_is_built_on_request_under_a_tag_of_its_own(
     assert re.search(rf"model:{re.escape(tag_of(checkout))}-dirty-\d+ ", build)
 
 
+@pytest.mark.canary
 def test_dry_run_prints_every_command_and_runs_none(
     script: Script, checkout: Path, state: Path
 ) -> None:

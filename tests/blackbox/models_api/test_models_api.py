@@ -60,6 +60,7 @@ def test_it_starts_without_any_model(start: Start) -> None:
         assert json.loads(models.page().body) == {"models": []}
 
 
+@pytest.mark.canary
 def test_loaded_model_answers_as_xgboost_does(models: Models) -> None:
     """200 means that it can be invoked, with content types as on /invocations (C-079, C-086)."""
     models.write_tree("loaded", 2)
@@ -203,6 +204,7 @@ def test_description_is_of_a_loaded_model_only(models: Models) -> None:
     assert described["modelUrl"] == models.url(models.directory("described"))
 
 
+@pytest.mark.canary
 def test_unloaded_model_is_unknown(models: Models) -> None:
     """An invocation and another unload of an unloaded model are 404 (C-085, C-086)."""
     models.write_tree("unloaded", 1)

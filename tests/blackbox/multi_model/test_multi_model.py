@@ -52,6 +52,7 @@ def test_server_starts_without_any_model(fleet: Fleet) -> None:
     assert json.loads(answer.body) == {"models": []}
 
 
+@pytest.mark.canary
 def test_loaded_model_answers_in_every_worker(fleet: Fleet) -> None:
     """200 means that any worker can invoke it, as by /invocations (C-079, C-084, C-086)."""
     fleet.write_constant("m", 4.0)

@@ -61,6 +61,7 @@ def test_model_that_does_not_fit_is_507_with_the_numbers(start_fleet: StartFleet
         assert fleet.server.process_ids() == before
 
 
+@pytest.mark.canary
 def test_full_server_evicts_what_was_used_least_recently(start_fleet: StartFleet) -> None:
     """An evicted model is still loaded as far as the contract goes, and comes back (C-081)."""
     with start_fleet(BYOA_MODEL_MEMORY_MB="50", **ONE_WORKER) as fleet:
