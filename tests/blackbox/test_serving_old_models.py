@@ -13,7 +13,7 @@ from local_test.invoke import invoke
 from local_test.ml_tree import MlTree
 from local_test.outcomes import ServerStartError
 
-MODELS = Path(__file__).parents[1] / "unit/container/algorithms/models_of_old"
+MODELS = Path(__file__).parents[1] / "unit/container/algorithms/xgboost/formats/models_of_old"
 SELECTED = {"SAGEMAKER_INFERENCE_OUTPUT": "predicted_label,probability"}
 NPY = {"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "application/x-npy"}
 
