@@ -321,7 +321,7 @@ def test_model_whose_sizes_lie_is_refused_and_hurts_nobody(fleet: Fleet) -> None
     lies = {
         "have 2 values .* the model has 1 outputs": json.dumps(overflowing).encode(),
         "have 2 values .* the model has 4194304 outputs": json.dumps(boundless).encode(),
-        "trained for no round": bytes(xgboost.train({}, matrix, 0).save_raw("ubj")),
+        "trained for 0 rounds": bytes(xgboost.train({}, matrix, 0).save_raw("ubj")),
     }
     fleet.write_constant("good", 1.0)
     fleet.load("good")

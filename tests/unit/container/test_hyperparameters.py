@@ -105,5 +105,5 @@ def test_validate_reports_every_problem_at_once() -> None:
 
 
 def test_names_include_aliases() -> None:
-    """What may be sent is what is listed."""
+    """Every name that may be sent is listed, aliases included."""
     assert names(Declaration) == ["learning_rate", "rate", "rounds"]

@@ -20,7 +20,7 @@ def test_num_round_is_required() -> None:
         validate(XGBoostHyperparameters, {})
 
 
-# One value that is accepted and one that is not, from the table of CONTRACT 7.1.
+# One value that is accepted and one that is not, for each hyperparameter of AWS's container.
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
     [
@@ -252,7 +252,7 @@ def test_interaction_constraints_are_nested_lists() -> None:
     ],
 )
 def test_values_that_do_not_go_together_are_refused(given: dict[str, str], message: str) -> None:
-    """The rules between hyperparameters of CONTRACT 7.1."""
+    """Hyperparameters that exclude or need each other are checked together."""
     with pytest.raises(HyperparameterError) as caught:
         _checked(**given)
 

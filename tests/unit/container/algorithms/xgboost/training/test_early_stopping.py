@@ -1,4 +1,4 @@
-"""When early stopping ends a job, and what it keeps."""
+"""The round in which early stopping ends a job, and the rounds that it keeps."""
 
 import math
 

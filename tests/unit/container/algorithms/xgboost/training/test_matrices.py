@@ -116,7 +116,7 @@ def test_records_that_do_not_fit_train_the_same_model_from_disk(
     is_sparse: bool,
     has_gaps: bool,
 ) -> None:
-    """Where the records lie changes nothing but speed, and the log says where."""
+    """Records in memory and on disk give the same model, and the log says which it was."""
     features = _with_gaps(features) if has_gaps else features
     channels = [
         Channel("validation", features[:500], is_sparse),

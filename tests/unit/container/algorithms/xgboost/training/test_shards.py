@@ -1,4 +1,4 @@
-"""What hosts must agree on, each with a thread of its own and a channel of memory between them."""
+"""Agreement of hosts, each in a thread of its own with a channel of memory between them."""
 
 import threading
 from collections.abc import Callable
@@ -39,7 +39,7 @@ class Host:
 
 
 def on_hosts(n_hosts: int, work: Callable[[Host], Any]) -> list[Any]:
-    """What `work` returns on each, or the errors that it raises."""
+    """Run `work` on each host; return its results, or the errors that it raises."""
     table: list[Any] = [None] * n_hosts
     barrier = threading.Barrier(n_hosts)
 
@@ -65,7 +65,7 @@ def shard(labels: list[float], width: int = 3, *, counts: bool = True) -> Shard:
 
 
 def agreed(*shards: Shard, channel: str = "train", **values: str) -> list[Any]:
-    """What the hosts come to when each has one of the shards."""
+    """Return the agreement of hosts that have one of the shards each."""
 
     def work(host: Host) -> Any:
         own = {"train": shard([0, 1]), channel: shards[host.rank]}
