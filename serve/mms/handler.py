@@ -5,10 +5,13 @@ status 507, any other with 500. The handler is not a class, since multi-model-se
 exceptions of a class's `initialize`, and the load would succeed.
 """
 
+import fcntl
 import logging
 import os
 import sys
 import tempfile
+import termios
+import time
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -24,6 +27,8 @@ from serve.mms.model_worker import Request, Worker
 from serve.runtime import decoder_pool
 
 logger = logging.getLogger(__name__)
+
+_LOG_SECONDS, _LOG_POLL_SECONDS = 1.0, 0.01
 
 
 class Context(Protocol):
@@ -79,8 +84,26 @@ def _load(context: Context) -> None:
     except ContainerError as error:
         facts = {"model_name": name, "code": error.code, "reason": error.message}
         logger.exception("model_load_failed", exc_info=error.__cause__, extra=facts)
+        _wait_until_log_is_read()
         raise
     _Process.in_flight = InFlight(Path(tempfile.gettempdir()))
+
+
+def _wait_until_log_is_read() -> None:
+    """Wait until multi-model-server has read the standard output of this process.
+
+    It stops reading when it has the answer that the load failed: the reason would be lost.
+    """
+    deadline = time.monotonic() + _LOG_SECONDS
+    while time.monotonic() < deadline:
+        n_unread = bytearray(4)
+        try:
+            fcntl.ioctl(sys.stdout.fileno(), termios.FIONREAD, n_unread)
+        except OSError:  # not a pipe
+            return
+        if not int.from_bytes(n_unread, sys.byteorder):
+            return
+        time.sleep(_LOG_POLL_SECONDS)
 
 
 def _answer(fields: Mapping[str, Any], context: Context, index: int) -> bytes:

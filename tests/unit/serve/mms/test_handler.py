@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import os
 import sys
 import tempfile
 import threading
@@ -307,3 +308,23 @@ def test_invocation_is_in_flight_while_it_is_answered(
         may_end.set()
         thread.join(PATIENCE_SECONDS)
         assert not in_flight.is_any()
+
+
+def test_failed_load_waits_until_its_log_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Multi-model-server reads no more of a process that has answered that its load failed."""
+    monkeypatch.setattr(handler, "_LOG_SECONDS", PATIENCE_SECONDS)
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as log, os.fdopen(writer, "w") as output:
+        output.write("the reason\n")
+        output.flush()
+        monkeypatch.setattr(sys, "stdout", output)
+        waiting = threading.Thread(target=handler._wait_until_log_is_read)
+        waiting.start()
+
+        waiting.join(0.1)
+        assert waiting.is_alive()
+        assert log.readline() == b"the reason\n"
+        waiting.join(PATIENCE_SECONDS)
+        assert not waiting.is_alive()
