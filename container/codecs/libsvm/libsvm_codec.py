@@ -270,10 +270,7 @@ class _LineReader:
         for position, token in enumerate(tokens, start=first):
             cell = read(token)
             if cell is None:
-                problem = "expected column:value"
-                if _is_id(token):
-                    problem += "; qid:N stands right after the label"
-                raise _Fault(_not_text(token) or problem, position)
+                raise _Fault(_cell_problem(token, position, self._allowed), position)
             digits, number = cell.groups()
             column = int(digits) if len(digits) <= _MAX_COLUMN_DIGITS else stop
             value = float(number or "nan")
@@ -296,6 +293,30 @@ class _LineReader:
             weights=np.array(self._weights, dtype=np.float32) if self._label_required else _NONE,
             query_ids=np.frombuffer(self._query_ids, dtype=np.int64),
         )
+
+
+def _cell_problem(token: str, position: int, allowed: range) -> str:
+    """Describe a token that is not a cell, with the accepted form."""
+    if problem := _not_text(token):
+        return problem
+    if _is_id(token):
+        return (
+            f"token {position} is not a query id right after the label; write label qid:N "
+            "column:value …, N a whole number of at most 18 digits"
+        )
+    index, colon, _ = token.partition(":")
+    if not colon:
+        problem = f"token {position} has no colon"
+    elif not (index.isascii() and index.isdigit()):
+        problem = f"the column of token {position} is negative or not a whole number"
+    elif len(index) > _MAX_COLUMN_DIGITS:
+        problem = f"the value of token {position} is not a finite number"
+    else:
+        problem = f"the value of token {position}, for column {index}, is not a finite number"
+    return (
+        f"{problem}; write column:value, with a column in {allowed.start} to {allowed.stop - 1} "
+        "and a value that is a finite number, nan or empty"
+    )
 
 
 def _is_id(token: str) -> bool:

@@ -343,7 +343,11 @@ LINE = b"1 qid:3 1:2\n0 qid:3 1:1\n"
         ({"a": b"1 1:1\n" + LINE}, {}, "file 'a': line 2: the record has a query id and those"),
         ({"a": LINE, "b": b"1 1:1\n"}, {}, "file 'b': line 1: no query id where file 'a' has some"),
         ({"a": b"1 qid:x 1:1\n"}, {}, "line 1, column 2: the query id must be a whole number"),
-        ({"a": b"1 1:1 qid:3\n"}, {}, "line 1, column 3: expected column:value; qid:N stands"),
+        (
+            {"a": b"1 1:1 qid:3\n"},
+            {},
+            "line 1, column 3: token 3 is not a query id right after the label",
+        ),
         ({"a": b"1:2 qid:1 1:1\n"}, {}, "there are records with a weight, which ranking cannot"),
         (
             {"a": b"1 1:1\n"},

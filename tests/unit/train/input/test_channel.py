@@ -283,7 +283,7 @@ BROKEN_PARQUET = [
         (bz2.compress(b"1,2\n"), "this is a bzip2 file, not text/csv; decompress it"),
         ("1,2\n".encode("utf-16"), "this is UTF-16 text, not text/csv; save it as UTF-8"),
         (b'{"features": [1]}\n', "this looks like JSON, not text/csv"),
-        (b"1 0:1\n" * 5000 + b"1 0:x\n", "line 5001, column 2: expected column:value"),
+        (b"1 0:1\n" * 5000 + b"1 0:x\n", "line 5001, column 2: the value of token 2, for"),
         (as_recordio([[1, 2]] * 900)[:-8] + b"junkjunk", "record 900: "),
         (as_recordio([[1, 2]] * 900 + [[np.nan, 2]]), "record 901: the label is missing"),
         (as_recordio([[1, 2]] * 900 + [[1, np.inf]]), "record 901, column 1: the number does not"),
