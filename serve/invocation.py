@@ -122,7 +122,8 @@ class ModelServable:
             self.latency.is_quick(len(invocation.body))
             and self.is_thread_safe
             and self.capabilities.is_quick
-            and not self._format(invocation.content_type).is_packed
+            # The content type of an empty body is never checked (C-058).
+            and not (invocation.body and self._format(invocation.content_type).is_packed)
         )
 
     def invoke(self, invocation: Invocation) -> Answer:

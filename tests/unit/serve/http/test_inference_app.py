@@ -48,6 +48,14 @@ def test_empty_body_gives_204(client: Client, encoding: dict[str, str]) -> None:
     assert client.request("POST", "/invocations", b"", CSV | encoding).status == 204
 
 
+def test_empty_body_gives_204_whatever_its_content_type(client: Client) -> None:
+    """Answers so in a thread, as the first request, and inline, as the next one (C-058)."""
+    headers = {"Content-Type": "text/nonsense"}
+
+    for _ in range(2):
+        assert client.request("POST", "/invocations", b"", headers).status == 204
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "status", "code"),
     [
