@@ -38,12 +38,17 @@ def room_for(n_rows: int, n_outputs: int) -> Iterator[None]:
     with _lock:
         # Other workers, as many as there are CPUs, may reserve memory at the same time.
         share = cgroup.memory_available_bytes() // max(2, cgroup.cpu_count())
+        # A lower bound: answers in progress have allocated between none and all of the memory that
+        # they reserve, and `share` lacks what they have allocated.
         free = max(0, share - _reserved[0])
         if n_bytes > free:
+            most = free // (n_outputs * _BYTES_PER_VALUE)
+            remedy = f"send at most {most} records at a time"
+            if not most:
+                remedy = "try again later, or give the container more memory"
             raise OutOfMemoryError(
                 f"{n_rows} records of {n_outputs} predicted values each take about "
-                f"{n_bytes >> 20} MiB; an answer may take {free >> 20} MiB now; send at most "
-                f"{free // (n_outputs * _BYTES_PER_VALUE)} records at a time"
+                f"{n_bytes >> 20} MiB; an answer may take {free >> 20} MiB now; {remedy}"
             )
         _reserved[0] += n_bytes
     try:

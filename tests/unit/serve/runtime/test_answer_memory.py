@@ -31,6 +31,18 @@ def test_answer_that_is_too_large_is_refused_with_the_numbers() -> None:
 
 
 @pytest.mark.usefixtures("_two_gibibytes")
+def test_answer_of_one_record_that_is_too_large_is_refused_with_another_remedy() -> None:
+    """The message does not ask for requests of no records."""
+    with pytest.raises(OutOfMemoryError) as refused, room_for(1, (1 << 30) // 64 + 1):
+        pass
+
+    assert refused.value.message == (
+        "1 records of 16777217 predicted values each take about 1024 MiB; an answer may take "
+        "1024 MiB now; try again later, or give the container more memory"
+    )
+
+
+@pytest.mark.usefixtures("_two_gibibytes")
 def test_answers_in_hand_leave_less_for_the_next() -> None:
     """Released memory is available again, also after an error."""
     with room_for(10_000, 1000):
