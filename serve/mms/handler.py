@@ -79,6 +79,7 @@ def _load(context: Context) -> None:
         _Process.worker = Worker.load(model_dir, name, settings)
     except MemoryError as error:
         logger.warning("model_refused", extra={"model_name": name, "reason": str(error)})
+        _wait_until_log_is_read()
         unregister.when_refused(name, settings.port)
         raise
     except ContainerError as error:

@@ -4,10 +4,12 @@ import gzip
 import json
 import logging
 import os
+import select
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,7 @@ import pytest
 import xgboost
 
 from container.errors import ModelLoadError
-from serve.mms import handler
+from serve.mms import handler, unregister
 from serve.mms.in_flight import InFlight
 from tests.unit.serve.conftest import ModelDirectory
 from tests.waiting import PATIENCE_SECONDS
@@ -310,21 +312,33 @@ def test_invocation_is_in_flight_while_it_is_answered(
         assert not in_flight.is_any()
 
 
+@pytest.mark.parametrize("error", [ModelLoadError("the reason"), MemoryError("the reason")])
 def test_failed_load_waits_until_its_log_is_read(
-    monkeypatch: pytest.MonkeyPatch,
+    model_root: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """Multi-model-server reads no more of a process that has answered that its load failed."""
-    monkeypatch.setattr(handler, "_LOG_SECONDS", PATIENCE_SECONDS)
-    reader, writer = os.pipe()
-    with os.fdopen(reader, "rb") as log, os.fdopen(writer, "w") as output:
-        output.write("the reason\n")
-        output.flush()
-        monkeypatch.setattr(sys, "stdout", output)
-        waiting = threading.Thread(target=handler._wait_until_log_is_read)
-        waiting.start()
 
-        waiting.join(0.1)
-        assert waiting.is_alive()
-        assert log.readline() == b"the reason\n"
-        waiting.join(PATIENCE_SECONDS)
-        assert not waiting.is_alive()
+    def fail(*_: object) -> None:
+        raise error
+
+    refused: list[tuple[object, ...]] = []
+    monkeypatch.setattr(handler, "_LOG_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(handler.Worker, "load", fail)
+    monkeypatch.setattr(unregister, "when_refused", lambda *given: refused.append(given))
+    reader, writer = os.pipe()
+    with (
+        os.fdopen(reader, "rb") as log,
+        os.fdopen(writer, "w") as output,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        monkeypatch.setattr(sys, "stdout", output)
+        loading = pool.submit(handler.handle, None, Context(model_root))
+        assert select.select([log], [], [], PATIENCE_SECONDS)[0]
+
+        with pytest.raises(TimeoutError):
+            loading.result(0.1)
+        assert not refused  # its time limit has not begun
+        assert b"the reason" in log.readline()
+        with pytest.raises(type(error), match="the reason"):
+            loading.result(PATIENCE_SECONDS)
+        assert len(refused) == isinstance(error, MemoryError)
