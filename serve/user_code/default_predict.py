@@ -33,12 +33,19 @@ def with_algorithm(data: Any, model: Model) -> Floats:
         return model.predict(features)
 
 
-def for_user_model(model: Any) -> Callable[[Any, Any], Any]:
-    """Return the default `predict_fn(data, model)` for a model that a user's `model_fn` made."""
+def for_user_model(
+    model: Any,
+) -> tuple[Callable[[Any, Any], Any], tuple[str, ...] | None]:
+    """Return the default `predict_fn(data, model)` and the feature names of a user's model.
+
+    Args:
+        model: Returned by `model_fn`. It has names if it is of a framework whose algorithm is part
+            of this container, or has `feature_names_in_` as in scikit-learn; otherwise None.
+    """
     adopted = registry.adopt(model)
     if adopted is None:
-        return with_user_model
-    return lambda data, _: with_adopted(data, adopted)
+        return with_user_model, _checked(getattr(model, "feature_names_in_", None))
+    return lambda data, _: with_adopted(data, adopted), adopted.feature_names
 
 
 def with_adopted(data: Any, model: UserModel) -> Any:
@@ -117,17 +124,6 @@ def _as_table(data: Any, width: int) -> Any:
 def _described(data: Any) -> str:
     shape, dtype = getattr(data, "shape", None), getattr(data, "dtype", None)
     return type(data).__name__ if shape is None else f"{dtype or 'table'} of the shape {shape}"
-
-
-def names_of_user_model(model: Any) -> tuple[str, ...] | None:
-    """Return the feature names of a model that a user's `model_fn` made, or None.
-
-    The model is one of an algorithm's framework, or has `feature_names_in_` as in scikit-learn.
-    """
-    adopted = registry.adopt(model)
-    if adopted is not None:
-        return adopted.feature_names
-    return _checked(getattr(model, "feature_names_in_", None))
 
 
 def _checked(names: Any) -> tuple[str, ...] | None:

@@ -97,12 +97,8 @@ class ScriptArtifact:
             model = self._run(f"{name}: model_fn failed", functions.model_fn, context, directory)
             if not (functions.predict_fn or functions.transform_fn):
                 default_predict.check_user_model(model)
-            loaded = Loaded(
-                model,
-                default_predict.for_user_model(model),
-                content_types.CSV,
-                default_predict.names_of_user_model(model),
-            )
+            predict, names = default_predict.for_user_model(model)
+            loaded = Loaded(model, predict, content_types.CSV, names)
         else:
             loaded = self._load_with_algorithm(name)
         if functions.model_warmup_fn:

@@ -109,7 +109,8 @@ def test_table_of_a_users_input_fn_is_put_in_the_order_of_an_algorithms_model() 
 def test_table_of_a_users_input_fn_is_put_in_the_order_of_a_booster() -> None:
     model = booster()
 
-    found = default_predict.for_user_model(model)(Frame(["income", "age"]), model)
+    predict, _ = default_predict.for_user_model(model)
+    found = predict(Frame(["income", "age"]), model)
 
     expected = model.predict(xgboost.DMatrix(ROWS, feature_names=NAMES))
     np.testing.assert_array_equal(found, expected)
@@ -147,4 +148,4 @@ class _Placeholders:
 def test_models_that_say_what_their_features_are_called(
     model: Any, names: tuple[str, ...] | None
 ) -> None:
-    assert default_predict.names_of_user_model(model) == names
+    assert default_predict.for_user_model(model)[1] == names

@@ -106,7 +106,8 @@ def test_foreign_model_without_predict_is_refused(model: Any) -> None:
 
 def predicted(data: Any, model: Any) -> Any:
     """Return the prediction of the default `predict_fn` for a user's model."""
-    return default_predict.for_user_model(model)(data, model)
+    predict, _ = default_predict.for_user_model(model)
+    return predict(data, model)
 
 
 def test_booster_is_given_a_matrix_and_predicts_with_its_best_round() -> None:
