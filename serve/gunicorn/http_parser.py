@@ -14,7 +14,7 @@ than parsing a chunk, and a client may send a hundred thousand chunks of one byt
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -29,7 +29,7 @@ _MAX_SIZE_DIGITS = 16
 _MAX_SIZE_LINE = 256
 
 
-def refused_head(headers: Iterable[tuple[bytes, bytes]], version: str) -> HTTPStatus | None:
+def refused_head(headers: Sequence[tuple[bytes, bytes]], version: str) -> HTTPStatus | None:
     """Check the head of a request that the parser has accepted.
 
     Args:

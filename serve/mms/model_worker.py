@@ -89,7 +89,7 @@ class Worker:
         except MemoryError as error:
             full = OutOfMemoryError("the invocation needs more memory than there is")
             return seen.failed(error, responses.refusal(full, seen.request_id))
-        except Exception as error:  # noqa: BLE001 - the rim: whatever a model raises is a 500
+        except Exception as error:  # noqa: BLE001 - the boundary: any exception of a model is a 500
             unknown = responses.InternalError("the invocation failed; see the log")
             return seen.failed(error, responses.refusal(unknown, seen.request_id))
         seen.n_rows, seen.stages = answer.n_rows, answer.stages

@@ -86,7 +86,8 @@ class Catalogue:
     def unload(self, name: str) -> None:
         """Delete a model; when this returns, no worker has it in memory.
 
-        Work that runs longer than an invocation may keeps it in memory, and is not waited for.
+        A stream, or code that runs on after its time limit, keeps the model in memory longer, and
+        is not waited for.
 
         Raises:
             ModelNotFoundError: there is none of that name.

@@ -235,7 +235,7 @@ class _Job:
             self._loop.call_soon_threadsafe(self._settle)
 
     def give_up(self) -> None:
-        """Prevent that a thread begins the work, if none has."""
+        """Prevent a thread from beginning the work, if none has begun it."""
         if self._work:
             with contextlib.suppress(IndexError):  # a thread was faster
                 self._work.pop()

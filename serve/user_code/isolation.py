@@ -106,9 +106,8 @@ class IsolatedModules:
         if path is None:
             self._adopt_directories()
             if not self._owns(name):
-                return _find_shared(
-                    name
-                )  # even if the code put its directories first in `sys.path`
+                # Even if the code put its directories first in `sys.path`.
+                return _find_shared(name)
             path = self._directories
         elif name.partition(".")[0] not in self._found:
             return None

@@ -82,7 +82,7 @@ def search_path(script: Path, code_dir: Path) -> list[str]:
 def warn_of_unused(
     model_dir: Path, script: Path | None, submit_directory: str | None = None
 ) -> None:
-    """Log once, at start, files and settings that have not the effect their owner may expect."""
+    """Log once, at start, files and settings without the effect that their owner may expect."""
     if submit_directory is not None and _submitted(model_dir, submit_directory) is None:
         reason = (
             f"SAGEMAKER_SUBMIT_DIRECTORY={submit_directory!r} is not a directory below the model "
