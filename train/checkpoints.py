@@ -96,7 +96,7 @@ class CheckpointDirectory:
                         "reason": f"it has {checkpoint.n_rounds} rounds of {max_rounds} asked for",
                     },
                 )
-                if shorten:  # the nearest one is the last that comes by
+                if shorten:  # files come in descending order: the last one seen is the nearest
                     found = file, checkpoint
                 continue
             self._own.insert(0, file)

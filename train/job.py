@@ -40,8 +40,9 @@ from container.settings import Settings, base_dir
 from train import control_keys, metric_lines, out_of_memory, results
 from train.checkpoints import CheckpointDirectory, Schedule
 from train.distributed import cluster
-from train.input import fingerprint, open_channels
+from train.input import fingerprint
 from train.input.libsvm_base import LibsvmBase
+from train.input.open_channels import open_channels
 from train.input.scratch import Scratch
 from train.interruption import EXIT_CODE, Interruption
 from train.metric_lines import Recorder
@@ -91,7 +92,7 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: R
     with cluster.join(resources, settings, explain=_as_container_error, end=end) as hosts:
         scratch = Scratch(opt_ml.base_dir)
         libsvm_base = LibsvmBase(hosts.gather)
-        channels = open_channels.open_channels(
+        channels = open_channels(
             opt_ml, algorithm, algorithm.columns(checked), scratch, hosts, libsvm_base
         )
         put_in_place = partial(_put_in_place, opt_ml, algorithm.name, libsvm_base)

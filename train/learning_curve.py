@@ -52,7 +52,7 @@ def draw(history: Scores, best_iteration: int | None, file: Path) -> None:
 
 
 def _by_metric(history: Scores) -> dict[str, dict[str, list[float]]]:
-    """`{"rmse": {"train": [...], "validation": [...]}}`"""
+    """Group the scores by metric and channel, `{"rmse": {"train": [...], "validation": [...]}}`."""
     metrics: dict[str, dict[str, list[float]]] = {}
     for name in history[0]:
         channel, _, metric = name.partition("-")
@@ -75,7 +75,7 @@ class _Panel:
     def of(
         cls, canvas: "ImageDraw", left: float, top: float, channels: Mapping[str, Sequence[float]]
     ) -> "_Panel":
-        """A panel whose axes hold every finite value."""
+        """Make a panel whose axes hold every finite value."""
         values = [v for line in channels.values() for v in line if math.isfinite(v)] or [0.0]
         lowest, highest = min(values), max(values)
         margin = (highest - lowest) * 0.05 or abs(highest) * 0.05 or 1.0

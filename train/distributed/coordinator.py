@@ -83,9 +83,6 @@ class Coordinator:
         for connection in connections:
             connection.close()
 
-    def _is_deserted(self) -> bool:
-        return self._disconnected >= set(self._connections)
-
     def _accept(self) -> None:
         self._listener.settimeout(_ACCEPT_SECONDS)
         with self._listener:

@@ -41,9 +41,7 @@ _LINE_FORMATS = (content_types.CSV, content_types.LIBSVM)
 class Origin:
     """Sources of a channel's bytes, and how to read them."""
 
-    sources: Callable[
-        [], Iterator[Source]
-    ]  # called whenever the channel is read from its beginning
+    sources: Callable[[], Iterator[Source]]  # called anew for each reading of the channel
     content_type: str | None  # None: recognised by the first bytes
     check_type: Callable[[str], None]  # raises ChannelError for an unsupported type
     may_be_empty: bool  # a shard of this host may hold no records

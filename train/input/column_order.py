@@ -19,7 +19,7 @@ class ColumnOrder:
         self.names: tuple[str, ...] | None = None  # label and weight included
 
     def agree(self, own: Sequence[str] | None) -> None:
-        """Settle the order with the other hosts, unless that is done. Every host must call it
+        """Agree on the order with the other hosts, unless that is done. Every host must call it
         equally often.
 
         Args:

@@ -30,7 +30,7 @@ def data_files(directory: Path) -> list[Path]:
 
 
 def _folders(directory: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every directory of the channel with the names in it."""
+    """Yield every directory of the channel with the names in it."""
     top = os.path.realpath(directory)
     seen: set[str] = set()
     for folder, folders, names in os.walk(directory, followlinks=True, onerror=_raise):

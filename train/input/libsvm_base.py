@@ -24,7 +24,7 @@ class Countable(Protocol):
 
     @property
     def lowest_column(self) -> int | None:
-        """The lowest column number of its libsvm records as written; None without any."""
+        """Lowest column number of its libsvm records as written; None if there are none."""
 
     def load(self) -> None:
         """Read and keep all records, unless that was done before."""
@@ -47,8 +47,9 @@ class LibsvmBase:
         self._is_resumed = False
 
     def restore(self, value: Base | None) -> None:
-        """Take over the base of the job that made a checkpoint: its model may be saved before any
-        record is read.
+        """Adopt the base of the job that made a checkpoint.
+
+        The model of the checkpoint may be saved before any record is read.
 
         Raises:
             ChannelError: the records that were read already have the other base.

@@ -105,7 +105,7 @@ def _free_bytes(directory: Path) -> int:
 
 
 def _file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
-    """The type of the file system that holds `path`, e.g. `ext4`; empty when it is not known.
+    """Return the type of the file system that holds `path`, e.g. `ext4`; empty if unknown.
 
     Source: proc(5), /proc/pid/mountinfo: the third field is the device, the type follows ` - `.
     """

@@ -65,7 +65,7 @@ def n_bytes(batch: Batch) -> int:
 
 
 def join(batches: Sequence[Batch]) -> Batch:
-    """One batch of all records; all are dense and equally wide, or all are sparse."""
+    """Join the records of all batches; all are dense and equally wide, or all are sparse."""
     if len(batches) == 1:
         return batches[0]
     return Batch(

@@ -242,10 +242,8 @@ def _unwrap(descriptor: Any) -> Any:
 
 def _work(connection: Connection, memory_file: Any, content_type: str, columns: Columns) -> None:
     """Main function of a parsing process: parse until the connection is closed."""
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # for the job; the whole process group may receive them
+    # The whole process group may receive these; only the job handles them.
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     descriptor = memory_file.detach()
     memory = memoryview(mmap.mmap(descriptor, 0))

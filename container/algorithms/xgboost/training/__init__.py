@@ -1,1 +1,1 @@
-"""Training with XGBoost: `fit` is the way in."""
+"""Training with XGBoost; the entry point is `fit.fit`."""

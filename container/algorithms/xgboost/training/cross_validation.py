@@ -1,9 +1,8 @@
 """K-fold cross-validation: `_kfold` models, each trained without a fold and scored on it.
 
 `train` and `validation` are one set of records here. The models together are the artifact, which
-predicts as an ensemble; `_num_cv_round` deals the folds anew that often. What is printed has the
-form of AWS's XGBoost container. A job that is resumed goes on with the first fold
-that was not finished.
+predicts as an ensemble; `_num_cv_round` repeats this with other folds. The metric lines have the
+form of AWS's XGBoost container. A resumed job continues with the first unfinished fold.
 """
 
 import json

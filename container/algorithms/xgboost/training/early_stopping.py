@@ -58,7 +58,7 @@ class EarlyStopping:
 
 
 def _is_better(score: float, best: float, name: str) -> bool:
-    """NaN is worse than any number, and no better than itself."""
+    """Compare two scores; NaN is worse than any number, and not better than NaN."""
     if math.isnan(score) or math.isnan(best):
         return not math.isnan(score)
     return score > best if is_better_larger(name.partition("-")[2]) else score < best

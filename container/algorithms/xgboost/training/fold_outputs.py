@@ -108,7 +108,7 @@ def write_predictions(
 
 
 def _probabilities(objective: str, values: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    """The probability that a prediction stands for, NaN for `multi:softmax`, and the class."""
+    """Return the probability of each prediction, NaN for `multi:softmax`, and its class."""
     keys = ("probability", "predicted_label")
     chosen = outputs.select(values, keys, objective=objective, n_classes=2)
     probabilities: Floats = chosen["probability"]
@@ -120,7 +120,7 @@ def _probabilities(objective: str, values: Floats) -> tuple[Floats, NDArray[np.i
 
 
 def _modal(votes: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The commonest vote on each record, the smallest of those that tie, and its share of all.
+    """Return the most frequent vote on each record, the smallest of a tie, and its share of all.
 
     Args:
         votes: `[n_voters, n_rows]`, classes from 0.

@@ -133,8 +133,11 @@ def _choose(batch: Batch, chosen: Mask, n_features: int) -> Batch:
 
 
 def _lists(ids: Sequence[tuple[str, QueryIds]], n_rows: int) -> QueryIds | None:
-    """The number of each record's list, from 0, given the query ids of batches and their channels.
+    """Return the number of each record's list, from 0; None without query ids.
 
+    Args:
+        ids: Channel and query ids of each batch.
+        n_rows: Records of all batches.
     Raises:
         ChannelError: only some channels have query ids.
     """

@@ -26,14 +26,14 @@ from container.errors import ChannelError
 
 logger = logging.getLogger(__name__)
 
-# What a quantised matrix takes while it is built and trained on, measured with XGBoost 3.2 and 3.4,
-# 256 bins: 3.1 to 3.9 bytes a value where none is missing, 6.3 where some are, for sparse rows 26
-# bytes a value that is there; and 50 bytes a row, which are needed in memory in any case.
+# Size of a quantised matrix while it is built and trained on, measured with XGBoost 3.2 and 3.4 and
+# 256 bins: 3.1 to 3.9 bytes a value where none is missing, 6.3 where some are, 26 bytes a stored
+# value of sparse rows; and 50 bytes a row, which must fit into memory in any case.
 _BYTES_OF_A_VALUE = 4
 _BYTES_BESIDE_GAPS = 7
 _BYTES_OF_A_SPARSE_VALUE = 26
 _BYTES_OF_A_ROW = 50
-# The rest is for trees, buffers, and what the estimate does not know.
+# The rest is for trees, for buffers and for errors of the estimate.
 _USABLE_SHARE = 0.8
 
 
@@ -56,8 +56,8 @@ class _Survey:
     has_gaps: bool = False
     lowest_label: float = np.inf
     highest_label: float = -np.inf
-    counts: bool = False  # whether any record has a weight that is not 0
-    is_weighted: bool = False  # likewise one that is not 1, which is what libsvm has by default
+    counts: bool = False  # True if any record has a weight other than 0
+    is_weighted: bool = False  # True if any has a weight other than 1, the default of libsvm
     list_sizes: list[int] = field(default_factory=list)  # records of each list of a ranking
     last_query_id: int | None = None
     border_query_ids: Collection[int] = ()  # of the lists that may go on on other hosts
@@ -142,12 +142,12 @@ def build_matrices(
     hyperparameters: XGBoostHyperparameters,
     parameters: Mapping[str, Any],
 ) -> dict[str, xgboost.DMatrix]:
-    """One matrix a channel, `train` first. On several hosts they must be connected.
+    """Build one matrix a channel, `train` first; several hosts must be connected.
 
     Args:
-        job: For the channels, `train` and those to evaluate, and what the job may use.
-        hyperparameters: For what the objective makes of labels.
-        parameters: What XGBoost will be given, `nthread` included.
+        job: Gives the channels, `train` and those to evaluate, and the scratch space.
+        hyperparameters: The objective decides the kind of the labels.
+        parameters: For XGBoost, `nthread` included.
     """
     form = _form(surveys.by_channel, parameters, job.scratch)
     began = time.monotonic()
@@ -279,7 +279,7 @@ class _Records:
         return batch.features
 
     def _facts(self, labels: Floats | None, weights: Floats | None) -> dict[str, Any]:
-        """Labels, and weights where they differ: for ranking even those of 1 are refused.
+        """Return the labels, and the weights if they differ: ranking refuses even weights of 1.
 
         Accelerated failure time takes the label as an exact time.
         """
@@ -292,7 +292,7 @@ class _Records:
 
 
 class _BatchIterator(xgboost.DataIter):
-    """Feeds batches to XGBoost, which reads them several times over."""
+    """Iterator over the batches for XGBoost, which reads them several times."""
 
     def __init__(self, records: _Records, cache_prefix: str | None) -> None:
         super().__init__(cache_prefix=cache_prefix)

@@ -89,7 +89,7 @@ class Boosting:
         self._feature_names: Sequence[str] | None = None
         if start and _NAMES in start.parts:
             self._feature_names = json.loads(start.parts[_NAMES])
-        # Later rounds of these change what the earlier ones say: no cut leads back to the best one.
+        # Later rounds of dart and gblinear change earlier ones: no cut restores the best round.
         self._is_cuttable = _is_cuttable(parameters)
         if stopping and not self._is_cuttable:
             logger.info("best_round_is_kept_as_it_was", extra={"booster": parameters["booster"]})
@@ -112,7 +112,7 @@ class Boosting:
             matrices: One a channel, `train` among them.
             n_rounds: Those of the checkpoint included.
             device: `cpu` or `cuda`.
-            feature_names: What the columns of the matrices are called, if the records say it.
+            feature_names: Names of the columns of the matrices; None if the records have none.
         Raises:
             ChannelError: the checkpoint was made of other columns.
         """
@@ -219,14 +219,14 @@ class Boosting:
     def _scores(
         self, booster: xgboost.Booster, matrices: Mapping[str, xgboost.DMatrix]
     ) -> dict[str, float]:
-        """Each metric of each channel, in that order."""
+        """Return each metric of each channel, by channel first."""
         line = booster.eval_set([(matrix, name) for name, matrix in matrices.items()])
         printed = [entry.partition("-") for entry in line.split()[1:]]  # `train-rmse:0.1`
         scores: dict[str, float] = {}
         for channel, matrix in matrices.items():
             values = [part.rpartition(":") for name, _, part in printed if name == channel]
             computed = {name: float(value) for name, _, value in values}
-            if self._metrics:  # XGBoost words some otherwise, `error@0.50` as `error`
+            if self._metrics:  # XGBoost prints some under another name, `error@0.50` as `error`
                 names = dict.fromkeys(self._metrics.values())
                 by_name = dict(zip(names, computed.values(), strict=True))
                 computed = {asked: by_name[name] for asked, name in self._metrics.items()}

@@ -25,10 +25,10 @@ class Shard:
     n_rows: int
     width: int  # feature columns; of sparse rows the last one that occurs
     is_sparse: bool
-    lowest_label: float  # inf where there is no record
-    highest_label: float  # likewise -inf
-    counts: bool  # whether any record has a weight that is not 0
-    has_lists: bool = False  # whether the records have query ids
+    lowest_label: float  # inf if there is no record
+    highest_label: float  # -inf if there is no record
+    counts: bool  # True if any record has a weight other than 0
+    has_lists: bool = False  # True if the records have query ids
     border_query_ids: Collection[int] = ()  # where files end, and the lists may go on elsewhere
 
     def joined(self, other: "Shard") -> "Shard":
@@ -102,7 +102,10 @@ def _check_whole(
 
 
 def _check_widths(hosts: Sequence[str], name: str, shards: Sequence[Shard], width: int) -> None:
-    """Sparse rows are as wide as the last column that occurs, and may be narrower than `train`."""
+    """Refuse another width than that of `train`.
+
+    Sparse rows may be narrower: they are as wide as the last column that occurs.
+    """
     for host, shard in zip(hosts, shards, strict=True):
         fits = shard.width == width or (shard.is_sparse and shard.width < width)
         if shard.n_rows and not fits:
@@ -118,7 +121,7 @@ def _check_lists(
     by_host: Mapping[str, Sequence[Shard]],
     hyperparameters: XGBoostHyperparameters,
 ) -> None:
-    """Say what the lists are used for; refuse them where only a part of the records has some."""
+    """Refuse lists in only a part of the records; warn if lists are missing or not used."""
     parts = {
         f"channel {name!r}" + (f" on host {host!r}" if len(hosts) > 1 else ""): shard.has_lists
         for name, shards in by_host.items()
