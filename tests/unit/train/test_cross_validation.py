@@ -2,11 +2,7 @@
 
 import csv
 import json
-import os
 import signal
-import subprocess
-import sys
-import textwrap
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +17,7 @@ from container import manifest
 from container.algorithms.contract import ServingOptions
 from container.algorithms.xgboost.algorithm import ALGORITHM
 from container.algorithms.xgboost.training.folds import deal
-from tests.unit.train.conftest import Tree, as_csv
+from tests.unit.train.conftest import Tree, as_csv, run_stopped_while_reading
 from train import job
 
 
@@ -333,23 +329,6 @@ def test_resumed_cross_validation_ends_as_the_unbroken_one(
     assert len(unbroken) == 9
 
 
-STOPPED_WHILE_READING = textwrap.dedent(
-    """
-    import os, signal, sys, time
-    from train import job
-    from train.input.channel import StoredChannel
-
-    def batches(self):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(60)
-        raise AssertionError("nobody has stopped it")
-
-    StoredChannel.batches = batches
-    sys.exit(job.main({"SAGEMAKER_BASE_DIR": sys.argv[1]}))
-    """
-)
-
-
 def test_resumed_cross_validation_that_is_stopped_while_reading_leaves_its_models(
     folds: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,14 +343,7 @@ def test_resumed_cross_validation_that_is_stopped_while_reading_leaves_its_model
         assert job.main(folds.environ) == 1
     (folds.root / "output" / "failure").unlink()
 
-    finished = subprocess.run(
-        [sys.executable, "-c", STOPPED_WHILE_READING, str(folds.root)],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    finished = run_stopped_while_reading(folds)
 
     assert finished.returncode == 128 + signal.SIGTERM, finished.stderr
     assert [model.num_boosted_rounds() for model in _models(folds)] == [4, 4]

@@ -3,12 +3,8 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +13,7 @@ import xgboost
 
 from container import manifest
 from container.errors import ChannelError
-from tests.unit.train.conftest import Tree, as_csv, as_libsvm
+from tests.unit.train.conftest import Tree, as_csv, as_libsvm, run_stopped_while_reading
 from train import job
 from train.input import libsvm_base
 from train.input.libsvm_base import LibsvmBase
@@ -207,35 +203,11 @@ def test_resumed_job_has_the_base_of_the_first_run(interrupted: Tree, rows: np.n
     assert _base(interrupted) == 1
 
 
-STOPPED_WHILE_READING = textwrap.dedent(
-    """
-    import os, signal, sys, time
-    from train import job
-    from train.input.channel import StoredChannel
-
-    def batches(self):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(60)
-        raise AssertionError("nobody has stopped it")
-
-    StoredChannel.batches = batches
-    sys.exit(job.main({"SAGEMAKER_BASE_DIR": sys.argv[1]}))
-    """
-)
-
-
 def test_model_of_a_checkpoint_keeps_its_base(interrupted: Tree) -> None:
     """SIGTERM before any record is read saves a model that says what it was trained on (C-101,
     C-029).
     """
-    finished = subprocess.run(
-        [sys.executable, "-c", STOPPED_WHILE_READING, str(interrupted.root)],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[4])},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    finished = run_stopped_while_reading(interrupted)
 
     assert finished.returncode == 128 + signal.SIGTERM, finished.stderr
     assert _base(interrupted) == 1
