@@ -110,6 +110,22 @@ def test_values_come_in_the_order_of_the_hosts(hosts: Hosts) -> None:
     assert hosts.verdicts.empty()
 
 
+def test_no_host_passes_a_barrier_before_all_have_reached_it(hosts: Hosts) -> None:
+    """The last host to arrive releases all."""
+    reached: set[int] = set()
+
+    def work(member: OneHost | Member) -> int:
+        time.sleep(0.2 * member.rank)
+        reached.add(member.rank)
+        member.barrier()
+        return len(reached)
+
+    for host in hosts.names:
+        hosts.start(host, work)
+
+    assert hosts.all_results(3) == dict.fromkeys(hosts.names, 3)
+
+
 def test_everybody_learns_where_the_first_host_is(hosts: Hosts) -> None:
     """Its address is that which the name stands for."""
     for host in hosts.names:
