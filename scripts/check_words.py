@@ -45,7 +45,7 @@ _OPENERS = re.compile(r"(?:What|Whether|Who|Whoever|Whose|How|Where|When|Why)\b"
 _RULE = re.compile(r"\bC-\d{2,}\b")
 _RULES_ONLY = re.compile(r"(?:C-\d+|and|[\s,.;:&/…-])+")
 _FOREIGN = re.compile(
-    r"\b(?:CONTRACT|PITFALLS|STYLE|HOUSE|DESIGN)(?:\.md)? (?:§ ?)?(?:[A-Z]-)?\d[\d.]*"
+    r"\b(?:CONTRACT|PITFALLS|STYLE|HOUSE|DESIGN)(?:\.md)? (?:§ ?)?(?:[A-Z]\d*-)?\d[\d.]*"
 )
 _ADR = re.compile(r"\bADR[ -]?(\d+)\b")
 _FOLDERS = "container|serve|train|docs|scripts|benchmarks|local_test|tests|requirements"

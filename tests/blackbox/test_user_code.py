@@ -441,7 +441,7 @@ def test_requirements_are_not_installed_and_the_log_says_so(
 def test_model_that_takes_longer_to_load_than_an_invocation_may_take(
     backend: Backend, tmp_path: Path
 ) -> None:
-    """PITFALLS A4-34: the time limit of an invocation is none of loading."""
+    """Serves it: SAGEMAKER_MODEL_SERVER_TIMEOUT limits invocations, not loading."""
     script = """
         import time
 

@@ -61,6 +61,7 @@ def test_clean_repository_has_no_finding(
         ("serve/app.py", "(C-044)", "(C-44)", "5: C-44 is no rule"),
         ("serve/app.py", "C-044", "CONTRACT 7.3", "5: 'CONTRACT 7.3' is not in this repository"),
         ("serve/app.py", "C-044", "PITFALLS C-1", "5: 'PITFALLS C-1' is not in this repository"),
+        ("serve/app.py", "C-044", "PITFALLS A4-34", "5: 'PITFALLS A4-34' is not in this reposi"),
         ("serve/app.py", "C-044", "HOUSE §2", "5: 'HOUSE §2' is not in this repository"),
         ("serve/app.py", "ADR 1", "ADR 0002", "1: ADR 0002 is not in docs/adr"),
         ("serve/app.py", "#two-words", "#three", "1: docs/page.md has no heading #three"),
