@@ -1,7 +1,6 @@
 """``python -m benchmarks``: measures the servers and writes a report."""
 
 import argparse
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from benchmarks.harness import environments
 from benchmarks.harness.environments import HARNESS_REQUIREMENTS, SetupError
 from benchmarks.harness.load import LoadError
 from benchmarks.harness.model_files import Questions, small_model
-from benchmarks.harness.running import ServerError, running
+from benchmarks.harness.running import ServerError, exit_at_sigterm, running
 from benchmarks.harness.servers import ROOT, Role, Server, all_servers
 from benchmarks.serving import bursts, report, sharing, soak, targets
 from benchmarks.serving.comparison import RESULTS_FILE, Comparison, Options
@@ -26,9 +25,8 @@ _VERDICTS = {True: "met", False: "MISSED", None: "not measured"}
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit code."""
+    exit_at_sigterm()
     given = _parser().parse_args(arguments)
-    # As after Ctrl-C: leave every block, and so stop every process.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     given.output.mkdir(parents=True, exist_ok=True)
     try:
         environments.install_programs(["wrk"])

@@ -13,7 +13,7 @@ from benchmarks.fuzz import run
 from benchmarks.fuzz.bodies import Body, valid_bodies
 from benchmarks.fuzz.run import Results
 from benchmarks.harness.model_files import Questions, small_model
-from benchmarks.harness.running import Running, running
+from benchmarks.harness.running import Running, exit_at_sigterm, running
 from benchmarks.harness.servers import ROOT, all_servers
 from benchmarks.serving.report import table
 from local_test import invoke
@@ -53,6 +53,7 @@ class _Server:
 
 def main(arguments: Sequence[str]) -> int:
     """Fuzz and return 0 where nothing was found, else 1."""
+    exit_at_sigterm()
     given = _parser().parse_args(arguments)
     shutil.rmtree(given.output, ignore_errors=True)
     given.output.mkdir(parents=True)

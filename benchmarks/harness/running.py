@@ -3,6 +3,8 @@
 import contextlib
 import http.client
 import os
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -36,6 +38,14 @@ NO_ANSWER = (OSError, http.client.HTTPException)
 
 class ServerError(Exception):
     """A server did not start, or does not answer as it should."""
+
+
+def exit_at_sigterm() -> None:
+    """Exit with 143 at SIGTERM by leaving every block, which stops what was started in it.
+
+    By default the signal ends Python at once, and a server in a session of its own lives on.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def no_answer(error: Exception) -> str:

@@ -3,7 +3,6 @@
 import argparse
 import datetime
 import resource
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from benchmarks.__main__ import OUTPUT_DIR, draw
 from benchmarks.harness import environments, machine
 from benchmarks.harness.environments import SetupError
 from benchmarks.harness.load import LoadError
-from benchmarks.harness.running import ServerError
+from benchmarks.harness.running import ServerError, exit_at_sigterm
 from benchmarks.multi_model import article, cycles, fleet_report, models, scale, warm
 from benchmarks.multi_model.fleet_results import Results
 
@@ -42,9 +41,8 @@ _MMS_MODELS = 20  # 40 MB and half a second each
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit code."""
+    exit_at_sigterm()
     given = _parser().parse_args(arguments)
-    # As after Ctrl-C: leave every block, and so stop every process.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     (given.output / "models").mkdir(parents=True, exist_ok=True)
     try:
         environments.install_programs(["wrk"])

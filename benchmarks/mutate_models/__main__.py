@@ -11,14 +11,9 @@ import contextlib
 import http.client
 import io
 import json
-import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,14 +22,18 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.harness.running import exit_at_sigterm
 from benchmarks.harness.servers import ROOT
 from benchmarks.mutate_models import model_mutations
+from local_test import invoke
+from local_test.backends import ProcessBackend
+from local_test.ml_tree import MlTree
+from local_test.programs import RunningServer
 
 OUTPUT_DIR = ROOT / "build" / "mutated-models"
 _NEIGHBOUR = "neighbour"
 _N_CLIENTS = 4
 _REQUEST_SECONDS = 120.0
-_START_SECONDS = 60.0
 _MAX_GROWTH_BYTES = 32 * 2**20
 _WARM_UP = 200  # models after which memory is looked at first
 _REPORT_EVERY = 250
@@ -42,20 +41,23 @@ _REPORT_EVERY = 250
 
 @dataclass
 class Server:
-    """A server of many models with two workers, in a process of its own."""
+    """A server of many models with two workers, and its directory in the place of /opt/ml."""
 
     directory: Path
-    port: int
-    process: subprocess.Popen[bytes]
+    program: RunningServer
 
     def request(
         self, method: str, route: str, body: bytes = b"", content_type: str = "application/json"
     ) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_REQUEST_SECONDS)
-        with contextlib.closing(connection):
-            connection.request(method, route, body, {"Content-Type": content_type})
-            response = connection.getresponse()
-            return response.status, response.read()
+        response = invoke.send(
+            self.program.url,
+            method,
+            route,
+            body,
+            headers={"Content-Type": content_type},
+            timeout_seconds=_REQUEST_SECONDS,
+        )
+        return response.status, response.body
 
     def load(self, name: str, content: bytes) -> tuple[int, bytes]:
         directory = self.directory / "models" / name
@@ -67,7 +69,8 @@ class Server:
 
     def workers(self) -> set[int]:
         """Process ids of the workers."""
-        children = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
+        main = self.program.process_id
+        children = f"/proc/{main}/task/{main}/children"
         found = set()
         for process_id in map(int, Path(children).read_text().split()):
             with contextlib.suppress(OSError):
@@ -88,42 +91,12 @@ class Server:
 def running() -> Iterator[Server]:
     """Start a server on a free port, and stop it."""
     with tempfile.TemporaryDirectory(prefix="mutated-models-") as directory:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        environment = {
-            **os.environ,
-            "SAGEMAKER_BASE_DIR": directory,
-            "SAGEMAKER_MULTI_MODEL": "true",
-            "SAGEMAKER_BIND_TO_PORT": str(port),
-            "SAGEMAKER_MODEL_SERVER_WORKERS": "2",
-        }
         (Path(directory) / "models").mkdir()
-        with (Path(directory) / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "container", "serve"],
-                cwd=ROOT,
-                env=environment,
-                stdout=log,
-                stderr=log,
-            )
-        server = Server(Path(directory), port, process)
-        try:
-            _wait_until_ready(server)
-            yield server
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=60)
-
-
-def _wait_until_ready(server: Server) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline and server.process.poll() is None:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            if server.request("GET", "/ping")[0] == 200:
-                return
-        time.sleep(0.1)
-    raise SystemExit(f"the server did not start:\n{(server.directory / 'log').read_text()[-2000:]}")
+        environment = {"SAGEMAKER_MULTI_MODEL": "true", "SAGEMAKER_MODEL_SERVER_WORKERS": "2"}
+        with ProcessBackend().start_server(
+            MlTree(Path(directory)), environment=environment
+        ) as program:
+            yield Server(Path(directory), program)
 
 
 def bodies() -> list[tuple[str, bytes]]:
@@ -234,6 +207,7 @@ class Run:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit code."""
+    exit_at_sigterm()
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.mutate_models", description=str(__doc__).partition("\n")[0]
     )
@@ -245,7 +219,7 @@ def main(arguments: Sequence[str]) -> int:
         run = Run(server, given.output, model_mutations.sound_models(), given.seed)
         run.run(given.count)
         if run.problems:
-            shutil.copy(server.directory / "log", given.output)
+            (given.output / "log").write_text(server.program.output())
     for problem in run.problems:
         print(problem)
     print(f"{given.count} models, {len(run.problems)} problems")

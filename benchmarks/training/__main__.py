@@ -6,7 +6,6 @@ One run measures all of them, in turn, each in a process of its own; compare lin
 import argparse
 import json
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.harness import environments, machine
 from benchmarks.harness.environments import SetupError
+from benchmarks.harness.running import exit_at_sigterm
 from benchmarks.harness.servers import HERE, ROOT
 from benchmarks.training import datasets, training_report
 from benchmarks.training.job_runs import CSV_LOADERS, HYPERPARAMETERS, Data, Run, RunError, train
@@ -31,9 +31,8 @@ _COMPARED_FIRST = "pandas"
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit code."""
+    exit_at_sigterm()
     given = _parser().parse_args(arguments)
-    # As after Ctrl-C: leave every block, and so stop every process.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         if given.image:
             return _train_beyond_memory(given.image, given.output)

@@ -1,7 +1,11 @@
 """Starting, checking and stopping real servers."""
 
 import json
+import signal
+import subprocess
 import sys
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,8 +16,21 @@ from benchmarks.harness.model_files import Questions
 from benchmarks.harness.running import Running, ServerError, running
 from benchmarks.harness.servers import Server
 from local_test.host_process import members_of_group
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 FAKE_SERVER = Path(__file__).with_name("fake_server.py")
+# Prints the number of the server, and then measures for ever.
+MEASURING = f"""
+import sys, time
+from pathlib import Path
+from benchmarks.harness.running import exit_at_sigterm, launched
+from tests.unit.benchmarks.harness.test_running import server
+exit_at_sigterm()
+here = Path(sys.argv[1])
+with launched(server("right"), environment_dir=here, model_dir=here) as found:
+    print(found.process.process_id, flush=True)
+    time.sleep({PATIENCE_SECONDS})
+"""
 
 
 @pytest.fixture
@@ -108,3 +125,43 @@ def test_check_of_a_server_that_dies_is_an_error(questions: Questions, tmp_path:
             # Which error it is depends on how far the kernel has got with taking down the server.
             with pytest.raises(ServerError, match=r"1 rows: no answer: (Remote|Connection)"):
                 started.check(questions)
+
+
+@pytest.fixture
+def _restored_sigterm() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("package", ["", ".fuzz", ".multi_model", ".mutate_models", ".training"])
+@pytest.mark.usefixtures("_restored_sigterm")
+def test_every_command_exits_at_sigterm(package: str) -> None:
+    """The default would leave the server behind."""
+    command = import_module(f"benchmarks{package}.__main__")
+
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+
+    handler = signal.getsignal(signal.SIGTERM)
+    assert callable(handler)
+    with pytest.raises(SystemExit, match="143"):
+        handler(signal.SIGTERM, None)
+
+
+def test_sigterm_stops_the_server(tmp_path: Path) -> None:
+    """Nothing is left of a run that is stopped, and its exit code tells why."""
+    with subprocess.Popen(
+        [sys.executable, "-c", MEASURING, str(tmp_path)],
+        cwd=Path(__file__).parents[4],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as measuring:
+        assert measuring.stdout is not None
+        group = int(measuring.stdout.readline())
+        assert [*members_of_group(group)]
+        measuring.terminate()
+
+        assert measuring.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
+    wait_for(lambda: not [*members_of_group(group)])
