@@ -17,7 +17,7 @@ from local_test.programs import RunningServer
 
 JSON = {"Content-Type": "application/json"}
 CSV = {"Content-Type": "text/csv", "Accept": "text/csv"}
-# Answers after as many seconds as the body says.
+# Answers after as many seconds as the body says; the log says that it has begun.
 SLEEPS = """
     import time
 
@@ -25,6 +25,7 @@ SLEEPS = """
         return None
 
     def transform_fn(model, data, content_type, accept):
+        print("sleeps", float(data), flush=True)
         time.sleep(float(data))
         return "slept"
 """

@@ -4,7 +4,6 @@ What multi-model-server does otherwise is in `test_multi_model_server_deviations
 """
 
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.client import HTTPException
@@ -348,7 +347,7 @@ def test_ping_is_answered_while_models_are_busy(models: Models) -> None:
 
     with ThreadPoolExecutor(2) as pool:
         slow = [pool.submit(models.invoke, "busy", b"5") for _ in range(2)]
-        time.sleep(0.3)
+        models.server.wait_for_output("sleeps 5.0", PATIENCE_SECONDS)
         assert ping(models.server.url).status == 200  # within 2 s
         assert not any(call.done() for call in slow)
         assert [call.result().status for call in slow] == [200, 200]

@@ -5,7 +5,6 @@ import http.server
 import os
 import signal
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -96,7 +95,7 @@ def test_sigterm_finishes_what_is_in_flight(start: Start) -> None:
         models.load("m")
         process_ids = models.server.process_ids()
         call = pool.submit(models.invoke, "m", b"3")
-        time.sleep(0.5)
+        models.server.wait_for_output("sleeps 3.0", PATIENCE_SECONDS)
 
         stopped = models.server.stop()
 
@@ -113,7 +112,7 @@ def test_sigterm_ends_a_model_that_does_not_come_to_an_end(start: Start) -> None
         models.write("m", SLEEPS)
         models.load("m")
         call = pool.submit(models.invoke, "m", b"50")
-        time.sleep(0.5)
+        models.server.wait_for_output("sleeps 50.0", PATIENCE_SECONDS)
 
         stopped = models.server.stop()
 

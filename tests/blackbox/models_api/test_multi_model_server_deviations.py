@@ -79,7 +79,7 @@ def test_ping_is_200_after_sigterm(start: Start) -> None:
         models.write("m", SLEEPS)
         models.load("m")
         call = pool.submit(models.invoke, "m", b"2")
-        time.sleep(0.3)
+        models.server.wait_for_output("sleeps 2.0", PATIENCE_SECONDS)
         models.server.terminate()
         time.sleep(0.3)
 
@@ -209,7 +209,7 @@ def test_unload_cuts_what_is_being_answered(models: Models) -> None:
 
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(models.invoke, "cut", b"3")
-        time.sleep(0.5)
+        models.server.wait_for_output("sleeps 3.0", PATIENCE_SECONDS)
         assert models.unload("cut").status == 200
         assert call.result().status == 500
 
