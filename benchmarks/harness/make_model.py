@@ -45,10 +45,22 @@ def make_small(directory: Path) -> None:
 
 
 def make_big(directory: Path) -> None:
-    """Learn noise by heart: random labels of random rows need about a leaf a row in every tree."""
+    """Train as many large trees as make 500 MB, and predict the rows with them."""
     random = np.random.default_rng(_SEED)
-    features = random.integers(0, 2, (_BIG_ROWS, N_FEATURES)).astype(np.float32)
-    labels = random.integers(0, 2, _BIG_ROWS).astype(np.float32)
+    booster = train_on_noise(random, _BIG_ROWS, n_rounds=-(-BIG_MODEL_BYTES // _TREE_BYTES))
+    _save(booster, directory, random.random(size=(N_ROWS, N_FEATURES)))
+
+
+def train_on_noise(
+    random: np.random.Generator, n_rows: int, n_rounds: int, **more: object
+) -> xgboost.Booster:
+    """Train on random labels of random rows: each tree needs about a leaf a row.
+
+    Args:
+        more: Further parameters of XGBoost.
+    """
+    features = random.integers(0, 2, (n_rows, N_FEATURES)).astype(np.float32)
+    labels = random.integers(0, 2, n_rows).astype(np.float32)
     parameters = {
         "objective": "binary:logistic",
         "max_depth": N_FEATURES,
@@ -56,11 +68,10 @@ def make_big(directory: Path) -> None:
         "reg_lambda": 0.01,
         "eta": 0.01,  # small, so that the last tree has as much to learn as the first
         "max_bin": 2,
+        **more,
     }
     data = xgboost.QuantileDMatrix(features, labels, max_bin=2)
-    rounds = -(-BIG_MODEL_BYTES // _TREE_BYTES)
-    booster = xgboost.train(parameters, data, num_boost_round=rounds)
-    _save(booster, directory, random.random(size=(N_ROWS, N_FEATURES)))
+    return xgboost.train(parameters, data, num_boost_round=n_rounds)
 
 
 def measure_resident(directory: Path) -> None:

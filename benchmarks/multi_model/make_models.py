@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import xgboost
 
-N_FEATURES = 28
+from benchmarks.harness.make_model import N_FEATURES, train_on_noise
+
 _SEED = 20240229
 _SMALL_ROWS = 400
 _ARTICLE_ROWS = 20_000
-_MEDIUM_ROWS = 100_000  # random labels: about a leaf a row in every tree
+_MEDIUM_ROWS = 100_000
 _MEDIUM_ROUNDS = 10
 
 NamedBoosters = Iterator[tuple[str, xgboost.Booster]]
@@ -49,21 +50,9 @@ def article() -> NamedBoosters:
 
 
 def medium() -> NamedBoosters:
-    """Train one model of about 25 MB, which learns noise by heart."""
+    """Train one model of about 25 MB."""
     random = np.random.default_rng(_SEED)
-    features = random.integers(0, 2, (_MEDIUM_ROWS, N_FEATURES)).astype(np.float32)
-    labels = random.integers(0, 2, _MEDIUM_ROWS).astype(np.float32)
-    parameters = {
-        "objective": "binary:logistic",
-        "max_depth": N_FEATURES,
-        "min_child_weight": 0,
-        "reg_lambda": 0.01,
-        "eta": 0.01,
-        "max_bin": 2,
-        "nthread": 1,
-    }
-    data = xgboost.QuantileDMatrix(features, labels, max_bin=2)
-    yield "medium", xgboost.train(parameters, data, num_boost_round=_MEDIUM_ROUNDS)
+    yield "medium", train_on_noise(random, _MEDIUM_ROWS, _MEDIUM_ROUNDS, nthread=1)
 
 
 def write(boosters: NamedBoosters, directory: Path) -> None:
