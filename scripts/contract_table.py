@@ -26,8 +26,8 @@ COMMAND = ".venv/bin/python -m scripts.contract_table"
 STRENGTHS = ("MUST", "SHOULD", "CHOICE")
 MAX_TEXT_CHARACTERS = 110
 MAX_ROW_CHARACTERS = 250
-# Two digits or four are a slip of the pen: they match here, and are reported.
 _DEVIATIONS = "_deviations.py::"
+# Two digits or four are a slip of the pen: they match here, and are reported.
 _CITATION = re.compile(r"\bC-\d{2,}\b")
 
 _HEAD = f"""\
@@ -281,13 +281,14 @@ def list_tests(rule_id: str, contract: Contract, citations: Mapping[str, Sequenc
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """Write the table, compare it (`--check`) or list a rule's tests; return the exit code."""
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--tests", metavar="RULE")
-    given, others = parser.parse_known_args(arguments)
+    parser.add_argument("--tests", metavar="RULE", help="print a rule and all its tests")
+    given, _ = parser.parse_known_args(arguments)
     if given.tests:
         return list_tests(given.tests, read_contract(root / RULES_FILE), read_citations(root))
     return generated_page.main(
-        others,
+        arguments,
         about=__doc__,
+        options=[parser],
         file=TABLE_FILE,
         command=COMMAND,
         render=lambda: render(read_contract(root / RULES_FILE), read_citations(root)),

@@ -17,6 +17,7 @@ def main(
     arguments: Sequence[str],
     *,
     about: str | None,
+    options: Sequence[argparse.ArgumentParser] = (),
     file: Path,
     command: str,
     render: Callable[[], str],
@@ -26,11 +27,12 @@ def main(
 
     Args:
         about: Text of `--help`.
+        options: Parsers of further options, which the caller has handled.
         file: The page, relative to `root`.
         command: Command that regenerates the page, shown when it is stale.
         render: Returns its text, or raises `PageError`.
     """
-    parser = argparse.ArgumentParser(prog=command, description=about)
+    parser = argparse.ArgumentParser(prog=command, description=about, parents=options)
     parser.add_argument(
         "--check", action="store_true", help="write nothing; print a diff and fail if it is stale"
     )
