@@ -1,6 +1,7 @@
 """The JSON body of all errors, whichever application answers."""
 
 import random
+from collections.abc import Mapping
 
 import orjson
 
@@ -18,3 +19,8 @@ def request_id(inference_id: str) -> str:
     if 0 < len(inference_id) <= _MAX_ID_CHARACTERS and inference_id.isprintable():
         return inference_id
     return f"{random.getrandbits(128):032x}"  # no secret; Python reseeds after a fork
+
+
+def request_id_of(headers: Mapping[bytes, bytes]) -> str:
+    """Return the `request_id` for a request with these headers, whose names are in lower case."""
+    return request_id(headers.get(b"x-amzn-sagemaker-inference-id", b"").decode("latin-1"))

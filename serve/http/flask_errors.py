@@ -43,6 +43,11 @@ def http_error(error: HTTPException, paths: str) -> ContainerError:
     return refused
 
 
+def current_request_id() -> str:
+    """Return the id of the request that Flask is answering, as `request_id` does."""
+    return request_id(request.headers.get("X-Amzn-SageMaker-Inference-Id", ""))
+
+
 def allowed_methods(error: HTTPException) -> dict[str, str]:
     """The `Allow` header of a 405; no header for other errors."""
     methods = error.valid_methods if isinstance(error, MethodNotAllowed) else None
@@ -55,5 +60,5 @@ def _reply_to_unexpected_error(error: Exception) -> Response:
 
 
 def _reply(status: int, code: str, message: str) -> Response:
-    identity = request_id(request.headers.get("X-Amzn-SageMaker-Inference-Id", ""))
-    return Response(error_body(code, message, identity), status, content_type=CONTENT_TYPE)
+    body = error_body(code, message, current_request_id())
+    return Response(body, status, content_type=CONTENT_TYPE)

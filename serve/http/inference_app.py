@@ -17,7 +17,7 @@ from container.errors import ContainerError, InvocationTimeoutError, OutOfMemory
 from serve.http import paths, responses
 from serve.http.access_log import Observation, Observer
 from serve.http.asgi import ASGIApp, Receive, Scope, Send
-from serve.http.error_body import request_id
+from serve.http.error_body import request_id_of
 from serve.http.request_body import ClientDisconnectedError, RequestBodies, is_gzip
 from serve.http.responses import Pieces, Refusal, Reply
 from serve.http.whole_bodies import WholeBodies
@@ -99,7 +99,8 @@ class InferenceApplication:
             finally:
                 self._n_active -= 1
         elif method not in allowed:
-            reply = responses.method_not_allowed(path, method, allowed, self._refusal)
+            identity = request_id_of(_headers(scope))
+            reply = responses.method_not_allowed(path, method, allowed, identity, self._refusal)
             await responses.send_whole(
                 send, reply._replace(body=b"") if method == "HEAD" else reply
             )
@@ -142,10 +143,7 @@ class InferenceApplication:
     async def _invocations(
         self, lease: Lease, headers: dict[bytes, bytes], receive: Receive, send: Send
     ) -> None:
-        seen = Observation(
-            request_id(_text(headers, b"x-amzn-sagemaker-inference-id")),
-            _text(headers, b"content-type"),
-        )
+        seen = Observation(request_id_of(headers), _text(headers, b"content-type"))
         try:
             reply = await self._reply(lease, seen, headers, receive)
             if reply.pieces is None:

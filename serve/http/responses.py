@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from container.errors import ContainerError, OverloadedError
 from serve.http.asgi import Message, Receive, Send
-from serve.http.error_body import CONTENT_TYPE, error_body, request_id
+from serve.http.error_body import CONTENT_TYPE, error_body
 from serve.http.statuses import status_of
 from serve.invocation import Answer
 
@@ -85,11 +85,11 @@ def shutting_down(identity: str, refuse: Refusal = refusal) -> Reply:
 
 
 def method_not_allowed(
-    path: str, method: str, allowed: tuple[str, ...], refuse: Refusal = refusal
+    path: str, method: str, allowed: tuple[str, ...], identity: str, refuse: Refusal = refusal
 ) -> Reply:
     """Create the reply to a wrong method for a ping or an invocation."""
     message = f"{method} {path} is not supported; use {' or '.join(allowed)}"
-    reply = refuse(_MethodNotAllowedError(message), request_id(""))
+    reply = refuse(_MethodNotAllowedError(message), identity)
     return reply._replace(headers=(*reply.headers, (b"allow", ", ".join(allowed).encode())))
 
 

@@ -2,7 +2,7 @@
 
 from container.errors import ContainerError
 from serve.http.asgi import ASGIApp, Message, Receive, Scope, Send
-from serve.http.error_body import request_id
+from serve.http.error_body import request_id_of
 from serve.http.request_body import ClientDisconnectedError, RequestBodies
 from serve.http.responses import Refusal, closing, send_whole
 
@@ -38,10 +38,7 @@ class WholeBodies:
         except ClientDisconnectedError:
             return
         except ContainerError as error:
-            identity = request_id(
-                headers.get(b"x-amzn-sagemaker-inference-id", b"").decode("latin-1")
-            )
-            await send_whole(send, closing(self._refusal(error, identity)))
+            await send_whole(send, closing(self._refusal(error, request_id_of(headers))))
             return
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 

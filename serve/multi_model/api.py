@@ -22,8 +22,8 @@ from werkzeug.routing import BaseConverter
 
 from container.errors import ContainerError, InvalidRequestError, ModelNotFoundError
 from serve.http import whole_bodies
-from serve.http.error_body import CONTENT_TYPE, request_id
-from serve.http.flask_errors import allowed_methods, http_error
+from serve.http.error_body import CONTENT_TYPE
+from serve.http.flask_errors import allowed_methods, current_request_id, http_error
 from serve.http.request_body import RequestBodies
 from serve.http.responses import InternalError
 from serve.multi_model import api_responses, model_names
@@ -142,7 +142,7 @@ def _name() -> str:
 
 def _refused(error: ContainerError) -> Response:
     status = api_responses.status_of_refused_load(error)
-    identity = request_id(request.headers.get("X-Amzn-SageMaker-Inference-Id", ""))
+    identity = current_request_id()
     logger.log(
         logging.ERROR if status >= 500 and status != 507 else logging.INFO,
         "model_request_refused",
@@ -163,14 +163,14 @@ def _refused(error: ContainerError) -> Response:
 def _http_error(error: HTTPException) -> Response:
     """Answer an error of Flask: an unknown path, a wrong method, a body that is too large."""
     status = error.code or 500
-    body = api_responses.error_body(http_error(error, _PATHS), status, request_id(""))
+    body = api_responses.error_body(http_error(error, _PATHS), status, current_request_id())
     headers = allowed_methods(error)
     return Response(body, status, headers=headers, content_type=CONTENT_TYPE)
 
 
 def _failed(error: Exception) -> Response:
     """Answer an unexpected exception with 500 and log its traceback."""
-    identity = request_id(request.headers.get("X-Amzn-SageMaker-Inference-Id", ""))
+    identity = current_request_id()
     logger.error("request_failed", extra={"request_id": identity}, exc_info=error)
     body = api_responses.error_body(InternalError("the request failed; see the log"), 500, identity)
     return Response(body, 500, content_type=CONTENT_TYPE)

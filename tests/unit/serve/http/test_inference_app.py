@@ -151,6 +151,7 @@ def test_request_id_is_the_clients_own(client: Client) -> None:
 
     assert _error(client.request("POST", "/invocations", b"1", headers))["request_id"] == "mine-1"
     assert _error(client.request("POST", "/other", b"1", headers))["request_id"] == "mine-1"
+    assert _error(client.request("GET", "/invocations", b"", headers))["request_id"] == "mine-1"
 
 
 @pytest.mark.parametrize("bad", ["", "x" * 65, "a\tb", "a\x1bb"])

@@ -69,12 +69,13 @@ def test_every_refusal_is_in_both_forms(
     """Has multi-model-server's form and ours; hides unexpected errors (C-082)."""
     query = "?model_name=m&url=/m"
 
-    answer = client.open(f"{route}{query}", method=method, data=body)
+    client_id = {"X-Amzn-SageMaker-Inference-Id": "mine"}
+    answer = client.open(f"{route}{query}", method=method, data=body, headers=client_id)
 
     status, kind, code = facts
     content = json.loads(answer.data)
     assert (answer.status_code, content["code"], content["type"]) == (status, status, kind)
-    assert content["error"]["code"] == code
+    assert (content["error"]["code"], content["error"]["request_id"]) == (code, "mine")
     assert "secret" not in answer.text
 
 

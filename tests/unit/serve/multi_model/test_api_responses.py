@@ -18,7 +18,9 @@ from serve.multi_model import api_responses
             {b"retry-after", b"connection"},
         ),
         (
-            plain.method_not_allowed("/m", "GET", ("POST",), api_responses.refused_invocation),
+            plain.method_not_allowed(
+                "/m", "GET", ("POST",), "id", api_responses.refused_invocation
+            ),
             (405, "MethodNotAllowedException", "method_not_allowed"),
             {b"allow"},
         ),
