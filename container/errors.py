@@ -41,6 +41,11 @@ def _short(given: str) -> str:
     return repr(given if len(given) <= _MAX_SHOWN else f"{given[:_MAX_SHOWN]}…")
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun for a message, e.g. `1 column` or `2 columns`."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 class ContainerError(Exception):
     """Root of the tree: a message for people, a stable `code` for programs, facts for the log."""
 

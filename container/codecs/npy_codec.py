@@ -39,7 +39,7 @@ from container.codecs.records import (
     sparse_batch,
 )
 from container.codecs.sparse import compress
-from container.errors import MalformedPayloadError
+from container.errors import MalformedPayloadError, counted
 
 # The header is a Python dictionary. NumPy evaluates it, at fifteen times the cost, and calls that
 # unsafe for long ones; a plain array's needs no more than this.
@@ -167,7 +167,7 @@ def _array(body: bytes, kinds: str) -> NDArray[Any]:
     n_bytes = math.prod(shape) * dtype.itemsize
     if n_bytes != len(body) - end:
         raise MalformedPayloadError(
-            f"the header announces {n_bytes} bytes of data and {len(body) - end} follow"
+            f"the header announces {counted(n_bytes, 'byte')} of data and {len(body) - end} follow"
         )
     if not n_bytes:
         return np.empty(0, dtype)
@@ -237,8 +237,8 @@ def _sparse_matrix(members: dict[str, bytes], columns: Columns) -> SparseRows:
     data = _vector(members, "data", _NUMBERS)
     if len(data) > n_rows * n_columns:
         raise MalformedPayloadError(
-            f"the sparse matrix has {len(data)} stored values and {n_rows} x {n_columns} cells; "
-            "call sum_duplicates() before saving it"
+            f"the sparse matrix has {counted(len(data), 'stored value')} and {n_rows} x "
+            f"{n_columns} cells; call sum_duplicates() before saving it"
         )
     if layout == b"csr":
         rows = _expand(members, n_rows, len(data))
@@ -250,8 +250,9 @@ def _sparse_matrix(members: dict[str, bytes], columns: Columns) -> SparseRows:
         rows, keys = _vector(members, "row", _INTEGERS), _vector(members, "col", _INTEGERS)
     if not len(rows) == len(keys) == len(data):
         raise MalformedPayloadError(
-            f"the sparse matrix has {len(data)} values, {len(rows)} row indices and {len(keys)} "
-            "column indices; save it again with scipy.sparse.save_npz"
+            f"the sparse matrix has {counted(len(data), 'value')} for "
+            f"{counted(len(rows), 'row number')} and {counted(len(keys), 'column number')}; save "
+            "it again with scipy.sparse.save_npz"
         )
     return compress(_in_32_bits(rows), _in_32_bits(keys), _as_float32(data), (n_rows, n_columns))
 

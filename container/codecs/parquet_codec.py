@@ -31,7 +31,7 @@ from container.codecs.records import (
     check_width,
     dense_batch,
 )
-from container.errors import MalformedPayloadError
+from container.errors import MalformedPayloadError, counted
 
 LIBRARY = "pyarrow"
 
@@ -172,8 +172,9 @@ def _check_row_groups(metadata: Any) -> None:
         n_columns = metadata.row_group(number).num_columns
         if n_columns != metadata.num_columns:
             raise MalformedPayloadError(
-                f"the Parquet file is damaged: row group {number + 1} has {n_columns} columns and "
-                f"the schema has {metadata.num_columns}; write the file again"
+                f"the Parquet file is damaged: row group {number + 1} has "
+                f"{counted(n_columns, 'column')} and the schema has {metadata.num_columns}; "
+                "write the file again"
             )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from container.errors import MalformedPayloadError
+from container.errors import MalformedPayloadError, counted
 
 Floats = NDArray[np.float32]
 QueryIds = NDArray[np.int64]
@@ -147,10 +147,10 @@ class Columns:
         if self.n_features is None:
             return ""
         leading = "a label, " * self.label_size + "a weight, " * self.has_weight
-        if not leading:
-            return f"{self.width} are expected"
-        plural = "s" if self.n_features > 1 else ""
-        return f"{self.width} are expected: {leading}{self.n_features} feature{plural}"
+        expected = f"{self.width} {'is' if self.width == 1 else 'are'} expected"
+        return (
+            f"{expected}: {leading}{counted(self.n_features, 'feature')}" if leading else expected
+        )
 
 
 def dense_batch(rows: Floats, columns: Columns) -> Batch:
@@ -267,17 +267,19 @@ def sparse_batch(rows: SparseRows, columns: Columns) -> Batch:
 
 def _check_has_features(width: int, columns: Columns) -> None:
     if width <= columns.n_others:
-        beside = "label and weight" if columns.group_column is None else "label, weight or query id"
+        beside = (
+            "label and weight" if columns.group_column is None else "label, weight and query id"
+        )
         raise MalformedPayloadError(
-            f"the records have {width} columns, of which {columns.n_others} are {beside}: no "
-            "features are left"
+            f"the records have {counted(width, 'column')}, of which {beside} take "
+            f"{columns.n_others}: no features are left"
         )
 
 
 def check_width(n_columns: int, columns: Columns) -> None:
     """Raise `MalformedPayloadError` unless dense records have the expected width."""
     if columns.width not in (None, n_columns):
-        problem = f"the records have {n_columns} columns where {columns.expectation}"
+        problem = f"the records have {counted(n_columns, 'column')} where {columns.expectation}"
         hint = width_hint(n_columns, columns)
         raise MalformedPayloadError(f"{problem}; {hint}" if hint else problem)
 
@@ -317,6 +319,7 @@ def check_unpacked_size(n_rows: int, n_columns: int) -> None:
     """
     if n_rows * max(n_columns, _CELLS_OF_A_PREDICTION) > MAX_CELLS:
         raise MalformedPayloadError(
-            f"the body unpacks to {n_rows} records of {n_columns} columns; the limit is "
-            f"{MAX_CELLS} values, {MAX_CELLS // _CELLS_OF_A_PREDICTION} records; send fewer at once"
+            f"the body unpacks to {counted(n_rows, 'record')} of {counted(n_columns, 'column')}; "
+            f"the limit is {MAX_CELLS} values, {MAX_CELLS // _CELLS_OF_A_PREDICTION} records; send "
+            "fewer at once"
         )

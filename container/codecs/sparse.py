@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from container.codecs.records import MAX_COLUMNS, Columns, Floats, SparseRows
-from container.errors import MalformedPayloadError
+from container.errors import MalformedPayloadError, counted
 
 Locate = Callable[[int, str], MalformedPayloadError]
 """Maker of an error from a record's index and a problem."""
@@ -47,7 +47,9 @@ class SparseRecords:
             ValueError: the record is at fault; the message does not have its number.
         """
         if len(keys) != len(values):
-            raise ValueError(f"there are {len(keys)} keys and {len(values)} values")
+            raise ValueError(
+                f"the record has {counted(len(keys), 'key')} and {counted(len(values), 'value')}"
+            )
         if width is not None:
             if not 0 < width <= self._limit:
                 raise ValueError(f"the shape is not in 1 to {self._limit}")
@@ -98,7 +100,7 @@ def compress(
 
     n_rows, n_columns = shape
     if len(records) and not (records.min() >= 0 and records.max() < n_rows):
-        raise MalformedPayloadError(f"a cell is outside the {n_rows} records")
+        raise MalformedPayloadError(f"a cell is outside the {counted(n_rows, 'record')}")
     refuse((keys < 0) | (keys >= n_columns), records, f"a column is not in 0 to {n_columns - 1}")
     refuse(np.isinf(values), records, "a number does not fit a 32-bit float")
     if not _is_sorted(records, keys):

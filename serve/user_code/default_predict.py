@@ -10,7 +10,7 @@ from container.algorithms import registry
 from container.algorithms.contract import Model, UserModel, n_outputs
 from container.codecs import column_names
 from container.codecs.records import Columns, Floats, SparseRows
-from container.errors import MalformedPayloadError, ModelLoadError
+from container.errors import MalformedPayloadError, ModelLoadError, counted
 from serve.invocation import feature_names
 from serve.runtime.answer_memory import room_for
 
@@ -116,7 +116,7 @@ def _as_table(data: Any, width: int) -> Any:
         return type(rows)((rows.data, rows.indices, rows.indptr), shape=(shape[0], width))
     if shape[1] != width:
         raise MalformedPayloadError(
-            f"the records have {shape[1]} features; the model takes {width}"
+            f"the records have {counted(shape[1], 'feature')}; the model takes {width}"
         )
     return data
 
@@ -183,5 +183,5 @@ def _check_width(features: Floats | SparseRows, n_features: int) -> None:
     if width > n_features or (width < n_features and not isinstance(features, SparseRows)):
         hint = "; leave out a label or an index" if width == n_features + 1 else ""
         raise MalformedPayloadError(
-            f"the records have {width} features; the model takes {n_features}{hint}"
+            f"the records have {counted(width, 'feature')}; the model takes {n_features}{hint}"
         )

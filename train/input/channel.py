@@ -20,7 +20,7 @@ from container.algorithms.contract import Cluster
 from container.codecs import diagnosis
 from container.codecs.csv.csv_diagnosis import FOR_PANDAS
 from container.codecs.records import Batch, Columns, Floats, SparseRows
-from container.errors import ChannelError, MalformedPayloadError
+from container.errors import ChannelError, MalformedPayloadError, counted
 from train.input.column_order import ColumnOrder
 from train.input.libsvm_base import LibsvmBase
 from train.input.list_order import ListOrder
@@ -290,7 +290,7 @@ class StoredChannel:
             if n_columns != expected:
                 raise self._error(
                     part.source,
-                    f"{self._record} {part.n_before + 1}: {n_columns} columns where "
+                    f"{self._record} {part.n_before + 1}: {counted(n_columns, 'column')} where "
                     f"{first.source} has {expected}",
                 )
         labels, weights = batch.labels, batch.weights

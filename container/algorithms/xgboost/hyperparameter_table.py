@@ -25,7 +25,7 @@ from pydantic import (
 
 from container.algorithms.xgboost.evaluation_metrics import check_metrics, is_of_lists
 from container.algorithms.xgboost.foreign_names import FOREIGN_NAMES
-from container.errors import HyperparameterError
+from container.errors import HyperparameterError, counted
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -299,8 +299,8 @@ class XGBoostHyperparameters(BaseModel):
         if len(scores) not in (0, 1, self.n_outputs):
             raise HyperparameterError(
                 "base_score",
-                f"has {len(scores)} numbers and the model {self.n_outputs} outputs; give one "
-                "number, or one for each output",
+                f"has {counted(len(scores), 'number')} and the model "
+                f"{counted(self.n_outputs, 'output')}; give one number, or one for each output",
             )
 
     def _check_trees(self) -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from container.codecs.records import Columns, width_hint
-from container.errors import MalformedPayloadError
+from container.errors import MalformedPayloadError, counted
 
 _NUMBER = r"[+-]?(?:\d++\.?\d*+|\.\d++)(?:e[+-]?\d++)?"
 _VALUE = re.compile(rf"{_NUMBER}|nan|na|null|true|false|", re.ASCII)
@@ -167,7 +167,7 @@ def width_error(
     if _is_header(cells, _split(lines[1], delimiter) if len(lines) > 1 else ()):
         return MalformedPayloadError(_HEADER, line=line)
     others = columns.expectation or f"the first has {width}"
-    problem = f"the line has {n_columns} columns where {others}"
+    problem = f"the line has {counted(n_columns, 'column')} where {others}"
     hint = _separated(cells, delimiter)
     if not hint and delimiter == b"," and _QUOTED_COMMA.search(row[:_MAX_LINE_BYTES]):
         hint = (

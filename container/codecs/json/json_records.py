@@ -34,7 +34,7 @@ from container.codecs.records import (
     width_hint,
 )
 from container.codecs.sparse import SparseRecords
-from container.errors import MalformedPayloadError
+from container.errors import MalformedPayloadError, counted
 
 Locate = Callable[[int, str, str], MalformedPayloadError]
 """Maker of an error from a record's index, the path below it (`.features[7]`), and a problem."""
@@ -149,7 +149,9 @@ class JsonRecords:
         elif width in (None, n_values):
             self._add_row(row, f"{path}.values")
         else:
-            raise _Fault(path, f"the shape is {width} and there are {n_values} values")
+            raise _Fault(
+                path, f"the shape is {width} and the record has {counted(n_values, 'value')}"
+            )
 
     def _add_row(self, row: bytes, path: str) -> None:
         if len(self._sparse):
@@ -162,7 +164,7 @@ class JsonRecords:
             others = self._columns.expectation or f"the first has {self._width}"
             hint = width_hint(n_values, self._columns)
             hint = f"; {hint}" if hint else ""
-            raise _Fault(path, f"the record has {n_values} values where {others}{hint}")
+            raise _Fault(path, f"the record has {counted(n_values, 'value')} where {others}{hint}")
         self._rows += row
         self._paths.append(path)
         if len(self._rows) > _ROUNDED_BYTES:

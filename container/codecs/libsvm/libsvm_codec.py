@@ -24,7 +24,7 @@ from container.codecs.json import number_rows
 from container.codecs.libsvm import libsvm_bulk
 from container.codecs.libsvm.libsvm_bulk import Lines
 from container.codecs.records import FLOAT32_OVERFLOW, MAX_COLUMNS, Batch, Columns, SparseRows
-from container.errors import MalformedPayloadError
+from container.errors import MalformedPayloadError, counted
 
 # Possessive: giving digits back one by one would take seconds on a token of thousands of them.
 _FLOAT = r"[+-]?(?:\d++\.?\d*+|\.\d++)(?:[eE][+-]?\d++)?"
@@ -154,13 +154,15 @@ def _base_of(columns: NDArray[np.int32], offsets: NDArray[np.int64], n_features:
     """
     if not len(columns) or columns.min() > 0:
         return 1
-    is_beyond = columns >= (MAX_COLUMNS if n_features is None else n_features)
+    if n_features is None:
+        return 0
+    is_beyond = columns >= n_features
     if is_beyond.any():
         record = int(np.searchsorted(offsets, is_beyond.argmax(), side="right"))
         raise MalformedPayloadError(
-            f"the model takes {n_features} features and the record has column {n_features}, which "
-            "is one too many: another column of the request is 0, so all count from 0; count from "
-            "0 or from 1 throughout",
+            f"the model takes {counted(n_features, 'feature')} and the record has column "
+            f"{n_features}, which is one too many: another column of the request is 0, so all "
+            "count from 0; count from 0 or from 1 throughout",
             record=record,
         )
     return 0
@@ -172,15 +174,16 @@ def _column_problem(expected: Columns, allowed: range) -> str:
     problem = f"the feature's column is not in {allowed.start} to {allowed.stop - 1}"
     if n_features is None:
         return problem
+    problem += f": the model takes {counted(n_features, 'feature')}"
     if base is None:
         return (
-            f"{problem}: the model takes {n_features} features, columns 1 to {n_features}, or 0 to "
-            f"{n_features - 1} where a column of the request is 0; leave out all others"
+            f"{problem}, columns 1 to {n_features}, or 0 to {n_features - 1} where a column of the "
+            "request is 0; leave out all others"
         )
     other, cure = (1, "subtract 1 from each") if base == 0 else (0, "add 1 to each")
     return (
-        f"{problem}: the model takes {n_features} features, and libsvm columns count from {base} "
-        f"for it; if yours count from {other}, {cure}; leave out columns that it does not take"
+        f"{problem}, and libsvm columns count from {base} for it; if yours count from {other}, "
+        f"{cure}; leave out columns that it does not take"
     )
 
 

@@ -20,7 +20,7 @@ from container.codecs import diagnosis
 from container.codecs.recordio.record_message import record_class
 from container.codecs.records import Batch, Columns, Floats, NamedOutputs, check_finite
 from container.codecs.sparse import SparseRecords
-from container.errors import MalformedPayloadError
+from container.errors import MalformedPayloadError, counted
 
 _MAGIC = 0xCED7230A
 _HEADER = struct.Struct("<II")
@@ -106,8 +106,8 @@ def _payloads(body: bytes) -> Iterator[bytes]:
         offset = end + -length % 4
         if offset > len(body):
             raise MalformedPayloadError(
-                f"the frame is truncated: it announces {length} bytes and {len(body) - start} "
-                "follow",
+                f"the frame is truncated: it announces {counted(length, 'byte')} and "
+                f"{len(body) - start} follow",
                 record=number,
             )
         if any(body[end:offset]):
@@ -149,29 +149,37 @@ class _Records:
         if self._label_required:
             label = _tensor(record.label, "label")
             if len(label.values) != 1:
-                raise ValueError(f"there are {len(label.values)} labels; one is required")
+                raise ValueError(
+                    f"the record has {counted(len(label.values), 'label')}; one is required"
+                )
             self._labels.append(_fitting(np.float32(label.values[0])))
 
     def _check_cells(self, n_keys: int, n_values: int) -> None:
         if self._rows:
             raise ValueError("the record has keys where the first has none")
         if n_keys != n_values:
-            raise ValueError(f"there are {n_keys} keys and {n_values} values")
+            raise ValueError(
+                f"the record has {counted(n_keys, 'key')} and {counted(n_values, 'value')}"
+            )
         if self._n_expected is not None and n_values > self._n_expected:
-            raise ValueError(f"the record has {n_values} values for {self._n_expected} columns")
+            raise ValueError(
+                f"the record has {n_values} values for {counted(self._n_expected, 'column')}"
+            )
 
     def _check_row(self, n_values: int, width: int | None) -> None:
         if len(self._sparse):
             raise ValueError("the record has no keys where the first has some")
         if width not in (None, n_values):
-            raise ValueError(f"the shape is {width} and there are {n_values} values")
+            raise ValueError(
+                f"the shape is {width} and the record has {counted(n_values, 'value')}"
+            )
         if not n_values:
             raise ValueError("the record is empty")
         self._width = self._width or n_values
         if n_values != self._width:
-            n_expected = self._n_expected
-            others = f"{n_expected} are expected" if n_expected else f"the first has {self._width}"
-            raise ValueError(f"the record has {n_values} values where {others}")
+            expected = Columns(n_features=self._n_expected).expectation
+            others = expected or f"the first has {self._width}"
+            raise ValueError(f"the record has {counted(n_values, 'value')} where {others}")
 
     def batch(self) -> Batch:
         labels = np.array(self._labels, dtype=np.float32) if self._label_required else None

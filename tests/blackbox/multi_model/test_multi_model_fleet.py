@@ -319,7 +319,7 @@ def test_model_whose_sizes_lie_is_refused_and_hurts_nobody(fleet: Fleet) -> None
     overflowing["learner"]["learner_model_param"].update(num_target="1", base_score="5E-1")
     boundless["learner"]["learner_model_param"].update(num_target="4194304", base_score="5E-1")
     lies = {
-        "have 2 values .* the model has 1 outputs": json.dumps(overflowing).encode(),
+        "have 2 values .* the model has 1 output ": json.dumps(overflowing).encode(),
         "have 2 values .* the model has 4194304 outputs": json.dumps(boundless).encode(),
         "trained for 0 rounds": bytes(xgboost.train({}, matrix, 0).save_raw("ubj")),
     }

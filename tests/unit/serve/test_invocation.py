@@ -74,7 +74,7 @@ def test_invoke_judges_the_headers_before_the_body(servable: ModelServable) -> N
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"1\n", "line 1: the line has 1 columns where 2 are expected"),
+        (b"1\n", "line 1: the line has 1 column where 2 are expected"),
         (b"1,2\n1,2,3\n", "line 2: the line has 3 columns where 2 are expected"),
         (b"1,x\n", "line 1, column 2"),
     ],

@@ -199,7 +199,7 @@ def test_model_whose_names_do_not_fit_is_refused(tree: Tree, rows: np.ndarray) -
     booster.feature_names = ["age", "age"]
     booster.save_model(model / "xgboost-model.json")
 
-    with pytest.raises(ModelLoadError, match="1 names for 2 features"):
+    with pytest.raises(ModelLoadError, match="1 name for 2 features"):
         serve(tree)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from container.errors import counted
+
 Array = np.ndarray[Any, Any]
 Tree = Mapping[str, Any]
 
@@ -200,14 +202,16 @@ def _n_nodes(tree: Tree, index: int) -> int:
     for key in _PER_NODE + (("split_type",) if "split_type" in tree else ()):
         n_elements = len(tree[key])
         require(
-            n_elements == n_nodes, f"tree {index}: {key} has {n_elements} elements, not {n_nodes}"
+            n_elements == n_nodes,
+            f"tree {index}: {key} has {counted(n_elements, 'element')}, not {n_nodes}",
         )
     n_weights = len(tree["base_weights"])
     # With a reduced gradient a tree of several outputs has fewer weights than outputs a node.
     is_whole = leaf_size(tree) > 1 and n_weights > 0 and n_weights % n_nodes == 0
     require(
         n_weights == n_nodes or is_whole,
-        f"tree {index}: base_weights has {n_weights} elements for {n_nodes} nodes",
+        f"tree {index}: base_weights has {counted(n_weights, 'element')} for "
+        f"{counted(n_nodes, 'node')}",
     )
     return n_nodes
 

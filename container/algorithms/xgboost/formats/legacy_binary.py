@@ -28,7 +28,7 @@ import numpy as np
 import orjson
 
 from container.algorithms.xgboost.formats import ubjson
-from container.errors import ModelLoadError
+from container.errors import ModelLoadError, counted
 
 Array = np.ndarray[Any, Any]
 
@@ -125,12 +125,13 @@ class _Stream:
 
     def end(self) -> None:
         if self._position != len(self._content):
-            raise ValueError(f"{len(self._content) - self._position} bytes follow the model")
+            n_left = len(self._content) - self._position
+            raise ValueError(f"the model is followed by {counted(n_left, 'byte')}")
 
     def take(self, n_bytes: int) -> memoryview:
         n_left = len(self._content) - self._position
         if not 0 <= n_bytes <= n_left:
-            raise ValueError(f"{n_bytes} bytes are expected, {n_left} are left")
+            raise ValueError(f"{counted(n_bytes, 'byte')} expected, {n_left} left")
         piece = self._content[self._position : self._position + n_bytes]
         self._position += n_bytes
         return piece
@@ -245,7 +246,10 @@ def _trees(stream: _Stream, learner: _Learner) -> dict[str, Any]:
 def _tree(stream: _Stream, index: int) -> dict[str, Any]:
     n_roots, n_nodes, n_deleted, _, n_features, leaf_size = stream.record(_TREE)
     if n_roots != 1 or leaf_size > 1:
-        raise ValueError(f"tree {index} has {n_roots} roots and leaves of {leaf_size} values")
+        raise ValueError(
+            f"tree {index} has {counted(n_roots, 'root')} and leaves of "
+            f"{counted(leaf_size, 'value')}"
+        )
     nodes, statistics = stream.array(_NODE, n_nodes), stream.array(_STATISTICS, n_nodes)
     parameters = {
         "num_deleted": str(n_deleted),

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from container.errors import counted
+
 _NUMBERS = {"U": ">B", "i": ">b", "I": ">h", "l": ">i", "L": ">q", "d": ">f", "D": ">d"}
 _STRUCTS = {marker: struct.Struct(layout) for marker, layout in _NUMBERS.items()}
 _DTYPES = {marker: np.dtype(layout) for marker, layout in _NUMBERS.items()}
@@ -33,7 +35,8 @@ def parse(content: bytes | memoryview) -> Any:
     reader = _Reader(content)
     value = reader.value(reader.marker(), depth=0)
     if reader.position != len(content):
-        raise ValueError(f"{len(content) - reader.position} bytes follow the document")
+        n_left = len(content) - reader.position
+        raise ValueError(f"the document is followed by {counted(n_left, 'byte')}")
     return value
 
 

@@ -24,7 +24,7 @@ from container.algorithms.xgboost.formats.forest import (
     require,
     within,
 )
-from container.errors import ModelLoadError
+from container.errors import ModelLoadError, counted
 
 Array = np.ndarray[Any, Any]
 
@@ -162,8 +162,8 @@ def _check_booster(booster: Mapping[str, Any], n_features: int, n_outputs: int) 
             raise _UnusableModelError(_UNTRAINED)
         require(
             n_weights == (n_features + 1) * n_outputs,
-            f"the model has {n_weights} weights; {n_features} features and a bias for each of "
-            f"{n_outputs} outputs are {(n_features + 1) * n_outputs}",
+            f"the model has {counted(n_weights, 'weight')}; {counted(n_features, 'feature')} and a "
+            f"bias for each of {counted(n_outputs, 'output')} are {(n_features + 1) * n_outputs}",
         )
         return np.zeros((0, n_features), dtype=np.float32)
     forest = booster["gbtree"]["model"] if booster["name"] == "dart" else booster["model"]
@@ -172,7 +172,7 @@ def _check_booster(booster: Mapping[str, Any], n_features: int, n_outputs: int) 
     if booster["name"] == "dart" or weights:
         require(
             len(weights) == n_trees,
-            f"the model has {n_trees} trees and {len(weights)} tree weights",
+            f"the model has {counted(n_trees, 'tree')} and {counted(len(weights), 'tree weight')}",
         )
     _check_outputs(forest, n_outputs)
     n_records = min(_MAX_RECORDS, _MAX_CELLS // max(1, n_features, n_outputs))
@@ -208,7 +208,7 @@ def _check_base_score_length(text: str, n_outputs: int) -> None:
     n_scores = len(text.strip("[]").split(","))
     require(
         n_scores in (1, n_outputs),
-        f"the model has {n_outputs} outputs and {n_scores} base scores",
+        f"the model has {counted(n_outputs, 'output')} and {counted(n_scores, 'base score')}",
     )
 
 
@@ -218,14 +218,16 @@ def _check_objective(objective: Mapping[str, Any], n_outputs: int) -> None:
         n_classes = number(objective["softmax_multiclass_param"], "num_class", least=1)
         require(
             n_classes == n_outputs,
-            f"the objective has {n_classes} classes and the model {n_outputs} outputs",
+            f"num_class of the objective is {n_classes} and the model has "
+            f"{counted(n_outputs, 'output')}",
         )
     if objective["name"] == "reg:quantileerror":
         alphas = objective["quantile_loss_param"]["quantile_alpha"].strip("[]() ")
         n_alphas = len([alpha for alpha in alphas.split(",") if alpha.strip()])
         require(
             n_outputs % max(1, n_alphas) == 0,
-            f"the objective has {n_alphas} quantiles and the model {n_outputs} outputs",
+            f"the objective has {counted(n_alphas, 'quantile')} and the model "
+            f"{counted(n_outputs, 'output')}",
         )
 
 
@@ -236,7 +238,8 @@ def _check_rounds(forest: Mapping[str, Any]) -> int:
     for key in ("trees", "tree_info"):
         n_elements = len(forest[key])
         require(
-            n_elements == n_trees, f"num_trees is {n_trees}, and {key} has {n_elements} elements"
+            n_elements == n_trees,
+            f"num_trees is {n_trees}, and {key} has {counted(n_elements, 'element')}",
         )
     if not n_trees:
         raise _UnusableModelError(_UNTRAINED)
@@ -248,7 +251,7 @@ def _check_rounds(forest: Mapping[str, Any]) -> int:
             and starts[0] == 0
             and starts[-1] == n_trees
             and bool((np.diff(starts) >= 0).all()),
-            f"iteration_indptr does not rise from 0 to the {n_trees} trees",
+            f"iteration_indptr does not rise from 0 to {n_trees}, the number of trees",
         )
     return n_trees
 
@@ -266,7 +269,8 @@ def _check_outputs(forest: Mapping[str, Any], n_outputs: int) -> None:
         require(
             sizes == {n_outputs},
             f"the leaves of its trees have {', '.join(map(str, sorted(sizes)))} values "
-            f"(size_leaf_vector), and the model has {n_outputs} outputs (num_target, num_class)",
+            f"(size_leaf_vector), and the model has {counted(n_outputs, 'output')} "
+            "(num_target, num_class)",
         )
         require(not groups.any(), "tree_info names an output of trees that have all of them")
         return
@@ -274,6 +278,6 @@ def _check_outputs(forest: Mapping[str, Any], n_outputs: int) -> None:
     n_with_trees = len(set(groups.tolist()))  # np.unique imports numpy.ma: 16 ms a run
     require(
         n_with_trees == n_outputs,
-        f"the model declares {n_outputs} outputs (num_target, num_class) and has trees for "
-        f"{n_with_trees}",
+        f"the model declares {counted(n_outputs, 'output')} (num_target, num_class) and has trees "
+        f"for {n_with_trees}",
     )

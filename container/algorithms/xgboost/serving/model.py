@@ -22,7 +22,7 @@ from container.algorithms.xgboost.serving.c_api import (
 )
 from container.codecs import column_names
 from container.codecs.records import Floats, SparseRows, rows
-from container.errors import ModelLoadError, PredictionError
+from container.errors import ModelLoadError, PredictionError, counted
 
 # Bounds of a block. XGBoost keeps, for every thread, a buffer of the largest prediction of a model,
 # even after the model is freed.
@@ -110,7 +110,7 @@ class XGBoostEnsemble:
             if (model.n_features, model.objective) != (first.n_features, first.objective):
                 raise ModelLoadError(
                     "the models of the ensemble do not match: "
-                    f"{first.objective} of {first.n_features} features and "
+                    f"{first.objective} of {counted(first.n_features, 'feature')} and "
                     f"{model.objective} of {model.n_features}"
                 )
             if model.feature_names not in (None, self.feature_names):
@@ -155,8 +155,8 @@ def _checked_names(names: tuple[str, ...], n_features: int, file: str) -> tuple[
     """Return the names of all features, or None for a model without names."""
     if names and (len(names) != n_features or len(set(names)) < n_features):
         raise ModelLoadError(
-            f"{file}: there are {len(set(names))} names for {n_features} features; each needs a "
-            "name of its own, or none has one"
+            f"{file} has {counted(len(set(names)), 'name')} for {counted(n_features, 'feature')}; "
+            "each needs a name of its own, or none has one"
         )
     return names or None
 
@@ -180,7 +180,7 @@ def _rounds(
     if not 0 < n_rounds <= booster.n_rounds():
         # XGBoost would read out of bounds.
         raise ModelLoadError(
-            f"{name}: best_iteration is {best_iteration} of {booster.n_rounds()} rounds"
+            f"{name}: best_iteration is {best_iteration} of {counted(booster.n_rounds(), 'round')}"
         )
     return n_rounds
 

@@ -138,7 +138,7 @@ def test_csv_of_other_width_is_refused_before_it_is_read() -> None:
         (b"3,4,1e40,5,6", "line 2: the line has 5 columns where 2 are expected"),
         (b"3,4,1e39,5,6", "line 2: the line has 5 columns where 2 are expected"),
         (b"3,1e40", "line 2, column 2: the number does not fit a 32-bit float"),
-        (b"3", "line 2: the line has 1 columns where 2 are expected"),
+        (b"3", "line 2: the line has 1 column where 2 are expected"),
         (b"3,4,5", "line 2: the line has 3 columns where 2 are expected"),
     ],
 )

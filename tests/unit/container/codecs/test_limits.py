@@ -231,8 +231,8 @@ def test_recordio_length_is_only_believed_with_its_record() -> None:
     [
         (0, 2**21, "the record has 2097152 values where 28 are expected"),
         (2**21, 2**21, "the record has 2097152 values for 28 columns"),
-        (2**21, 1, "there are 2097152 keys and 1 values"),
-        (1, 2**21, "there are 1 keys and 2097152 values"),
+        (2**21, 1, "the record has 2097152 keys and 1 value"),
+        (1, 2**21, "the record has 1 key and 2097152 values"),
     ],
 )
 def test_recordio_of_other_width_is_refused_before_its_numbers_are_taken_out(

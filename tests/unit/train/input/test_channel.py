@@ -295,7 +295,7 @@ BROKEN_PARQUET = [
         ),
         (b"PAR1 but not a Parquet file", "the Parquet file cannot be read"),
         (BROKEN_PARQUET[0].read_bytes(), "the Parquet file cannot be read"),
-        (BROKEN_PARQUET[1].read_bytes(), "row group 1 has 1 columns and the schema has 2"),
+        (BROKEN_PARQUET[1].read_bytes(), "row group 1 has 1 column and the schema has 2"),
         (gzip.compress(b"1,2\n" * 9999, mtime=0)[:-20], "cannot be read: "),
     ],
 )
@@ -323,7 +323,7 @@ def test_text_that_is_declared_as_parquet_is_named(feeder: Feeder) -> None:
     ("write", "message"),
     [
         (as_csv, "line 1: the line has 2 columns where 3 are expected"),
-        (lambda rows: as_recordio(rows.tolist()), "record 1: the record has 1 values where 2 "),
+        (lambda rows: as_recordio(rows.tolist()), "record 1: the record has 1 value where 2 "),
         (
             as_parquet,
             "the columns are not those of the first Parquet file of the job: missing: 'c'",

@@ -211,7 +211,7 @@ def test_interaction_constraints_are_nested_lists() -> None:
         ({"objective": "reg:expectileerror"}, "'expectile_alpha': is required"),
         ({"objective": "count:poisson", "base_score": "-1"}, "must not be negative"),
         ({"objective": "binary:logistic", "base_score": "-1"}, "between 0 and 1"),
-        ({"base_score": "[1,2]"}, "has 2 numbers and the model 1 outputs"),
+        ({"base_score": "[1,2]"}, "has 2 numbers and the model 1 output;"),
         ({"multi_strategy": "multi_output_tree", "booster": "dart"}, "needs booster=gbtree"),
         ({"multi_strategy": "multi_output_tree", "tree_method": "approx"}, "given: gbtree, approx"),
         ({"device": "cpu", "tree_method": "gpu_hist"}, "'cpu' contradicts tree_method"),

@@ -333,7 +333,7 @@ def _forget_category(tree: Any) -> None:
 LIES: list[tuple[str, Callable[[Any], None], str]] = [
     ("trees", _parameter("num_target", "4194304"), "declares 4194304 outputs .* trees for 1"),
     ("trees", _parameter("num_class", "7"), "declares 7 outputs .* trees for 1"),
-    ("trees", _parameter("base_score", "[5E-1,5E-1]"), "1 outputs and 2 base scores"),
+    ("trees", _parameter("base_score", "[5E-1,5E-1]"), "1 output and 2 base scores"),
     ("classes", _parameter("num_class", "4"), "declares 4 outputs .* trees for 3"),
     ("classes", _parameter("num_class", "2"), "a tree belongs to no output"),
     (
@@ -341,12 +341,12 @@ LIES: list[tuple[str, Callable[[Any], None], str]] = [
         lambda model: model["learner"]["objective"]["softmax_multiclass_param"].update(
             num_class="1000"
         ),
-        "the objective has 1000 classes and the model 3 outputs",
+        "num_class of the objective is 1000 and the model has 3 outputs",
     ),
     ("classes", _parameter("num_target", "3"), "num_class is 3 and num_target 3"),
     ("classes", _parameter("base_score", "[5E-1,5E-1]"), "3 outputs and 2 base scores"),
     ("targets", _parameter("num_target", "1"), "a tree belongs to no output"),
-    ("vectors", _parameter("num_target", "1"), r"have 2 values .* the model has 1 outputs"),
+    ("vectors", _parameter("num_target", "1"), r"have 2 values .* the model has 1 output "),
     ("vectors", _parameter("num_target", "3"), r"have 2 values .* the model has 3 outputs"),
     (
         "vectors",
