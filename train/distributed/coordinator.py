@@ -134,9 +134,8 @@ class Coordinator:
         host = hello.get("host")
         with self._changed:
             if hello.get("is") != "hello" or host not in self._missing():
-                logger.warning(
-                    "stranger_ignored", extra={"reason": f"no missing host is called {host!r:.100}"}
-                )
+                reason = f"it sent no hello of a host that is missing; its host is {host!r:.100}"
+                logger.warning("stranger_ignored", extra={"reason": reason})
                 return None
             self._connections[host] = connection
             connection.send({"is": "welcome"})

@@ -67,7 +67,7 @@ class StoredChannel:
     scratch: Scratch
     n_processes: int
     column_order: ColumnOrder  # the same for all channels of a job
-    libsvm_base: LibsvmBase  # likewise
+    libsvm_base: LibsvmBase  # the same for all channels of a job
     hosts: Cluster
     feature_names: tuple[str, ...] | None = field(default=None, init=False)
     _store: RecordStore | None = field(default=None, init=False)

@@ -384,7 +384,7 @@ class XGBoostHyperparameters(BaseModel):
         for name in ("base_score", "quantile_alpha", "expectile_alpha"):
             if (numbers := getattr(self, name)) is not None:
                 given[name] = numbers[0] if len(numbers) == 1 else json.dumps(numbers)
-        if self.objective == "reg:linear":  # likewise
+        if self.objective == "reg:linear":  # the former name
             given["objective"] = "reg:squarederror"
         if self.updater:
             given["updater"] = ",".join(self.updater)

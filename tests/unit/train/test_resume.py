@@ -35,7 +35,7 @@ def make_tree(tmp_path: Path, records: np.ndarray) -> Callable[[str], Tree]:
 
 @pytest.fixture
 def sigterm_handler() -> Iterator[None]:
-    """Gives SIGTERM back to pytest."""
+    """Restore the SIGTERM handler of pytest."""
     handler = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, handler)

@@ -39,8 +39,9 @@ _NOT_CHECKED = frozenset(
 
 
 def fit(job: TrainingInput) -> TrainedModel:
-    """Train a booster on `train` and evaluate it on `validation` if present; k-fold jobs train one
-    booster a fold.
+    """Train a booster on `train` and evaluate it on `validation` if present.
+
+    A k-fold job trains one booster a fold.
 
     Raises:
         HyperparameterError: a hyperparameter that the data or the host contradict.
@@ -80,7 +81,7 @@ def fit(job: TrainingInput) -> TrainedModel:
 def _refuse_missing_validation(
     hyperparameters: XGBoostHyperparameters, *, has_validation: bool
 ) -> None:
-    """Raise `HyperparameterError` for one that needs `validation`; folds validate themselves."""
+    """Refuse hyperparameters that need the channel `validation`, which k-fold jobs do without."""
     if hyperparameters.kfold or has_validation:
         return
     without = "the channel 'validation', which the job does not have; add it to InputDataConfig"
@@ -133,7 +134,7 @@ def _train(job: TrainingInput, plan: Plan) -> TrainedBooster:
 
 
 def _refuse_missing_gpu(plan: Plan) -> None:
-    """Raise `HyperparameterError`; XGBoost would train on the CPU and only log it."""
+    """Refuse a GPU that is missing: XGBoost would train on the CPU and only log it."""
     device = str(plan.parameters.get("device", "cpu"))
     if device == "cpu" or has_gpu(device):
         return
