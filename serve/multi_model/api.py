@@ -32,6 +32,7 @@ from serve.multi_model.catalogue import Catalogue
 logger = logging.getLogger(__name__)
 
 _MAX_PAGE = 100
+_MAX_SHOWN = 20  # characters of a parameter in an error message
 _PATHS = (
     "GET /ping, GET or POST /models, GET or DELETE /models/NAME, POST /models/NAME/invoke, "
     "GET /execution-parameters or GET /metrics"
@@ -128,7 +129,10 @@ def _parameters() -> dict[str, object]:
 def _limit() -> int:
     text = request.args.get("limit", str(_MAX_PAGE))
     if not re.fullmatch(r"0*[1-9]\d{0,8}", text, re.ASCII):
-        raise InvalidRequestError(f"limit is not a whole number from 1; at most {_MAX_PAGE} count")
+        raise InvalidRequestError(
+            f"limit is {text[:_MAX_SHOWN]!r}, not a whole number from 1; a page has at most "
+            f"{_MAX_PAGE} models"
+        )
     return min(int(text), _MAX_PAGE)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from gunicorn.config import Config
@@ -99,3 +100,18 @@ def test_free_memory_is_returned_again_and_again(monkeypatch: pytest.MonkeyPatch
     asyncio.run(serve())
 
     assert n_trims >= 3
+
+
+@pytest.mark.parametrize(("took", "wait"), [(0.001, 5.0), (0.05, 50.0)])
+def test_heap_that_is_slow_to_trim_is_trimmed_less_often(
+    monkeypatch: pytest.MonkeyPatch, took: float, wait: float
+) -> None:
+    """A trim delays requests: together the trims take a thousandth of the time."""
+    worker = InferenceWorker(0, os.getppid(), [], None, 30, Config(), logging.getLogger())
+    worker.loop = Mock(asyncio.AbstractEventLoop)
+    worker.loop.time.side_effect = [0.0, took]
+    monkeypatch.setattr(allocator, "give_back", lambda: None)
+
+    worker._trim()
+
+    worker.loop.call_later.assert_called_once_with(pytest.approx(wait), worker._trim)

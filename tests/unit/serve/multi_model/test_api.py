@@ -31,6 +31,9 @@ class Recording:
     def load(self, name: str, url: str) -> None:
         self.loaded.append((name, url))
 
+    def page(self, after: str, limit: int) -> tuple[list[Model], bool]:
+        return [], False
+
 
 def _client(catalogue: object) -> FlaskClient:
     app = create_app(Settings(), 1, Metrics(1))
@@ -136,3 +139,16 @@ def test_load_that_cannot_be_read_is_refused_with_the_remedy(
     assert answer.status_code == status
     assert re.search(reason, answer.get_json()["message"]), answer.text
     assert recording.loaded == []
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "1.5", "", "x" * 100])
+def test_limit_that_is_not_a_number_from_1_is_refused_with_its_value(
+    recording: Recording, limit: str
+) -> None:
+    """Shows the beginning of the limit, and the accepted ones (C-083)."""
+    answer = _client(recording).get(f"/models?limit={limit}")
+
+    assert answer.status_code == 400
+    assert answer.get_json()["message"] == (
+        f"limit is {limit[:20]!r}, not a whole number from 1; a page has at most 100 models"
+    )
