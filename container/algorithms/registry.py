@@ -11,8 +11,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import cast
 
+from container.algorithms import misplaced_model
 from container.algorithms.contract import Adopting, Algorithm, Preloadable, UserModel
-from container.algorithms.xgboost.formats import misplaced_model
 from container.errors import HyperparameterError, ModelLoadError
 from container.manifest import ModelManifest
 
