@@ -159,7 +159,7 @@ def dense_batch(rows: Floats, columns: Columns) -> Batch:
     Raises:
         MalformedPayloadError: no feature column is left, or a query id is not a whole number.
     """
-    if columns.n_others == 0 < rows.shape[1]:  # as in almost every request
+    if not columns.n_others and rows.shape[1]:  # as in almost every request
         return Batch(np.ascontiguousarray(rows))
     _check_has_features(rows.shape[1], columns)
     return Batch(

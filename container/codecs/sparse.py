@@ -52,7 +52,7 @@ class SparseRecords:
             )
         if width is not None:
             if not 0 < width <= self._limit:
-                raise ValueError(f"the shape is not in 1 to {self._limit}")
+                raise ValueError(f"the shape is {width}, not in 1 to {self._limit}")
             self._width = self._width or width
             if width != self._width:
                 raise ValueError(f"the shape is {width} where the first is {self._width}")

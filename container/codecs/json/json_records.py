@@ -72,9 +72,8 @@ class JsonRecords:
         self._width = columns.width or 0  # as expected, or as the first record has it
         self._paths: list[str] = []  # where below its record each row was found
         self._sparse = SparseRecords(columns)
-        self._is_plain = (
-            True  # until the first null: with nulls the attempt without lists only costs
-        )
+        # False from the first null on: with nulls the attempt without lists mostly fails.
+        self._is_plain = True
 
     def add(self, instance: Any, *, is_flat: bool) -> None:
         """Add a record.
@@ -142,7 +141,9 @@ class JsonRecords:
         keys = _whole_numbers(tensor["keys"], f"{path}.keys") if "keys" in present else _NONE
         shape = _whole_numbers(tensor["shape"], f"{path}.shape") if "shape" in present else _NONE
         if len(shape) > 1:
-            raise _Fault(f"{path}.shape", "the shape must be one number")
+            raise _Fault(
+                f"{path}.shape", f"the shape has {len(shape)} dimensions; give the width only"
+            )
         n_values, width = len(row) // 8, int(shape[0]) if len(shape) else None
         if len(keys) or (width and not n_values):
             self._add_cells(keys, row, width, path)

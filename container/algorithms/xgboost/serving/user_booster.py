@@ -41,8 +41,8 @@ class UserBooster:
 
 
 def adopt(model: object) -> UserBooster | None:
-    """The model if it is an `xgboost.Booster`; None otherwise."""
-    # Code that has made a Booster has imported the package; nothing else needs to.
+    """Wrap an `xgboost.Booster`; None for another object."""
+    # Code that made a Booster has imported the package, so that this module need not.
     xgboost = sys.modules.get("xgboost")
     is_booster = xgboost is not None and isinstance(model, xgboost.Booster)
     return UserBooster(model) if is_booster else None
