@@ -6,7 +6,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _PERTURB = -1, -3, -6  # parameters of mallopt
 _LARGE_BYTES = 4 * 2**20
 
 
-def give_back() -> None:
+def release_free_memory() -> None:
     """Return freed memory to the system (`malloc_trim`, glibc only)."""
     library = ctypes.CDLL(None)
     if hasattr(library, "malloc_trim"):

@@ -152,7 +152,7 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
         A heap of little free memory takes less than 1 ms, a fragmented one of 450 MB takes 50 ms.
         """
         began = self.loop.time()
-        allocator.give_back()
+        allocator.release_free_memory()
         took = self.loop.time() - began
         self.loop.call_later(max(_TRIM_SECONDS, took / _MAX_TRIM_SHARE), self._trim)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from container import cgroup
-from container.allocator import give_back
+from container.allocator import release_free_memory
 from container.errors import OutOfMemoryError
 
 # Answers of up to this number of values are not counted.
@@ -56,4 +56,4 @@ def room_for(n_rows: int, n_outputs: int) -> Iterator[None]:
     finally:
         with _lock:
             _reserved[0] -= n_bytes
-        give_back()
+        release_free_memory()

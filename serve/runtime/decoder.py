@@ -64,7 +64,7 @@ def main() -> None:
         connection.sendall(READY)
         while True:
             _answer(connection, n_bytes_at_start + working_bytes())
-            allocator.give_back()
+            allocator.release_free_memory()
 
 
 def _answer(connection: socket.socket, max_bytes: int) -> None:

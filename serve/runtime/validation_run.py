@@ -79,7 +79,7 @@ def predict_in_all_ways(model: Model, records: Floats | None, *, in_blocks: bool
     model.predict(np.zeros((1, model.n_features), dtype=np.float32))
     if records is not None:  # not every algorithm takes missing values and sparse records
         _predict_many(model, records, in_blocks=in_blocks)
-    allocator.give_back()
+    allocator.release_free_memory()
 
 
 def _predict_many(model: Model, records: Floats, *, in_blocks: bool) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from container import cgroup
-from container.allocator import give_back
+from container.allocator import release_free_memory
 from container.settings import Settings
 
 _SHARE_OF_MODELS = 0.8
@@ -64,7 +64,7 @@ class Footprint(NamedTuple):
 def footprint() -> Footprint:
     """Measure this process, after garbage is collected and freed memory is returned."""
     gc.collect()
-    give_back()
+    release_free_memory()
     library = _libc()
     allocated = 0
     if library is not None:
@@ -104,7 +104,7 @@ class Trimmer:
         self._n_bytes += n_bytes
         if self._n_bytes >= _TRIM_BYTES:
             self._n_bytes = 0
-            give_back()
+            release_free_memory()
 
 
 def model_bytes(settings: Settings, n_workers: int) -> int:

@@ -6,17 +6,17 @@ from pathlib import Path
 
 # Small blocks with a kept one at the end: nothing of it comes back by itself.
 SCRIPT = """
-from container import cgroup, allocator as heap
+from container import allocator, cgroup
 blocks = [bytearray(60_000) for _ in range(2000)]
 kept = bytearray(60_000)
 del blocks
 before = cgroup.resident_bytes()
-heap.give_back()
+allocator.release_free_memory()
 print(before - cgroup.resident_bytes())
 """
 
 
-def test_give_back_returns_what_was_freed() -> None:
+def test_freed_memory_is_returned_to_the_system() -> None:
     """In a process of its own: what others freed does not count."""
     finished = subprocess.run(
         [sys.executable, "-c", SCRIPT],
@@ -33,9 +33,9 @@ def test_give_back_returns_what_was_freed() -> None:
 # it keeps it from going back.
 LARGE_BLOCKS = """
 import ctypes
-from container import cgroup, allocator as heap
+from container import allocator, cgroup
 if %r:
-    heap.return_large_blocks()
+    allocator.return_large_blocks()
 before = cgroup.resident_bytes()
 kept = []
 for _ in range(3):

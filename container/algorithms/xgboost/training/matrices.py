@@ -131,7 +131,7 @@ def survey(job: TrainingInput, hyperparameters: XGBoostHyperparameters) -> Surve
     """
     names = sorted(job.channels, key=_train_first)
     surveys = {name: _survey(job.channels[name], hyperparameters) for name in names}
-    allocator.give_back()  # 30 MB that reading has used
+    allocator.release_free_memory()  # 30 MB that reading has used
     shards = {name: found.shard for name, found in surveys.items()}
     return Surveys(surveys, width=agree(job.cluster, shards, hyperparameters)["train"].width)
 
@@ -173,7 +173,7 @@ def build_matrices(
         if found.list_sizes and hyperparameters.uses_lists:
             # Not batch by batch: a list that goes on in the next batch would become two.
             matrices[name].set_group(found.list_sizes)
-    allocator.give_back()
+    allocator.release_free_memory()
     facts = {"form": form.value, "n_features": surveys.width}
     seconds = round(time.monotonic() - began, 3)
     logger.info("matrices_built", extra=facts | {"duration_seconds": seconds})

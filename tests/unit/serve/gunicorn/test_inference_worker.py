@@ -85,12 +85,12 @@ def test_free_memory_is_returned_again_and_again(monkeypatch: pytest.MonkeyPatch
     worker.placeholder = Placeholder()
     n_trims = 0
 
-    def give_back() -> None:
+    def release_free_memory() -> None:
         nonlocal n_trims
         n_trims += 1
         worker.alive = n_trims < 3
 
-    monkeypatch.setattr(allocator, "give_back", give_back)
+    monkeypatch.setattr(allocator, "release_free_memory", release_free_memory)
 
     async def serve() -> None:
         worker.loop = asyncio.get_running_loop()

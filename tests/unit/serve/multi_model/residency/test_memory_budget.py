@@ -52,7 +52,7 @@ def test_free_heap_is_given_back_to_the_system() -> None:
         libc.free(block)
     before = memory_budget._status("RssAnon:")
 
-    memory_budget.give_back()
+    memory_budget.release_free_memory()
 
     assert before - memory_budget._status("RssAnon:") > 30 * MEBIBYTE
     for block in kept:
@@ -64,7 +64,7 @@ def test_memory_is_given_back_when_enough_has_come_together(
 ) -> None:
     """Does not walk the heap for each small model (C-085)."""
     given_back = []
-    monkeypatch.setattr(memory_budget, "give_back", lambda: given_back.append(True))
+    monkeypatch.setattr(memory_budget, "release_free_memory", lambda: given_back.append(True))
     trimmer = Trimmer()
 
     for _ in range(7):

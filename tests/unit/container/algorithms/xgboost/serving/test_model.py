@@ -248,21 +248,21 @@ RETENTION = """
 import sys, threading
 from pathlib import Path
 import numpy as np
-from container import cgroup, allocator as heap
+from container import allocator, cgroup
 from container.algorithms.xgboost.serving.model import XGBoostModel
-heap.return_large_blocks()
+allocator.return_large_blocks()
 records = np.zeros((1_000_000, 6), dtype=np.float32)
 def predict():
     XGBoostModel(Path(sys.argv[1])).predict(records)
 model = XGBoostModel(Path(sys.argv[1]))
 model.predict(records[:10])
-heap.give_back()
+allocator.release_free_memory()
 before = cgroup.resident_bytes()
 model.predict(records)
 deleter = threading.Thread(target=globals().pop, args=("model",))
 deleter.start()
 deleter.join()
-heap.give_back()
+allocator.release_free_memory()
 print(cgroup.resident_bytes() - before)
 """
 
