@@ -173,7 +173,7 @@ def test_checkpoints_of_another_job_are_not_deleted(tmp_path: Path) -> None:
     assert _names(tmp_path) == [f"checkpoint-{n:08d}" for n in kept]
 
 
-def test_checkpoint_with_more_rounds_than_asked_for_is_passed_over(tmp_path: Path) -> None:
+def test_checkpoint_with_more_rounds_than_asked_for_is_ignored(tmp_path: Path) -> None:
     """num_round may differ between two runs, upwards without loss."""
     _fill(tmp_path, 5)
 
@@ -210,7 +210,7 @@ def test_nearest_later_checkpoint_is_shortened(tmp_path: Path) -> None:
     assert found.history == directory.recorder.history == [{"train-rmse": 1}, {"train-rmse": 0.5}]
 
 
-def test_file_of_another_job_is_not_written_over(tmp_path: Path) -> None:
+def test_file_of_another_job_is_not_overwritten(tmp_path: Path) -> None:
     """Two jobs in one directory keep their files, and each finds its own again. C-105."""
     _fill(tmp_path, 3)
     other = _open(tmp_path)
@@ -322,7 +322,7 @@ def _due_times(
     return due
 
 
-def test_fingerprint_tells_other_data(tmp_path: Path) -> None:
+def test_fingerprint_detects_other_data(tmp_path: Path) -> None:
     """Other names, sizes, beginnings or ends; the time of a file says nothing."""
 
     def of(**files: bytes) -> str:

@@ -59,8 +59,8 @@ def test_deal_spreads_every_class_evenly(n_folds: int) -> None:
     assert max(totals.values()) - min(totals.values()) <= 1
 
 
-def test_deal_is_random_and_can_be_repeated() -> None:
-    """The same seed deals the same hands, another one does not."""
+def test_deal_is_random_and_reproducible() -> None:
+    """The same seed gives the same folds, another seed gives others."""
     labels = np.zeros(100, dtype=np.float32)
 
     def dealt(seed: int) -> list[int]:
@@ -368,7 +368,7 @@ def test_bad_folds_are_refused(cancer: Tree, given: dict[str, str], message: str
 
 
 def test_bad_label_is_named_in_its_own_channel(tree: Tree) -> None:
-    """Not in a fold that nobody knows."""
+    """The message does not name a fold, which the job owner cannot see."""
     tree.hyperparameters(objective="binary:logistic", _kfold="2")
     tree.channel("train", {"a.csv": b"1,2\n0,3\n1,4\n"})
     tree.channel("validation", {"a.csv": b"1,2\n3,3\n"})

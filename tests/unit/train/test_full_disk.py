@@ -74,7 +74,7 @@ FILLED_WHILE_IMPORTING = """
 
 
 def test_disk_that_fills_before_the_job_begins_leaves_a_reason(small_disk: Path) -> None:
-    """The space is taken by the parent, before the child imports anything (C-027)."""
+    """The supervisor reserves the space before the child imports anything (C-027)."""
     tree = Tree(small_disk / "ml")
 
     finished = _run(tree, FILLED_WHILE_IMPORTING, FILLER=str(small_disk / "filler"))

@@ -56,7 +56,7 @@ def _child_of(process: subprocess.Popen[str]) -> int:
 
 @pytest.mark.parametrize("code", [0, 1, 3, 143])
 def test_exit_code_is_the_jobs_own(tree: Tree, code: int) -> None:
-    """The parent adds nothing and takes nothing away (C-026, C-027)."""
+    """The supervisor returns it unchanged (C-026, C-027)."""
     with _start(tree, f"return {code}") as process:
         process.communicate(timeout=PATIENCE_SECONDS)
 
@@ -95,7 +95,7 @@ def test_death_of_the_child_is_explained(tree: Tree, number: signal.Signals, rea
     ("name", "shown"), [("part-0.parquet", "part-0.parquet"), ("\udcff" * 9000, r"\udcff")]
 )
 def test_file_whose_reader_crashes_the_job_is_named(tree: Tree, name: str, shown: str) -> None:
-    """A library in C++ may end the process on a broken file; only the parent can say which."""
+    """A library in C++ may end the process on a broken file; only the supervisor can say which."""
     body = f"""
         from train.input.parsing import native_reader
         with native_reader.reading("train", "file " + {name!a}):
@@ -210,8 +210,8 @@ def test_sigterm_before_the_child_can_handle_it_stops_the_job(tree: Tree) -> Non
     assert tree.failure == ""
 
 
-def test_child_does_not_outlive_its_parent(tree: Tree) -> None:
-    """A job whose parent is killed does not go on writing."""
+def test_child_does_not_outlive_its_supervisor(tree: Tree) -> None:
+    """A job whose supervisor is killed stops writing."""
     with _start(tree, "time.sleep(60)") as process:
         child = _child_of(process)
         process.kill()
@@ -243,8 +243,8 @@ def test_orphans_are_reaped(tree: Tree) -> None:
     assert process.returncode == 0
 
 
-def test_parent_is_small(tree: Tree) -> None:
-    """It is not the one that is killed for memory: no framework, no NumPy, no job in it."""
+def test_supervisor_is_small(tree: Tree) -> None:
+    """It imports no framework, no NumPy and no job: the kernel kills the child for memory."""
     with _start(tree, "time.sleep(60)") as process:
         _child_of(process)
         maps = Path(f"/proc/{process.pid}/maps").read_text()

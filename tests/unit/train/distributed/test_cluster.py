@@ -87,8 +87,8 @@ def gather_for_ever(member: OneHost | Member) -> None:
         member.gather("round")
 
 
-def test_one_host_needs_nobody() -> None:
-    """No port, no thread, and the same code (C-022)."""
+def test_one_host_needs_no_network() -> None:
+    """It opens no port and starts no thread (C-022)."""
     settings = Settings(hosts_port=1)
     with join(ResourceConfig(), settings, explain=explain, end=pytest.fail) as alone:
         assert (alone.hosts, alone.rank, alone.gather({"a": 1})) == (("localhost",), 0, [{"a": 1}])
@@ -126,8 +126,8 @@ def test_no_host_passes_a_barrier_before_all_have_reached_it(hosts: Hosts) -> No
     assert hosts.all_results(3) == dict.fromkeys(hosts.names, 3)
 
 
-def test_everybody_learns_where_the_first_host_is(hosts: Hosts) -> None:
-    """Its address is that which the name stands for."""
+def test_every_host_has_the_address_of_the_first_host(hosts: Hosts) -> None:
+    """The address is that of its name."""
     for host in hosts.names:
         hosts.start(host, lambda member: (member.rank, member.address))
 
@@ -136,8 +136,8 @@ def test_everybody_learns_where_the_first_host_is(hosts: Hosts) -> None:
 
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
-def test_failure_of_one_is_the_end_of_all(hosts: Hosts, failing: int) -> None:
-    """Wherever the others are, and with the name of the host and its reason (C-027)."""
+def test_failure_of_one_host_ends_all(hosts: Hosts, failing: int) -> None:
+    """Every host, at any stage, reports the name and the reason of the one that failed (C-027)."""
 
     def fail(member: OneHost | Member) -> None:
         raise ChannelError("file 'a.csv': line 3")
@@ -151,7 +151,7 @@ def test_failure_of_one_is_the_end_of_all(hosts: Hosts, failing: int) -> None:
     assert hosts.all_verdicts(3) == dict.fromkeys(hosts.names, reason)
 
 
-def test_unforeseen_error_is_told_as_such(hosts: Hosts) -> None:
+def test_unexpected_error_is_reported_as_such(hosts: Hosts) -> None:
     """The error of the host names the cause for the job owner."""
 
     def fail(member: OneHost | Member) -> None:
@@ -163,7 +163,7 @@ def test_unforeseen_error_is_told_as_such(hosts: Hosts) -> None:
     assert "ZeroDivisionError('division by zero')" in hosts.all_verdicts(3)[hosts.names[0]]
 
 
-def test_cause_is_told_and_not_its_consequences(hosts: Hosts) -> None:
+def test_verdict_is_the_cause_and_not_a_consequence(hosts: Hosts) -> None:
     """A host that notices first that another one broke off does not know why."""
 
     def notice(member: OneHost | Member) -> None:
@@ -180,7 +180,7 @@ def test_cause_is_told_and_not_its_consequences(hosts: Hosts) -> None:
 
 
 def greet(hosts: Hosts, host: str, **changes: Any) -> Connection:
-    """Do as a host does when it comes, but in the hands of the test."""
+    """Connect and send the hello of a host, as the test controls it."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     address = (hosts.names[0], hosts.settings.hosts_port)
     while True:
@@ -237,7 +237,7 @@ def test_strangers_neither_join_nor_disturb(hosts: Hosts) -> None:
 
 
 def test_host_of_another_version_ends_the_job(hosts: Hosts) -> None:
-    """They might not understand each other, or grow other trees."""
+    """Two versions may differ in their messages or in their trees."""
     hosts.start(hosts.names[0], wait_for_ever)
 
     connection = greet(hosts, hosts.names[1], version="0.0.1")
@@ -246,8 +246,8 @@ def test_host_of_another_version_ends_the_job(hosts: Hosts) -> None:
     connection.close()
 
 
-def test_host_that_does_not_come_is_named(hosts: Hosts) -> None:
-    """The wait has an end, which the operator sets."""
+def test_host_that_never_connects_is_named(hosts: Hosts) -> None:
+    """The operator sets the timeout."""
     hosts.settings = Settings(hosts_port=hosts.settings.hosts_port, hosts_timeout_seconds=1)
     hosts.start(hosts.names[1], wait_for_ever)
     hosts.start(hosts.names[0], wait_for_ever)
@@ -258,8 +258,8 @@ def test_host_that_does_not_come_is_named(hosts: Hosts) -> None:
     assert set(verdicts.values()) == {expected}
 
 
-def test_name_is_looked_up_until_it_is_known(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At first the platform's names may not resolve (C-023)."""
+def test_name_resolution_is_retried(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The platform's names may not resolve at first (C-023)."""
     known = iter([False, False, False])
     look_up = socket.getaddrinfo
 

@@ -23,7 +23,7 @@ def ends() -> Iterator[tuple[Connection, socket.socket]]:
 
 
 def test_messages_arrive_whole_and_in_order(ends: tuple[Connection, socket.socket]) -> None:
-    """Whatever pieces the network makes of them."""
+    """The network may split them anywhere."""
     connection, other = ends
 
     sent = b'{"n": 1}\n{"n": 2, "text": "\\n\xc3\xa9"}\n'
@@ -66,7 +66,7 @@ def test_receive_waits_as_long_as_heartbeats_come() -> None:
         (b"[1]\n", "it sent JSON that is not an object"),
     ],
 )
-def test_whoever_says_nothing_sensible_is_lost(
+def test_silent_or_malformed_end_is_lost(
     ends: tuple[Connection, socket.socket], sent: bytes, reason: str
 ) -> None:
     """A frozen host and a stranger end the wait alike."""
@@ -93,7 +93,7 @@ def test_end_of_the_other_process_is_noticed_at_once(
 def test_endless_message_is_refused(
     ends: tuple[Connection, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Memory is not for strangers to fill."""
+    """A stranger cannot fill the memory."""
     monkeypatch.setattr("train.distributed.connection._MAX_MESSAGE_BYTES", 1000)
     connection, other = ends
     other.sendall(b"x" * 2000)

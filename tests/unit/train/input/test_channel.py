@@ -131,7 +131,7 @@ def test_every_mode_reads_every_format(
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_gzip_is_undone(feeder: Feeder, records: np.ndarray, name: str) -> None:
+def test_gzip_is_decompressed(feeder: Feeder, records: np.ndarray, name: str) -> None:
     """Parts compressed one by one, by their content and whatever they are called."""
     content_type, write = FORMATS[name]
     parts = [gzip.compress(write(part)) for part in np.array_split(records, 3)]
@@ -299,7 +299,9 @@ BROKEN_PARQUET = [
         (gzip.compress(b"1,2\n" * 9999, mtime=0)[:-20], "cannot be read: "),
     ],
 )
-def test_errors_name_channel_source_and_place(feeder: Feeder, content: bytes, message: str) -> None:
+def test_errors_name_channel_source_and_position(
+    feeder: Feeder, content: bytes, message: str
+) -> None:
     """Names them in every mode, whatever the number of chunks before."""
     feeder.channel("train", content)
     place = _place(feeder)
@@ -343,7 +345,7 @@ def test_width_may_not_change_between_parts(
 
 @pytest.mark.parametrize("other", ["train", "validation"])
 def test_parquet_columns_are_those_of_the_first_file_by_name(feeder: Feeder, other: str) -> None:
-    """In another order they would be other features, without a word."""
+    """In another order the features would be swapped silently."""
     first, second = np.arange(6.0).reshape(2, 3), np.arange(10.0, 16).reshape(2, 3)
     files = [as_parquet(first, "yab"), as_parquet(second[:, [2, 0, 1]], "bya")]
     feeder.channel("train", *(files if other == "train" else files[:1]))
@@ -371,7 +373,7 @@ def test_parquet_columns_are_those_of_the_first_file_by_name(feeder: Feeder, oth
 def test_parquet_columns_of_other_names_are_refused(
     feeder: Feeder, names: str, message: str
 ) -> None:
-    """And the message lists the difference (C-103)."""
+    """The message lists the differences (C-103)."""
     rows = np.ones((2, 3))
     feeder.channel("train", as_parquet(rows, "yab"), ContentType="parquet")
     feeder.channel("validation", as_parquet(rows, names), ContentType="parquet")
@@ -419,7 +421,7 @@ def test_features_of_text_have_no_names(feeder: Feeder) -> None:
 
 @pytest.mark.parametrize("is_sparse_first", [False, True])
 def test_form_may_not_change_between_parts(tree: Tree, *, is_sparse_first: bool) -> None:
-    """The zeros of dense records would become missing, without a word."""
+    """The zeros of dense records would silently become missing values."""
     rows = [[1, 2, 0], [0, 0, 3]]
     feeder = Feeder(tree, "File")
     feeder.channel(

@@ -10,7 +10,7 @@ OWN = [None, ["y", "a", "b"], ["b", "a", "y"]]
 
 
 def test_all_hosts_take_the_order_of_the_first_that_has_one() -> None:
-    """Else each would take another column for the label (C-103)."""
+    """Hosts with different orders would take different columns for the label (C-103)."""
 
     def places(host: Host) -> object:
         order = ColumnOrder(host)
@@ -43,8 +43,8 @@ def test_difference_names_the_host_whose_columns_count() -> None:
 
 
 @pytest.mark.parametrize("second", [["y", "a"], None])
-def test_channels_after_the_first_tables_ask_nobody(second: list[str] | None) -> None:
-    """No channel but the first one with names settles anything, and no host waits for others."""
+def test_channels_after_the_first_table_exchange_nothing(second: list[str] | None) -> None:
+    """Only the first channel with names is gathered; later ones wait for no other host."""
     told: list[object] = []
 
     def agree(host: Host) -> object:

@@ -33,7 +33,7 @@ def test_files_are_found_at_any_depth_in_the_order_of_their_paths(channel: Path)
     assert _names(channel) == ["a/c.csv", "a/deep/er/z.csv", "a b\né.csv", "b"]
 
 
-def test_foreign_and_empty_files_are_passed_over(channel: Path) -> None:
+def test_foreign_and_empty_files_are_skipped(channel: Path) -> None:
     """A leading dot or underscore, in files and folders, and nothing else in a name, matters."""
     _write(channel, "_SUCCESS", ".DS_Store", "_temporary/0/part", ".git/config", "part_0.tmp")
     (channel / "empty.csv").touch()
@@ -64,7 +64,7 @@ def test_links_that_lead_back_do_not_loop(channel: Path, target: str) -> None:
     assert len(_names(channel)) == 2
 
 
-def test_broken_link_is_passed_over(channel: Path) -> None:
+def test_broken_link_is_skipped(channel: Path) -> None:
     """It is no file."""
     _write(channel, "a.csv")
     os.symlink("nowhere", channel / "broken")

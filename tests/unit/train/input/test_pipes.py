@@ -60,7 +60,7 @@ def test_pipe_that_comes_late_is_waited_for(
 
 
 def test_pipe_without_content_is_at_its_end(fifo: Path) -> None:
-    """A writer that comes and goes is not one that is still to come."""
+    """A writer that has closed the FIFO is not waited for."""
     writer = _in_thread(lambda: os.close(os.open(fifo, os.O_WRONLY)))
 
     with open_pipe(fifo, channel="train", wait_seconds=5) as pipe:
@@ -68,8 +68,8 @@ def test_pipe_without_content_is_at_its_end(fifo: Path) -> None:
     writer.join()
 
 
-def test_pipe_closed_early_lets_its_writer_go(fifo: Path) -> None:
-    """Legal, and the writer hears of it (C-020)."""
+def test_pipe_closed_early_ends_its_writer(fifo: Path) -> None:
+    """The platform allows it, and the writer gets an error (C-020)."""
     problems = []
 
     def write() -> None:
@@ -99,7 +99,7 @@ def test_pipe_that_never_comes_is_an_error(tmp_path: Path, *, exists: bool, stat
 def test_pipe_that_is_silent_is_logged(
     fifo: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A platform that stalls is not waited for without a word."""
+    """A warning is logged while the platform stalls."""
     monkeypatch.setattr(pipes, "_LOG_SECONDS", 0.05)
 
     def write() -> None:

@@ -44,7 +44,7 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("memory_bytes", [10**9, 20_000, 1])
-def test_store_gives_back_what_was_put_in(tmp_path: Path, memory_bytes: int) -> None:
+def test_store_returns_the_records_that_were_stored(tmp_path: Path, memory_bytes: int) -> None:
     """In memory, on disk, and on disk after a while in memory; as often as it is asked."""
     store = RecordStore(Scratch(tmp_path, memory_bytes=memory_bytes))
     given = [_dense(n_rows, start) for start, n_rows in enumerate([1, 50, 7, 300, 2, 100])]
@@ -105,7 +105,7 @@ def test_store_on_disk_leaves_its_memory_to_others(tmp_path: Path) -> None:
     assert (large.memory_bytes, small.file_bytes) == (0, 0)
 
 
-def test_store_that_is_closed_gives_its_memory_back(tmp_path: Path) -> None:
+def test_closed_store_releases_its_memory(tmp_path: Path) -> None:
     """A reading that was broken off does not count against the next."""
     scratch = Scratch(tmp_path, memory_bytes=20_000)
     for _ in range(5):

@@ -86,7 +86,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @needs_tmpfs
-def test_file_systems_in_memory_are_no_place(
+def test_file_systems_in_memory_are_excluded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With --tmpfs /tmp the volume at /opt/ml is used."""
@@ -99,7 +99,7 @@ def test_file_systems_in_memory_are_no_place(
 
 
 @needs_tmpfs
-def test_without_a_place_everything_stays_in_memory(
+def test_without_a_disk_everything_stays_in_memory(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Files in a tmpfs would count against the memory, too."""
@@ -113,7 +113,9 @@ def test_without_a_place_everything_stays_in_memory(
     assert [record.message for record in caplog.records] == ["no_disk_for_temporary_files"]
 
 
-def test_place_with_the_most_room_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directory_with_the_most_space_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The platform's volumes differ in size."""
     (tmp_path / "output").mkdir()
     small = tmp_path / "small"

@@ -85,8 +85,8 @@ def test_processes_need_no_temporary_directory(
     assert list(directory.iterdir()) == []
 
 
-def test_faults_come_in_their_place() -> None:
-    """With the line and the column; what follows is read."""
+def test_faults_are_reported_in_order() -> None:
+    """Each has its line and column, and later chunks are read."""
     results = _parse([b"1,2\n", b"1,2\n", b"1,2\n1,x\n", b"1,3\n"])
 
     fault = results[2]
@@ -146,7 +146,7 @@ def test_results_are_not_overwritten_by_later_ones() -> None:
 
 
 def test_reading_that_is_broken_off_ends_the_processes() -> None:
-    """Nothing is left running."""
+    """No process is left running."""
     reading = parse(_chunks([b"1,2\n"] * 100), content_types.CSV, COLUMNS, n_processes=2)
     for _ in range(10):
         next(reading)
@@ -166,7 +166,7 @@ def test_reading_that_is_broken_off_ends_the_processes() -> None:
     ],
 )
 def test_process_that_dies_is_an_error(number: int, kind: type[Exception], message: str) -> None:
-    """Not a hang, and the likely cause is named."""
+    """The job does not hang, and the error names the likely cause."""
     reading = parse(_chunks([b"1,2\n"] * 100), content_types.CSV, COLUMNS, n_processes=2)
     for _ in range(10):
         next(reading)
@@ -190,7 +190,7 @@ def test_processes_leave_signals_to_the_job(number: int) -> None:
 
 
 def test_process_that_fails_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:
-    """A bug of ours: its traceback is in the log, and the job ends."""
+    """A bug of the container ends the job, with its traceback in the log."""
     process = parallel_parser._Process("text/unheard-of", COLUMNS)
 
     with pytest.raises(AlgorithmError, match="a parsing process ended with status 1"):

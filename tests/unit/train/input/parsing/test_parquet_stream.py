@@ -41,7 +41,7 @@ def _read(content: bytes, tmp_path: Path) -> list[list[float]]:
 
 
 @pytest.mark.parametrize("block_bytes", [1, 2, 7, 100, 3000, 2**20])
-def test_files_one_after_the_other_are_told_apart(
+def test_consecutive_files_are_separated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
 ) -> None:
     """A FIFO carries all objects of a channel; a border may lie anywhere in a block (C-019)."""

@@ -22,7 +22,7 @@ def _add(stopping: EarlyStopping, *scores: float, metric: str = "auc") -> None:
     ],
 )
 def test_best_round_is_the_first_of_the_best(metric: str, scores: list[float], best: int) -> None:
-    """As XGBoost's own callback has it."""
+    """The rule is that of XGBoost's own callback."""
     stopping = EarlyStopping(patience=2, metric=None)
 
     _add(stopping, *scores, metric=metric)
@@ -32,7 +32,7 @@ def test_best_round_is_the_first_of_the_best(metric: str, scores: list[float], b
 
 
 def test_metric_that_is_never_a_number_ends_the_job_with_the_reason() -> None:
-    """Or the job would end well, with a model of one round."""
+    """The job would otherwise succeed with a model of one round."""
     stopping = EarlyStopping(patience=3, metric="auc")
     _add(stopping, math.nan, math.nan, math.nan)
 

@@ -1,4 +1,4 @@
-"""Which device a job trains on; the GPU is the test's word for it."""
+"""Choice of the device; the tests fake the GPU."""
 
 import logging
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ class TwoHosts(OneHost):
 
 
 class MatrixOnDisk(xgboost.DMatrix):
-    """In place of XGBoost's class, which wants an iterator."""
+    """Fake of XGBoost's class, which needs an iterator."""
 
 
 @pytest.fixture
@@ -51,13 +51,13 @@ def _gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_gpu_is_used_where_it_can_do_what_the_job_asks_for(
     matrices: dict[str, xgboost.DMatrix], parameters: Mapping[str, Any], device: str
 ) -> None:
-    """Nothing has to be set for it."""
+    """No hyperparameter is needed."""
     assert device_for(parameters, matrices, ALONE) == device
 
 
 @pytest.mark.usefixtures("_gpu")
 def test_several_hosts_use_gpus_only_if_asked_to(matrices: dict[str, xgboost.DMatrix]) -> None:
-    """They would not work together if one of them found none."""
+    """Hosts with and without a GPU cannot train together."""
     assert device_for({}, matrices, TwoHosts()) == "cpu"
     assert device_for({"device": "cuda"}, matrices, TwoHosts()) == "cuda"
 
@@ -72,7 +72,7 @@ def test_matrix_on_disk_is_trained_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("is_built_for_gpus", [False, True])
-def test_machine_without_a_gpu_is_told_by_xgboost_in_silence(
+def test_missing_gpu_is_not_warned_of(
     matrices: dict[str, xgboost.DMatrix],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

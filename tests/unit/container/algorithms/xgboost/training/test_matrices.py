@@ -151,7 +151,7 @@ def test_without_a_disk_memory_is_used(
 def test_exact_methods_get_all_values(
     job: Callable[..., TrainingInput], features: np.ndarray, *, is_sparse: bool
 ) -> None:
-    """They cannot work on quantiles."""
+    """The exact methods cannot train on quantiles."""
     channel = Channel("train", _with_gaps(features), is_sparse)
 
     matrix = _matrices(job(2**40, channel), tree_method="exact")["train"]
@@ -162,10 +162,10 @@ def test_exact_methods_get_all_values(
     np.testing.assert_array_equal(matrix.get_label(), channel.labels)
 
 
-def test_batches_are_let_go_one_after_the_other(
+def test_each_batch_is_released_before_the_next(
     job: Callable[..., TrainingInput], features: np.ndarray
 ) -> None:
-    """Not even one of their arrays is kept, which may be a view of all the others."""
+    """None of its arrays is kept, since one may be a view of the whole batch."""
     alive: list[weakref.ref[np.ndarray]] = []
     most_alive = 0
 
