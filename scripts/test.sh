@@ -45,10 +45,7 @@ esac
 [ -x .venv/bin/pytest ] || { echo "test: .venv/bin/pytest is missing; run: make venv" >&2; exit 1; }
 
 if [ $# -eq 0 ]; then
-    quick=(tests/unit tests/corpus tests/architecture)
-    mapfile -t with_canaries < <(grep --recursive --files-with-matches 'mark\.canary' tests/blackbox)
-    # In the folders of the quick tests, everything; in the other files, the canaries.
-    exec .venv/bin/pytest --numprocesses auto --quick "${quick[@]}" "${with_canaries[@]}"
+    exec .venv/bin/pytest --numprocesses auto -m '(quick or canary) and not docker'
 fi
 bring_up_image
 [ "$1" = --all ] || exec .venv/bin/pytest --numprocesses auto "$@"

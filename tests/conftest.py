@@ -12,31 +12,14 @@ from local_test.docker_engine import engine_answers, image_exists
 # cannot do that and go on.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-
 _QUICK_FOLDERS = tuple(Path(__file__).parent / name for name in ("unit", "corpus", "architecture"))
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--quick`, which `make test` uses."""
-    parser.addoption(
-        "--quick",
-        action="store_true",
-        help="outside of tests/unit, tests/corpus and tests/architecture only canaries, no Docker",
-    )
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what `--quick` leaves out."""
-    if not config.getoption("--quick"):
-        return
-    kept, left_out = [], []
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the quick folders, from which `make test` takes all."""
     for item in items:
-        is_quick = any(folder in item.path.parents for folder in _QUICK_FOLDERS)
-        is_canary = item.get_closest_marker("canary") is not None
-        has_docker = item.get_closest_marker("docker") is not None
-        (kept if (is_quick or is_canary) and not has_docker else left_out).append(item)
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = kept
+        if any(folder in item.path.parents for folder in _QUICK_FOLDERS):
+            item.add_marker("quick")
 
 
 @pytest.fixture(autouse=True)
