@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.blackbox.build_and_push import aws_stand_in
+from tests.blackbox.build_and_push import fake_aws
 
 ROOT = Path(__file__).parents[3]
 CHECKOUT = [".dockerignore", "Dockerfile", "LICENSE", "build_and_push.sh"]
@@ -18,10 +18,10 @@ CHECKOUT += ["container", "requirements", "scripts", "serve", "train"]
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 RECORDING_DOCKER = """\
 #!/bin/sh
-echo "docker $*" >>"$STAND_IN_DIR/calls"
+echo "docker $*" >>"$FAKE_AWS_DIR/calls"
 [ "$1" != buildx ] || exit 1
-if [ "$1" = push ] && [ -n "$STAND_IN_PUSH_ERROR" ]; then
-    echo "$STAND_IN_PUSH_ERROR" >&2
+if [ "$1" = push ] && [ -n "$FAKE_AWS_PUSH_ERROR" ]; then
+    echo "$FAKE_AWS_PUSH_ERROR" >&2
     exit 1
 fi
 """
@@ -74,8 +74,8 @@ def programs(tmp_path: Path) -> Path:
     """A folder for the front of PATH, with the fakes of `aws` and `docker` in it."""
     programs = tmp_path / "programs"
     programs.mkdir()
-    stand_in = Path(aws_stand_in.__file__)
-    write_program(programs / "aws", f'#!/bin/sh\nexec "{sys.executable}" "{stand_in}" "$@"\n')
+    fake = Path(fake_aws.__file__)
+    write_program(programs / "aws", f'#!/bin/sh\nexec "{sys.executable}" "{fake}" "$@"\n')
     write_program(programs / "docker", RECORDING_DOCKER)
     return programs
 
@@ -88,10 +88,10 @@ def script(checkout: Path, state: Path, programs: Path, tmp_path: Path) -> Scrip
         environment = {
             "PATH": f"{programs}:{os.environ['PATH']}",
             "HOME": str(tmp_path),
-            "STAND_IN_DIR": str(state),
-            "STAND_IN_REGISTRY": "registry.invalid",
-            "STAND_IN_REGION": "eu-west-1",
-            "STAND_IN_IMAGES": "{}",
+            "FAKE_AWS_DIR": str(state),
+            "FAKE_AWS_REGISTRY": "registry.invalid",
+            "FAKE_AWS_REGION": "eu-west-1",
+            "FAKE_AWS_IMAGES": "{}",
             **variables,
         }
         return subprocess.run(

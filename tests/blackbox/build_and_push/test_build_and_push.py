@@ -138,7 +138,7 @@ def test_engine_that_does_not_answer_is_named(script: Script, programs: Path) ->
 
 def test_missing_region_is_named(script: Script) -> None:
     """Without a region the way to set one is told."""
-    result = script("model", STAND_IN_REGION="")
+    result = script("model", FAKE_AWS_REGION="")
 
     assert result.returncode == 1
     assert "no AWS region; set AWS_REGION" in result.stderr
@@ -161,7 +161,7 @@ def test_refusal_of_aws_is_explained_before_the_build(
     script: Script, state: Path, call: str, error: str, complaint: str
 ) -> None:
     """Credentials and permissions are found wanting in seconds, not after the build."""
-    result = script("model", STAND_IN_ERRORS=json.dumps({call: error}))
+    result = script("model", FAKE_AWS_ERRORS=json.dumps({call: error}))
 
     assert result.returncode == 1
     assert complaint in result.stderr
@@ -174,7 +174,7 @@ def test_existing_tag_is_refused_before_the_build(
     """Tags are immutable: the digest that has it is named instead."""
     images = {tag_of(checkout): f"sha256:1234\t{DOCKER_MANIFEST}"}
 
-    result = script("model", STAND_IN_IMAGES=json.dumps(images))
+    result = script("model", FAKE_AWS_IMAGES=json.dumps(images))
 
     assert result.returncode == 1
     assert f"the tag '{tag_of(checkout)}' exists already (sha256:1234)" in result.stderr
@@ -191,7 +191,7 @@ def test_existing_tag_is_refused_before_the_build(
 )
 def test_refused_push_is_explained(script: Script, error: str, complaint: str) -> None:
     """The engine's message is shown, with what it asks the user to do."""
-    result = script("--skip-smoke-test", "model", STAND_IN_PUSH_ERROR=error)
+    result = script("--skip-smoke-test", "model", FAKE_AWS_PUSH_ERROR=error)
 
     assert result.returncode == 1
     assert error in result.stderr
@@ -207,7 +207,7 @@ def test_manifest_that_sagemaker_refuses_is_an_error(
     write_program(programs / "docker", RECORDING_DOCKER + f'[ "$1" != push ] || touch {pushed}\n')
     aws = programs / "aws"
     images = json.dumps({tag_of(checkout): f"sha256:1234\t{media_type}"})
-    after_push = f"[ ! -e {pushed} ] || export STAND_IN_IMAGES='{images}'\nexec"
+    after_push = f"[ ! -e {pushed} ] || export FAKE_AWS_IMAGES='{images}'\nexec"
     write_program(aws, aws.read_text().replace("exec", after_push))
 
     result = script("--skip-smoke-test", "model")

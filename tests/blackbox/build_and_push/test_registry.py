@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from local_test.docker_engine import docker
-from tests.blackbox.build_and_push import aws_stand_in
+from tests.blackbox.build_and_push import fake_aws
 from tests.blackbox.build_and_push.conftest import (
     DOCKER_MANIFEST,
     Script,
@@ -21,14 +21,14 @@ from tests.blackbox.build_and_push.conftest import (
 )
 from tests.waiting import PATIENCE_SECONDS
 
-# bcrypt of aws_stand_in.PASSWORD
-HTPASSWD = f"{aws_stand_in.USER}:$2b$04$8ZXZKymHPMbV1HLFCX.wfOmrlYh9hIBC43cCHnmltkO7dhHePYLD."
+# bcrypt of fake_aws.PASSWORD
+HTPASSWD = f"{fake_aws.USER}:$2b$04$8ZXZKymHPMbV1HLFCX.wfOmrlYh9hIBC43cCHnmltkO7dhHePYLD."
 REGISTRY_CONFIGURATION = """\
 version: 0.1
 log: {{level: info}}
 storage: {{filesystem: {{rootdirectory: {directory}/data}}}}
 http: {{addr: "127.0.0.1:0"}}
-auth: {{htpasswd: {{realm: stand-in, path: {directory}/htpasswd}}}}
+auth: {{htpasswd: {{realm: fake, path: {directory}/htpasswd}}}}
 """
 
 
@@ -73,7 +73,7 @@ def wait_for_address(log: Path) -> str:
 def real_script(script: Script, programs: Path, registry: str, tmp_path: Path) -> Iterator[Script]:
     """The script with the real engine and registry; images that it made are removed."""
     (programs / "docker").unlink()  # the fake; the real client is further down the PATH
-    variables = {"STAND_IN_REGISTRY": registry, "STAND_IN_IMAGES": "null", "BUILD_NETWORK": "host"}
+    variables = {"FAKE_AWS_REGISTRY": registry, "FAKE_AWS_IMAGES": "null", "BUILD_NETWORK": "host"}
     # The login must not reach the user's configuration, which also says where the engine is.
     endpoint = "{{.Endpoints.docker.Host}}"
     variables["DOCKER_HOST"] = docker("context", "inspect", "--format", endpoint)
@@ -126,8 +126,8 @@ def test_image_is_tried_pushed_and_named(
 def image_in_registry(registry: str, repository: str, tag: str) -> list[str]:
     """Ask the registry, not the script, for digest and media type of a tag."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STAND_IN_REGISTRY", registry)
-        return aws_stand_in.image_in_registry(repository, tag).split("\t")
+        patch.setenv("FAKE_AWS_REGISTRY", registry)
+        return fake_aws.image_in_registry(repository, tag).split("\t")
 
 
 @pytest.mark.docker

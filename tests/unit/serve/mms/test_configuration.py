@@ -14,7 +14,7 @@ MIB = 2**20
 
 
 @pytest.fixture
-def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def fake_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """An environment with a `java` on PATH and a package `mms`, neither of which can run."""
     (tmp_path / "bin").mkdir()
     java = tmp_path / "bin" / "java"
@@ -75,7 +75,7 @@ def test_port_that_multi_model_server_refuses_is_refused_with_the_reason() -> No
 
 
 def test_command_runs_java_with_the_files_that_were_written(
-    tmp_path: Path, stand_ins: dict[str, str]
+    tmp_path: Path, fake_environment: dict[str, str]
 ) -> None:
     """Keeps the caller's environment, and lets the workers import the product."""
     work_dir = tmp_path / "work"
@@ -83,11 +83,14 @@ def test_command_runs_java_with_the_files_that_were_written(
     settings = Settings(base_dir=tmp_path / "ml", port=9000, log_level=30)
 
     command = configuration.prepare(
-        settings, work_dir, "/usr/bin/python3", {**stand_ins, "PYTHONPATH": "/mine", "A": "b"}
+        settings,
+        work_dir,
+        "/usr/bin/python3",
+        {**fake_environment, "PYTHONPATH": "/mine", "A": "b"},
     )
 
     root = str(Path(configuration.__file__).parents[2])
-    assert command.program == f"{stand_ins['PATH']}/java"
+    assert command.program == f"{fake_environment['PATH']}/java"
     assert command.arguments[-4:-2] == ("--python", "/usr/bin/python3")
     assert f"-Dmodel_server_home={tmp_path}/packages" in command.arguments
     assert command.environment["PYTHONPATH"] == f"{root}:/mine"
@@ -105,7 +108,7 @@ def test_command_runs_java_with_the_files_that_were_written(
 )
 def test_what_is_missing_is_named_with_a_remedy(
     tmp_path: Path,
-    stand_ins: dict[str, str],
+    fake_environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
     missing: str,
     problem: str,
@@ -117,14 +120,14 @@ def test_what_is_missing_is_named_with_a_remedy(
         monkeypatch.setitem(sys.modules, "mms", None)
 
     with pytest.raises(PlatformError, match=f"{problem}.*run the full image"):
-        configuration.prepare(Settings(), tmp_path, "python", {**stand_ins})
+        configuration.prepare(Settings(), tmp_path, "python", {**fake_environment})
 
 
-def test_java_home_goes_before_path(tmp_path: Path, stand_ins: dict[str, str]) -> None:
+def test_java_home_goes_before_path(tmp_path: Path, fake_environment: dict[str, str]) -> None:
     """Prefers JAVA_HOME, as multi-model-server's own command does."""
     with pytest.raises(PlatformError, match=f"which is not in JAVA_HOME={tmp_path}/jdk"):
         configuration.prepare(
-            Settings(), tmp_path, "python", {**stand_ins, "JAVA_HOME": f"{tmp_path}/jdk"}
+            Settings(), tmp_path, "python", {**fake_environment, "JAVA_HOME": f"{tmp_path}/jdk"}
         )
 
 

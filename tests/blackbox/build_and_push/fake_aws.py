@@ -3,11 +3,11 @@
 It knows nothing of AWS beyond what the AWS CLI prints. Its input comes by the
 environment, because the script under test starts it:
 
-    STAND_IN_DIR       where it keeps the repositories that it has, and `calls`, one call a line
-    STAND_IN_REGISTRY  host:port of the registry that plays ECR's
-    STAND_IN_REGION    what `aws configure get region` prints; empty: not configured
-    STAND_IN_ERRORS    JSON, call → what the AWS CLI would complain of
-    STAND_IN_IMAGES    JSON, tag → `digest media-type`, in place of asking the registry
+    FAKE_AWS_DIR       where it keeps the repositories that it has, and `calls`, one call a line
+    FAKE_AWS_REGISTRY  host:port of the registry that plays ECR's
+    FAKE_AWS_REGION    what `aws configure get region` prints; empty: not configured
+    FAKE_AWS_ERRORS    JSON, call → what the AWS CLI would complain of
+    FAKE_AWS_IMAGES    JSON, tag → `digest media-type`, in place of asking the registry
 """
 
 import base64
@@ -40,7 +40,7 @@ def value(arguments: list[str], option: str) -> str:
 
 def image_in_registry(repository: str, tag: str) -> str:
     """Return `digest media-type` of a tag, asking the registry itself; empty when it has none."""
-    connection = HTTPConnection(os.environ["STAND_IN_REGISTRY"], timeout=10)
+    connection = HTTPConnection(os.environ["FAKE_AWS_REGISTRY"], timeout=10)
     login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
     connection.request(
         "GET",
@@ -63,12 +63,12 @@ def repository_uri(state: Path, arguments: list[str], *, create: bool) -> str:
         record.write_text(" ".join(arguments))
     elif not record.exists():
         raise error("RepositoryNotFoundException", "DescribeRepositories", f"no '{name}'")
-    return f"{os.environ['STAND_IN_REGISTRY']}/{name}"
+    return f"{os.environ['FAKE_AWS_REGISTRY']}/{name}"
 
 
 def described_image(arguments: list[str]) -> str:
     tag = value(arguments, "--image-ids").removeprefix("imageTag=")
-    images = json.loads(os.environ.get("STAND_IN_IMAGES", "null"))
+    images = json.loads(os.environ.get("FAKE_AWS_IMAGES", "null"))
     if images is None:
         found = image_in_registry(value(arguments, "--repository-name"), tag)
     else:
@@ -81,14 +81,14 @@ def described_image(arguments: list[str]) -> str:
 def answer(state: Path, arguments: list[str]) -> str:
     """Return what the AWS CLI prints for one call."""
     call = " ".join(arguments[:2])
-    errors = json.loads(os.environ.get("STAND_IN_ERRORS", "{}"))
+    errors = json.loads(os.environ.get("FAKE_AWS_ERRORS", "{}"))
     if call in errors:
         raise Refusal(errors[call])
     match call:
         case "configure get":
-            if not os.environ["STAND_IN_REGION"]:
+            if not os.environ["FAKE_AWS_REGION"]:
                 raise Refusal("")
-            return os.environ["STAND_IN_REGION"]
+            return os.environ["FAKE_AWS_REGION"]
         case "sts get-caller-identity":
             return "123456789012"
         case "ecr get-login-password":
@@ -99,11 +99,11 @@ def answer(state: Path, arguments: list[str]) -> str:
             return repository_uri(state, arguments, create=True)
         case "ecr describe-images":
             return described_image(arguments)
-    raise Refusal(f"the stand-in does not know: {call}")
+    raise Refusal(f"the fake does not know: {call}")
 
 
 def main() -> None:
-    state, arguments = Path(os.environ["STAND_IN_DIR"]), sys.argv[1:]
+    state, arguments = Path(os.environ["FAKE_AWS_DIR"]), sys.argv[1:]
     with (state / "calls").open("a") as calls:
         print("aws", *arguments, file=calls)
     if arguments[0] == "--region":
