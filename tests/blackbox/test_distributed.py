@@ -18,11 +18,11 @@ from local_test.datasets import CONTENT_TYPE, TabularDataset
 from local_test.hosts import RunningHosts, lay_out
 from local_test.ml_tree import MlTree
 from local_test.outcomes import FinishedRun
+from tests.waiting import PATIENCE_SECONDS
 
 # One thread: the hosts of a test share the processors of one machine.
 CLASSIFIER = {"objective": "binary:logistic", "num_round": "5", "max_depth": "3", "nthread": "1"}
 ENDLESS = CLASSIFIER | {"num_round": "1000000"}
-LIMIT_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Job:
 
     def run(self, **environment: str) -> Finished:
         with self.start(**environment) as running:
-            return Finished(self.trees, running.finish(LIMIT_SECONDS))
+            return Finished(self.trees, running.finish(PATIENCE_SECONDS))
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def alone(backend: Backend, tmp_path: Path) -> Alone:
         ml.write_hyperparameters(hyperparameters)
         ml.write_channel("train", {"train.csv": records}, content_type=CONTENT_TYPE)
         ml.write_channel("validation", {"v.csv": validation}, content_type=CONTENT_TYPE)
-        run = backend.run_training(ml, timeout_seconds=LIMIT_SECONDS)
+        run = backend.run_training(ml, timeout_seconds=PATIENCE_SECONDS)
         assert run.exit_code == 0, run.output
         (ml.root / "metrics").write_text("\n".join(re.findall(r"^\[\d+\]\t.*", run.output, re.M)))
         return ml
@@ -391,13 +391,13 @@ def test_killed_host_ends_the_job_with_its_name(job: Job, killed: int) -> None:
     name = list(job.trees)[killed]
 
     with job.start() as running:
-        next(iter(running.programs.values())).wait_for_output("[3]\t", LIMIT_SECONDS)
+        next(iter(running.programs.values())).wait_for_output("[3]\t", PATIENCE_SECONDS)
         running.programs.pop(name).close()  # kills it, and what it started
         killed_at = time.monotonic()
-        codes = [program.wait(LIMIT_SECONDS) for program in running.programs.values()]
+        codes = [program.wait(PATIENCE_SECONDS) for program in running.programs.values()]
 
     assert codes == [1, 1]
-    assert time.monotonic() - killed_at < LIMIT_SECONDS
+    assert time.monotonic() - killed_at < PATIENCE_SECONDS
     for host, tree in job.trees.items():
         if host != name:
             assert f"host '{name}' is gone" in str(tree.failure_reason())
@@ -412,10 +412,10 @@ def test_frozen_host_ends_the_job_with_its_name(job: Job) -> None:
 
     with job.start() as running:
         first, second = running.programs.values()
-        first.wait_for_output("[3]\t", LIMIT_SECONDS)
+        first.wait_for_output("[3]\t", PATIENCE_SECONDS)
         for process_id in second.process_ids():
             os.kill(process_id, signal.SIGSTOP)
-        assert first.wait(LIMIT_SECONDS) == 1
+        assert first.wait(PATIENCE_SECONDS) == 1
 
     assert f"host '{name}' is gone: no heartbeat for 30 s" in str(job.tree(0).failure_reason())
 
@@ -426,11 +426,11 @@ def test_sigterm_leaves_the_model_of_the_finished_rounds(job: Job, features: np.
 
     with job.start() as running:
         first, second = running.programs.values()
-        first.wait_for_output("[3]\t", LIMIT_SECONDS)
+        first.wait_for_output("[3]\t", PATIENCE_SECONDS)
         first.terminate()
         time.sleep(0.5)  # not quite at once
         second.terminate()
-        codes = [first.wait(LIMIT_SECONDS), second.wait(LIMIT_SECONDS)]
+        codes = [first.wait(PATIENCE_SECONDS), second.wait(PATIENCE_SECONDS)]
 
     assert codes == [143, 143], first.output() + second.output()
     assert [tree.model_files() for tree in job.trees.values()] == [
