@@ -26,7 +26,7 @@ def describe(directory: Path, recognises: Callable[[Path], bool]) -> str:
         path = below.relative_to(directory).as_posix()
         files = ", ".join(f"{path}/{name}" for name in _visible(below)[:_MAX_LISTED])
         return (
-            f"there is one in {path}/ ({files}), and it belongs into the root of the artifact: "
+            f"there is one in {path}/ ({files}), and it belongs in the root of the artifact: "
             f"tar -czf model.tar.gz -C {path} ."
         )
     archives = [name for name in found if name.endswith(_ARCHIVES)]

@@ -62,7 +62,7 @@ _WITHOUT_EFFECT = frozenset(
     }
 )
 
-# Objectives whose base score is no number below 0: a probability, or the mean of what is positive.
+# Objectives whose base score is not negative: a probability, or the mean of positive labels.
 _SHARES = ("binary:logistic", "reg:logistic")
 _LOG_LINKS = ("count:poisson", "reg:gamma", "reg:tweedie", "survival:aft", "survival:cox")
 # Objectives with an output for each number of a list.

@@ -42,7 +42,7 @@ def decode(body: bytes, columns: Columns) -> Batch:
 
     Raises:
         MalformedPayloadError: with the line and the column of the first cell that is not a number,
-            or the line whose width is not what `columns` says, or not that of the first line.
+            or the line whose width differs from that of `columns` or of the first line.
     """
     try:
         if len(body) > text_lines.PIECE_BYTES:
@@ -102,7 +102,7 @@ def _rows(text: bytes, delimiter: bytes, width: int, line: int, columns: Columns
     """Parse lines, `line` the number of the first, into float32 `[n_lines, width]`."""
     end = text.find(b"\n")
     # The width is compared first, since a line may be as long as a body. A delimiter within quotes
-    # is counted: such a cell is no number.
+    # is counted: such a cell is not a number.
     if text.count(delimiter, 0, end if end >= 0 else len(text)) + 1 == width:
         rows = csv_bulk.read(text, delimiter, width)
         if rows is not None:

@@ -3,7 +3,7 @@
     [1, 2, null]                                     a row; null is a missing value
     {"features": [1, 2, null]}
     {"features": {"values": [1, 2, null]}}
-    {"features": {"values": [1, 2], "keys": [0, 7], "shape": [9]}}   what has no key is missing
+    {"features": {"values": [1, 2], "keys": [0, 7], "shape": [9]}}   a cell without a key is missing
     {"data": [1, 2, null]}, {"data": {"features": …}}    as above
 
 `true` and `false` are 1 and 0, and `NaN`, which Python writes, is read as null.

@@ -140,8 +140,10 @@ class _Reader:
         return str(self._take(self._length()), "utf-8")
 
     def members(self) -> Iterator[tuple[str, int]]:
-        """Pass over an object whose brace was read; each key comes when its value was passed over,
-        with the position where that began."""
+        """Skip an object whose brace was read; yield each key and the start of its value.
+
+        A key is yielded after its value was skipped.
+        """
         while self._peek() != "}":
             key = self._text()
             start = self.position
@@ -170,8 +172,11 @@ class _Reader:
             if kind is not None:
                 return self._typed_array(kind, length)
             # Each element takes a byte at least: a length beyond that is a lie.
-            if not 0 <= length <= len(self._content) - self.position:
-                raise ValueError(f"an array of {length} does not fit into what is left")
+            n_left = len(self._content) - self.position
+            if not 0 <= length <= n_left:
+                raise ValueError(
+                    f"an array announces {counted(length, 'element')}; 0 to {n_left} fit"
+                )
             return [self.value(self.marker(), depth=depth + 1) for _ in range(length)]
         if kind is not None:
             raise ValueError("a typed array needs a length")

@@ -28,7 +28,7 @@ from container.errors import ModelLoadError, counted
 
 Array = np.ndarray[Any, Any]
 
-# Objectives whose base score is not what is added to the trees or weights.
+# Objectives with a link function between the base score and the margin that is added.
 _WITH_A_LINK = (
     *("reg:logistic", "binary:logistic", "count:poisson"),
     *("reg:gamma", "reg:tweedie", "survival:cox"),
@@ -185,7 +185,7 @@ def _check_booster(booster: Mapping[str, Any], n_features: int, n_outputs: int) 
 
 
 def _batches(trees: Sequence[Tree]) -> Iterator[tuple[int, Sequence[Tree]]]:
-    """The trees in groups of a bounded number of nodes, each with the index of its first tree."""
+    """Yield trees in groups of a bounded number of nodes, with the index of the first tree."""
     first = n_nodes = 0
     for index, tree in enumerate(trees):
         if n_nodes >= _NODES_AT_ONCE:

@@ -28,7 +28,7 @@ from container.errors import ModelLoadError, PredictionError, counted
 # even after the model is freed.
 _BLOCK_VALUES = 2**15
 _BLOCK_CELLS = 2**22
-# Objectives whose predictions are classes: an average of classes would be none of them.
+# Objectives whose predictions are classes: an average of classes is not a class.
 _VOTING = ("multi:softmax", "binary:hinge")
 
 
@@ -173,8 +173,8 @@ def _rounds(
         return 0
     n_rounds = best_iteration + 1
     # XGBoost 1.5 does not store how many trees a round has, so that the installed one takes each
-    # for a round; but it stores how many trees the best rounds are. A number that later training
-    # left behind is no multiple of the rounds.
+    # for a round; but it stores the number of trees in the best rounds. A number that later
+    # training left behind is not a multiple of the rounds.
     if n_trees is not None and n_rounds > 0 and n_trees % n_rounds == 0:
         n_rounds = n_trees // _trees_a_round(learner["gradient_booster"])
     if not 0 < n_rounds <= booster.n_rounds():
