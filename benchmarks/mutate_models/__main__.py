@@ -168,7 +168,7 @@ class Run:
 
     def _outcome(self, name: str, content: bytes) -> str | None:
         status, reply = self.server.load(name, content)
-        crashed = " after a crash of its trial" if b"crashed the process" in reply else ""
+        crashed = " after a crash of its validation run" if b"crashed the process" in reply else ""
         self.statuses[f"load {status}{crashed}"] += 1
         if status != 200:
             return f"load: {status} {reply!r}" if status >= 500 and status != 507 else None

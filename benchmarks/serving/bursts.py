@@ -1,7 +1,8 @@
 """Bursts of connections: the rate of good answers, and the waiting time of a ping.
 
-Every connection is opened at once and sends its request again when it is answered. One that is
-refused comes again after a second, as it is told to. A process beside pings on new connections.
+All connections are opened at once, and each sends its request again when it is answered. A refused
+client connects again after a second, as `Retry-After` says. Another process pings meanwhile, each
+time on a new connection.
 """
 
 import dataclasses

@@ -23,7 +23,7 @@ def log_lines(program: RunningProgram) -> list[Line]:
 def wait_for_lines(
     program: RunningProgram, is_meant: Callable[[Line], bool], n_lines: int = 1
 ) -> list[Line]:
-    """The lines that are meant, once there are so many."""
+    """Wait for so many lines that `is_meant` accepts; return all of them so far."""
     found: list[Line] = []
 
     def are_there() -> bool:

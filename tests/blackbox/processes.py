@@ -18,7 +18,9 @@ def workers_of(server: RunningServer) -> list[int]:
 def wait_for_workers(
     server: RunningServer, n_workers: int, *, other_than: int | None = None
 ) -> list[int]:
-    """The server's workers, once there are so many: what stood in for them ends after the ping.
+    """Wait until the server has exactly so many workers, and return their process ids.
+
+    The placeholder process ends only after the first ping that is 200.
 
     Args:
         other_than: A worker that was killed.

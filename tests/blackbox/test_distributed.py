@@ -132,7 +132,7 @@ def test_shards_make_the_model_of_the_whole(
 ) -> None:
     """Three hosts, two with shards and one without any, one model (C-023, C-024, C-025).
 
-    Metrics of XGBoost's and of ours are those of one host with all records; one host tells them,
+    Metrics of XGBoost's and of ours are those of one host with all records; one host prints them,
     and saves.
     """
     hyperparameters = CLASSIFIER | {"eval_metric": "logloss,accuracy,balanced_accuracy,mse,r2"}

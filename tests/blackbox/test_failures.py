@@ -1,4 +1,4 @@
-"""Jobs that fail for reasons outside their data, and what their owners are told."""
+"""Failure files of jobs that fail for reasons outside their data."""
 
 import json
 import os

@@ -137,7 +137,7 @@ def test_engine_that_does_not_answer_is_named(script: Script, programs: Path) ->
 
 
 def test_missing_region_is_named(script: Script) -> None:
-    """Without a region the way to set one is told."""
+    """Without a region the message says how to set one."""
     result = script("model", FAKE_AWS_REGION="")
 
     assert result.returncode == 1

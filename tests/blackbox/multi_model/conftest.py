@@ -45,7 +45,7 @@ Answer = TypeVar("Answer")
 
 @dataclass
 class Fleet:
-    """Models on disk, and the server that is told of them."""
+    """Models on disk, and a server that can load them."""
 
     backend: Backend
     ml: MlTree
@@ -92,7 +92,7 @@ class Fleet:
 
     @contextmanager
     def held(self) -> Iterator[tuple[Path, str]]:
-        """A file for which models may wait until it is gone, on the host and inside."""
+        """Yield a file that models wait on until it is deleted: its path here and inside."""
         directory = self.path("held")
         directory.mkdir(parents=True, exist_ok=True)
         file = directory / "hold"

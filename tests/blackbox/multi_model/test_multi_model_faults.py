@@ -160,8 +160,8 @@ WAITS = """
 
 
 @pytest.mark.parametrize("role", ["validation-run", "fork-server"])
-def test_load_survives_the_death_of_its_trial(start_fleet: StartFleet, role: str) -> None:
-    """The trial is simply repeated (C-079)."""
+def test_load_survives_the_death_of_its_validation_run(start_fleet: StartFleet, role: str) -> None:
+    """Repeats a validation run that was killed, or whose fork server was (C-079)."""
     with start_fleet() as fleet, fleet.held() as (file, hold):
         fleet.write("slow", {"code/inference.py": WAITS.format(hold=hold)})
         answers: list[Response] = []

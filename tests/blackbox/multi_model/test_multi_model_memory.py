@@ -233,7 +233,7 @@ SHARED = """
 def test_container_of_little_memory_survives_a_model_that_wants_more(
     image: str, tmp_path: Path, script: str
 ) -> None:
-    """507 by the trial's own limit, or because the kernel killed the trial, and it alone
+    """507 by the limit of the validation run, or because the kernel killed that process alone
     (C-081).
     """
     backend = DockerBackend(image, ("--memory", "500m", "--memory-swap", "500m"))
