@@ -18,6 +18,7 @@ from container.errors import (
     MalformedPayloadError,
     PredictionError,
     UnsupportedContentTypeError,
+    counted,
 )
 from serve.runtime import answer_memory, decoder_pool, row_parallelism
 from serve.runtime.latency import LatencyHeuristic
@@ -192,7 +193,10 @@ class ModelServable:
         values = self._predict(features)
         predicted = perf_counter()
         if len(values) != n_rows:
-            raise PredictionError(f"the model gave {len(values)} predictions for {n_rows} records")
+            raise PredictionError(
+                f"the model gave {counted(len(values), 'prediction')} for "
+                f"{counted(n_rows, 'record')}"
+            )
         body = self._encode(values, accept)
         stages = (decoding, predicted - started, perf_counter() - predicted)
         return Answer(body, accept, n_rows, stages)

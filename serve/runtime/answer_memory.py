@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from container import cgroup
 from container.allocator import release_free_memory
-from container.errors import OutOfMemoryError
+from container.errors import OutOfMemoryError, counted
 
 # Answers of up to this number of values are not counted.
 SMALL = 2**18
@@ -43,12 +43,13 @@ def room_for(n_rows: int, n_outputs: int) -> Iterator[None]:
         free = max(0, share - _reserved[0])
         if n_bytes > free:
             most = free // (n_outputs * _BYTES_PER_VALUE)
-            remedy = f"send at most {most} records at a time"
+            remedy = f"send at most {counted(most, 'record')} at a time"
             if not most:
                 remedy = "try again later, or give the container more memory"
             raise OutOfMemoryError(
-                f"{n_rows} records of {n_outputs} predicted values each take about "
-                f"{n_bytes >> 20} MiB; an answer may take {free >> 20} MiB now; {remedy}"
+                f"about {n_bytes >> 20} MiB are needed for {counted(n_rows, 'record')} of "
+                f"{counted(n_outputs, 'predicted value')}; an answer may take "
+                f"{free >> 20} MiB now; {remedy}"
             )
         _reserved[0] += n_bytes
     try:

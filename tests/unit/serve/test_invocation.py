@@ -142,7 +142,7 @@ def test_invoke_refuses_to_answer_for_fewer_records_than_were_sent(
     """A model with too few predictions is an error, not an answer (C-072)."""
     monkeypatch.setattr(servable.model, "predict", lambda features: np.zeros(1, dtype=np.float32))
 
-    with pytest.raises(PredictionError, match="1 predictions for 2 records"):
+    with pytest.raises(PredictionError, match="1 prediction for 2 records"):
         servable.invoke(Invocation(b"1,2\n3,4\n", "text/csv"))
 
 

@@ -25,8 +25,8 @@ def test_answer_that_is_too_large_is_refused_with_the_numbers() -> None:
         pass
 
     assert refused.value.message == (
-        f"{most + 1} records of 1000 predicted values each take about 1024 MiB; an answer may take "
-        f"1024 MiB now; send at most {most} records at a time"
+        f"about 1024 MiB are needed for {most + 1} records of 1000 predicted values; an answer may "
+        f"take 1024 MiB now; send at most {most} records at a time"
     )
 
 
@@ -37,7 +37,7 @@ def test_answer_of_one_record_that_is_too_large_is_refused_with_another_remedy()
         pass
 
     assert refused.value.message == (
-        "1 records of 16777217 predicted values each take about 1024 MiB; an answer may take "
+        "about 1024 MiB are needed for 1 record of 16777217 predicted values; an answer may take "
         "1024 MiB now; try again later, or give the container more memory"
     )
 

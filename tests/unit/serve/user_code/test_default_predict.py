@@ -318,7 +318,7 @@ def test_answer_for_which_there_is_no_room_is_refused() -> None:
     class WideModel(SumModel):
         n_outputs = 10**6
 
-    with pytest.raises(OutOfMemoryError, match="1 records of 1000000 predicted values"):
+    with pytest.raises(OutOfMemoryError, match="1 record of 1000000 predicted values"):
         default_predict.with_algorithm([[1, 2]], WideModel())
 
     labels = np.arange(30) % 3
