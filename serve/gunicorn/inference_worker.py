@@ -77,7 +77,9 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
     def init_signals(self) -> None:
         """Unblock the signals that the arbiter has blocked, with the default action: exit.
 
-        asyncio's handlers run on its loop, which does not run while the model is loaded.
+        The handlers of the event loop are added by `_serve`, once the loop runs. uvloop keeps a
+        signal that arrives between `add_signal_handler` and the first iteration until another one
+        arrives, so that the worker would not exit before `graceful_timeout`.
         """
         for number in self.SIGNALS:
             signal.signal(number, signal.SIG_DFL)
@@ -88,7 +90,6 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
         complete_reasons()
         http_parser.install()
         self.asgi = self.app.wsgi()(self.retire)
-        super().init_signals()
 
     def retire(self) -> None:
         """Drain and exit as on SIGTERM; the arbiter spawns another worker."""
@@ -130,6 +131,7 @@ class InferenceWorker(ASGIWorker):  # type: ignore[misc]
         self._exiting.set()
 
     async def _serve(self) -> None:
+        super().init_signals()
         listeners = [listener.sock for listener in self.sockets]
         os.register_at_fork(after_in_child=self._close_in_child)
         self._ready[0] = 1

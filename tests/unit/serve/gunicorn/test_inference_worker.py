@@ -21,8 +21,9 @@ from tests.waiting import PATIENCE_SECONDS
 ROOT = Path(__file__).parents[4]
 
 
-def test_sigterm_while_a_worker_is_spawned_is_not_lost() -> None:
-    """A worker that gets SIGTERM before it has signal handlers exits at once (C-062)."""
+@pytest.mark.parametrize("step", ["init_process", "run"])
+def test_sigterm_while_a_worker_is_spawned_is_not_lost(step: str) -> None:
+    """A worker that gets SIGTERM before its event loop runs exits at once (C-062)."""
     script = textwrap.dedent(
         """
         import os, signal, sys, time
@@ -34,10 +35,14 @@ def test_sigterm_while_a_worker_is_spawned_is_not_lost() -> None:
         def introduce(server, worker):
             worker.placeholder = server.placeholder
 
-        class SlowToStart(InferenceWorker):
-            def init_process(self):
-                time.sleep(1)  # the arbiter gets SIGTERM and passes it on in this second
-                super().init_process()
+        def stop_before(step):
+            def stop_and_go_on(worker):
+                os.kill(os.getppid(), signal.SIGTERM)
+                time.sleep(1)  # the arbiter passes SIGTERM on in this second
+                getattr(InferenceWorker, step)(worker)
+            return stop_and_go_on
+
+        Stopped = type("Stopped", (InferenceWorker,), {sys.argv[1]: stop_before(sys.argv[1])})
 
         class Draining:
             def begin_drain(self):
@@ -50,23 +55,20 @@ def test_sigterm_while_a_worker_is_spawned_is_not_lost() -> None:
         class Server(BaseApplication):
             def load_config(self):
                 for name, value in {
-                    "bind": "127.0.0.1:0", "worker_class": SlowToStart, "workers": 1,
-                    "graceful_timeout": 20, "control_socket_disable": True, "pre_fork": introduce,
+                    "bind": "127.0.0.1:0", "worker_class": Stopped, "workers": 1,
+                    "graceful_timeout": int(sys.argv[2]), "pre_fork": introduce,
+                    "control_socket_disable": True,
                 }.items():
                     self.cfg.set(name, value)
             def load(self):
                 return lambda retire: Draining()
 
-        if os.fork() == 0:
-            time.sleep(0.5)
-            os.kill(os.getppid(), signal.SIGTERM)
-            os._exit(0)
         InferenceArbiter(Server(), Placeholder()).run()
         """
     )
 
     finished = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", script, step, str(int(2 * PATIENCE_SECONDS))],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -110,7 +112,7 @@ def test_heap_that_is_slow_to_trim_is_trimmed_less_often(
     worker = InferenceWorker(0, os.getppid(), [], None, 30, Config(), logging.getLogger())
     worker.loop = Mock(asyncio.AbstractEventLoop)
     worker.loop.time.side_effect = [0.0, took]
-    monkeypatch.setattr(allocator, "give_back", lambda: None)
+    monkeypatch.setattr(allocator, "release_free_memory", lambda: None)
 
     worker._trim()
 
