@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 from gunicorn.config import Config
+from gunicorn.workers.gasgi import ASGIWorker
 
 from container import allocator
 from serve.gunicorn import inference_worker
@@ -79,11 +81,21 @@ def test_sigterm_while_a_worker_is_spawned_is_not_lost(step: str) -> None:
     assert finished.returncode == 0, finished.stderr
 
 
-def test_free_memory_is_returned_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[InferenceWorker]:
+    """A worker in this process, whose signal handlers stay pytest's."""
+    monkeypatch.setattr(ASGIWorker, "init_signals", lambda worker: None)
+    worker = InferenceWorker(0, os.getppid(), [], None, 30, Config(), logging.getLogger())
+    yield worker
+    worker.tmp.close()
+
+
+def test_free_memory_is_returned_again_and_again(
+    worker: InferenceWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A worker returns the peak memory of a busy minute to the system."""
     monkeypatch.setattr(inference_worker, "_HEARTBEAT_SECONDS", 0.01)
     monkeypatch.setattr(inference_worker, "_TRIM_SECONDS", 0.01)
-    worker = InferenceWorker(0, os.getppid(), [], None, 30, Config(), logging.getLogger())
     worker.placeholder = Placeholder()
     n_trims = 0
 
@@ -96,7 +108,7 @@ def test_free_memory_is_returned_again_and_again(monkeypatch: pytest.MonkeyPatch
 
     async def serve() -> None:
         worker.loop = asyncio.get_running_loop()
-        async with asyncio.timeout(60):  # it serves until it is told to leave
+        async with asyncio.timeout(PATIENCE_SECONDS):  # it serves until it is told to leave
             await worker._serve()
 
     asyncio.run(serve())
@@ -106,10 +118,9 @@ def test_free_memory_is_returned_again_and_again(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(("took", "wait"), [(0.001, 5.0), (0.05, 50.0)])
 def test_heap_that_is_slow_to_trim_is_trimmed_less_often(
-    monkeypatch: pytest.MonkeyPatch, took: float, wait: float
+    worker: InferenceWorker, monkeypatch: pytest.MonkeyPatch, took: float, wait: float
 ) -> None:
     """A trim delays requests: together the trims take a thousandth of the time."""
-    worker = InferenceWorker(0, os.getppid(), [], None, 30, Config(), logging.getLogger())
     worker.loop = Mock(asyncio.AbstractEventLoop)
     worker.loop.time.side_effect = [0.0, took]
     monkeypatch.setattr(allocator, "release_free_memory", lambda: None)
