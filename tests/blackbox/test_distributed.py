@@ -373,6 +373,26 @@ def test_bad_data_on_one_host_fail_the_job_on_all(
     assert max(run.duration_seconds for run in finished.runs.values()) < 30
 
 
+def test_hosts_with_files_of_different_formats_fail_the_job(
+    job: Job, cancer: TabularDataset
+) -> None:
+    """Without a ContentType each host recognises its own files: all failure files name hosts and
+    formats (C-027).
+    """
+    files = {"part-0": cancer.train, "part-1": as_libsvm(cancer.train.splitlines()[0])}
+    job.ml.write_channel("train", files, content_type=None, distribution="ShardedByS3Key")
+    job.lay_out(2)
+
+    finished = job.run()
+
+    assert finished.exit_codes == [1, 1], finished.output
+    assert len(set(finished.reasons)) == 1
+    first, second = map(repr, job.trees)
+    expected = f"holds text/csv on host {first} and text/libsvm on host {second}; give all hosts"
+    assert expected in str(finished.reasons[0])
+    assert finished.model_files == [()] * 2
+
+
 def test_job_without_any_records_fails_on_all_hosts(job: Job) -> None:
     """A host without records is fine; none with any is not (C-025)."""
     write_train(job, [b""])

@@ -72,6 +72,7 @@ class StoredChannel:
     feature_names: tuple[str, ...] | None = field(default=None, init=False)
     _store: RecordStore | None = field(default=None, init=False)
     _has_agreed: bool = field(default=False, init=False)  # with the other hosts, on the columns
+    _has_agreed_on_format: bool = field(default=False, init=False)
     _is_libsvm: bool = field(default=False, init=False)
     _lowest_column: int | None = field(default=None, init=False)
     _border_query_ids: set[int] = field(default_factory=set, init=False)
@@ -186,6 +187,7 @@ class StoredChannel:
             content_type = None
             if first is not None:
                 content_type = self.origin.content_type or self._recognise(*first)
+            self._agree_on_format(content_type)
             if content_type != content_types.PARQUET:
                 self._agree(None)
             if first is None or content_type is None:
@@ -197,6 +199,22 @@ class StoredChannel:
                 yield from self._tables(rest)
             else:
                 yield from self._parsed(rest, content_type)
+
+    def _agree_on_format(self, recognised: str | None) -> None:
+        """Refuse formats that differ between hosts; a declared one is the same on all."""
+        if self.origin.content_type is not None or self._has_agreed_on_format:
+            return
+        self._has_agreed_on_format = True
+        hosts: dict[str, str] = {}  # by format, the first one
+        for rank, content_type in enumerate(self.hosts.gather(recognised)):
+            if content_type is not None:
+                hosts.setdefault(content_type, self.hosts.hosts[rank])
+        if len(hosts) > 1:
+            found = " and ".join(f"{name} on host {host!r}" for name, host in hosts.items())
+            raise ChannelError(
+                f"channel {self.name!r} holds {found}; give all hosts files of one format, and set "
+                "ContentType if one is taken for another"
+            )
 
     def _agree(self, names: Sequence[str] | None) -> None:
         """Agree with the other hosts on the columns, at the first table or without one."""

@@ -69,6 +69,7 @@ def agree(
     whole = {name: reduce(Shard.joined, parts) for name, parts in by_host.items()}
     for name, shard in whole.items():
         _check_whole(name, shard, hyperparameters, n_hosts=len(gathered))
+        _check_forms(cluster.hosts, name, by_host[name])
         _check_widths(cluster.hosts, name, by_host[name], whole["train"].width)
     _check_lists(cluster.hosts, by_host, hyperparameters)
     _check_emptiness(cluster.hosts, by_host["train"], hyperparameters)
@@ -99,6 +100,19 @@ def _check_whole(
             f"channel {name!r}: all {shard.n_rows} labels are {shard.lowest_label:g}; "
             "a classifier needs at least two classes"
         )
+
+
+def _check_forms(hosts: Sequence[str], name: str, shards: Sequence[Shard]) -> None:
+    """Refuse sparse rows on one host and dense ones on another, as within a host."""
+    filled = [(host, shard) for host, shard in zip(hosts, shards, strict=True) if shard.n_rows]
+    first, *others = filled
+    for host, shard in others:
+        if shard.is_sparse is not first[1].is_sparse:
+            forms = [("dense", "sparse")[each.is_sparse] for each in (first[1], shard)]
+            raise ChannelError(
+                f"channel {name!r} has {forms[0]} records on host {first[0]!r} and {forms[1]} ones "
+                f"on host {host!r}; give all records the same form"
+            )
 
 
 def _check_widths(hosts: Sequence[str], name: str, shards: Sequence[Shard], width: int) -> None:

@@ -18,6 +18,7 @@ from container.codecs import parquet_codec
 from container.codecs.records import Batch, Columns, SparseRows
 from container.errors import ChannelError
 from container.opt_ml import OptMl
+from tests.unit.container.algorithms.xgboost.training.test_shards import Host, on_hosts
 from tests.unit.train.conftest import Tree, as_csv, as_libsvm, as_parquet, as_recordio
 from train.distributed.cluster import OneHost
 from train.input import open_channels, record_store
@@ -128,6 +129,36 @@ def test_every_mode_reads_every_format(
 
     np.testing.assert_allclose(_rows(channel), records, rtol=1e-6)
     np.testing.assert_array_equal(_rows(channel), _rows(channel))
+
+
+@pytest.mark.parametrize("formats", [("csv", "libsvm"), ("parquet", "csv"), ("libsvm", "recordio")])
+def test_hosts_that_recognise_different_formats_are_named(
+    tmp_path: Path, records: np.ndarray, formats: tuple[str, str]
+) -> None:
+    """A host without records takes part; the error is the same on all hosts (C-027)."""
+
+    def read(host: Host) -> object:
+        tree = Tree(tmp_path / str(host.rank))
+        tree.configure("inputdataconfig.json", {"train": {"S3DistributionType": "ShardedByS3Key"}})
+        if host.rank:
+            tree.channel("train", {"part": FORMATS[formats[host.rank - 1]][1](records)})
+        channels = open_channels.open_channels(
+            OptMl(tree.root),
+            registry.get("xgboost"),
+            LABELLED,
+            Scratch(tree.root),
+            host,
+            LibsvmBase(host.gather),
+        )
+        return list(channels["train"].batches())
+
+    errors = on_hosts(3, read)
+
+    first, second = (FORMATS[name][0] for name in formats)
+    assert {str(error) for error in errors} == {
+        f"channel 'train' holds {first} on host 'algo-2' and {second} on host 'algo-3'; give all "
+        "hosts files of one format, and set ContentType if one is taken for another"
+    }
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -91,6 +91,10 @@ def test_one_class_on_a_host_is_fine_if_there_are_two_in_all() -> None:
             [shard([0], counts=False), shard([1], counts=False)],
             "all weights are 0",
         ),
+        (
+            [NOTHING, shard([0, 1]), Shard(1, 2, True, 0, 1, True)],
+            "has dense records on host 'algo-2' and sparse ones on host 'algo-3'",
+        ),
     ],
 )
 def test_shards_that_do_not_fit_are_refused_on_every_host(shards: list[Shard], reason: str) -> None:
