@@ -63,6 +63,7 @@ def with_adopted(data: Any, model: UserModel) -> Any:
     n_rows = model.n_rows(data)
     if n_rows is None:
         data = _in_order(_as_table(data, model.n_features), model.feature_names)
+        data = _compressed(data) if hasattr(data, "tocsr") else data
         n_rows = np.shape(data)[0]
     with room_for(n_rows, model.n_outputs):
         return _predict(model, data, (ValueError, TypeError))
@@ -156,25 +157,47 @@ def check_user_model(model: Any) -> None:
 
 
 def _features(data: Any, n_features: int) -> Floats | SparseRows:
-    if hasattr(data, "tocsr"):  # a SciPy matrix
-        rows = data.tocsr()
-        return SparseRows(
-            rows.indptr.astype(np.int64),
-            rows.indices.astype(np.int32),
-            rows.data.astype(np.float32),
-            rows.shape[1],
-        )
+    is_sparse = hasattr(data, "tocsr")  # of SciPy
     try:
-        table = np.ascontiguousarray(data, dtype=np.float32)
+        table = data if is_sparse else np.asarray(data)
+        is_complex = table.dtype.kind == "c"  # a cast would drop the imaginary part
+        table = table if is_sparse else np.ascontiguousarray(table, dtype=np.float32)
     except (ValueError, TypeError) as error:
         raise MalformedPayloadError("the records are not numbers") from error
-    if table.ndim == 1 and len(table) == n_features:  # one record
+    if is_complex:
+        raise MalformedPayloadError("the records are complex numbers; the model takes real ones")
+    if table.shape == (n_features,):  # one record
         table = table.reshape(1, -1)
     if table.ndim != 2:
         raise MalformedPayloadError(
             f"the data have the shape {table.shape}; the model takes [n_rows, {n_features}]"
         )
-    return table
+    if not is_sparse:
+        return table
+    rows = _compressed(table)
+    return SparseRows(
+        rows.indptr.astype(np.int64),
+        rows.indices.astype(np.int32),
+        rows.data.astype(np.float32),
+        rows.shape[1],
+    )
+
+
+def _compressed(data: Any) -> Any:
+    """Return a SciPy matrix `[n_rows, n_columns]` in compressed sparse row form, each cell once.
+
+    Raises:
+        MalformedPayloadError: its parts contradict each other; XGBoost would read out of bounds.
+    """
+    rows = data.tocsr()
+    try:
+        rows.check_format(full_check=True)
+    except ValueError as error:
+        raise MalformedPayloadError(f"the sparse matrix is not valid: {error}") from error
+    if not rows.has_canonical_format:
+        rows = rows.copy()  # it may be the user's own object
+        rows.sum_duplicates()
+    return rows
 
 
 def _check_width(features: Floats | SparseRows, n_features: int) -> None:

@@ -16,6 +16,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from container import cgroup
 from container.algorithms import registry
+from container.algorithms.contract import UserModel
 from container.codecs.records import SparseRows
 from container.errors import MalformedPayloadError, ModelLoadError, OutOfMemoryError
 from serve.user_code import default_predict
@@ -67,6 +68,62 @@ def test_algorithms_model_gets_sparse_rows() -> None:
     assert model.seen.offsets.tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("form", ["csr", "csc", "coo", "bsr", "lil", "dok", "dia"])
+@pytest.mark.parametrize("kind", ["matrix", "array"])
+def test_any_form_of_scipy_is_predicted(form: str, kind: str) -> None:
+    """Converts every sparse form of SciPy, its matrices and its arrays."""
+    model = RecordingModel()
+
+    data = getattr(sparse, f"{form}_{kind}")(np.array([[0, 1.5], [2, 0]]))
+    default_predict.with_algorithm(data, model)
+
+    assert model.seen.offsets.tolist() == [0, 1, 2]
+    assert model.seen.columns.tolist() == [1, 0]
+    assert model.seen.values.tolist() == [1.5, 2.0]
+
+
+def test_one_sparse_record_is_a_table() -> None:
+    """Takes a sparse array of one dimension for one record, as a flat array."""
+    model = RecordingModel()
+
+    default_predict.with_algorithm(sparse.coo_array(np.array([0, 1.5])), model)
+
+    assert (model.seen.shape, model.seen.columns.tolist()) == ((1, 2), [1])
+
+
+def test_cell_that_is_stored_twice_is_the_sum() -> None:
+    """Reads duplicates as SciPy does, and leaves the user's matrix as it is."""
+    model = RecordingModel()
+    data = sparse.csr_matrix(([1.0, 2, 3], [1, 0, 1], [0, 3]), shape=(1, 2))
+
+    default_predict.with_algorithm(data, model)
+
+    assert (model.seen.columns.tolist(), model.seen.values.tolist()) == ([0, 1], [2, 4])
+    assert data.indices.tolist() == [1, 0, 1]
+
+
+@pytest.fixture
+def adopted() -> UserModel:
+    booster = xgboost.train({}, xgboost.DMatrix([[1, 2], [3, 4]], [0, 1]), 1)
+    model = registry.adopt(booster)
+    assert model is not None
+    return model
+
+
+@pytest.mark.parametrize("column", [-1, 2, 10**6])
+def test_sparse_matrix_that_points_outside_is_refused(adopted: UserModel, column: int) -> None:
+    """XGBoost would read out of bounds, and the worker would die."""
+    data = sparse.csr_matrix([[1.0, 2]])
+    data.indices[1] = column
+
+    for predict in (
+        lambda: default_predict.with_algorithm(data, SumModel()),
+        lambda: default_predict.with_adopted(data, adopted),
+    ):
+        with pytest.raises(MalformedPayloadError, match="sparse matrix is not valid: indices"):
+            predict()
+
+
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
@@ -76,6 +133,10 @@ def test_algorithms_model_gets_sparse_rows() -> None:
         ([["a", "b"]], "not numbers"),
         (None, r"shape \(\)|shape \(1,\)"),
         (sparse.csr_matrix([[1, 2, 3]]), "3 features; the model takes 2"),
+        (sparse.coo_array([1.0, 2, 3]), r"shape \(3,\); the model takes \[n_rows, 2\]"),
+        (sparse.coo_array([[[1.0, 2]]]), r"shape \(1, 1, 2\)"),
+        (np.array([[1j, 2]], dtype=object), "not numbers"),
+        (sparse.csr_matrix([[1j, 2]]), "complex numbers"),
     ],
 )
 def test_algorithms_model_never_gets_what_it_would_read_wrongly(data: Any, problem: str) -> None:
