@@ -5,16 +5,22 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 PRODUCT = ("container", "train", "serve")
 FRAMEWORKS = {"xgboost", "keras", "tensorflow", "onnxruntime", "sklearn", "lightgbm", "scipy"}
 # Sparse matrices: XGBoost's own, and what a user's own code is given.
 OWNERS = {"scipy": ("container.algorithms.xgboost.", "serve.user_code.default_codecs")}
+# Modules that may import a library, by the beginnings of their names.
+LIBRARIES = {
+    "flask": ("serve.http.admin_app", "serve.http.flask_errors", "serve.multi_model.api"),
+    "gunicorn": ("serve.server", "serve.gunicorn.", "serve.multi_model."),
+    "mms": (),  # it is another program, which starts `serve.mms.handler`
+    "pydantic": ("container.hyperparameters", "container.manifest", "container.algorithms."),
+}
 
 # Who may import whom: each layer sees itself and the layers before it.
 LAYERS = [
@@ -36,6 +42,7 @@ def _modules(*packages: str) -> Iterator[tuple[str, Path]]:
             yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
+@cache
 def _imports(path: Path, *, top_level_only: bool = False) -> set[str]:
     tree = ast.parse(path.read_text())
     found: set[str] = set()
@@ -53,6 +60,10 @@ def _imports(path: Path, *, top_level_only: bool = False) -> set[str]:
                 is_ours = place.with_suffix(".py").exists() or place.is_dir()
                 found.add(full if is_ours else node.module)
     return found
+
+
+def _imported_packages(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in _imports(path)}
 
 
 def _outside_functions(tree: ast.AST) -> Iterator[ast.AST]:
@@ -79,12 +90,15 @@ def _layer(module: str) -> int:
 MODULES = list(_modules(*PRODUCT))
 
 
-@pytest.mark.parametrize(("module", "path"), MODULES, ids=[name for name, _ in MODULES])
-def test_imports_go_from_later_layers_to_earlier_ones(module: str, path: Path) -> None:
+def test_imports_go_from_later_layers_to_earlier_ones() -> None:
     """errors <- settings … <- codecs <- algorithms <- train | serve <- __main__."""
-    for imported in _imports(path):
-        if imported.split(".")[0] in PRODUCT:
-            assert _layer(imported) <= _layer(module), f"{module} imports {imported}"
+    upward = [
+        f"{module} imports {imported}"
+        for module, path in MODULES
+        for imported in sorted(_imports(path))
+        if imported.split(".")[0] in PRODUCT and _layer(imported) > _layer(module)
+    ]
+    assert upward == []
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -96,41 +110,45 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 def test_the_verbs_do_not_know_each_other() -> None:
     """train never imports serve, nor serve train."""
-    for verb, other in (("train", "serve"), ("serve", "train")):
-        for module, path in _modules(verb):
-            roots = {name.split(".")[0] for name in _imports(path)}
-            assert other not in roots, f"{module} imports {other}"
+    crossing = [
+        f"{module} imports {other}"
+        for verb, other in (("train", "serve"), ("serve", "train"))
+        for module, path in _modules(verb)
+        if other in _imported_packages(path)
+    ]
+    assert crossing == []
 
 
 def test_local_test_knows_nothing_of_the_product() -> None:
     """An emulator that shares the product's constants could only agree with it."""
-    for module, path in _modules("local_test"):
-        roots = {name.split(".")[0] for name in _imports(path)}
-        assert not roots & set(PRODUCT), f"{module} imports {roots & set(PRODUCT)}"
+    known = [
+        f"{module} imports {package}"
+        for module, path in _modules("local_test")
+        for package in sorted(_imported_packages(path) & set(PRODUCT))
+    ]
+    assert known == []
 
 
-@pytest.mark.parametrize(("module", "path"), MODULES, ids=[name for name, _ in MODULES])
-def test_frameworks_are_imported_by_their_own_handler_only(module: str, path: Path) -> None:
+def test_frameworks_are_imported_by_their_own_handler_only() -> None:
     """`xgboost` below `algorithms/xgboost` and nowhere else, likewise the others."""
-    for framework in {name.split(".")[0] for name in _imports(path)} & FRAMEWORKS:
-        owners = OWNERS.get(framework, (f"container.algorithms.{framework}.",))
-        assert module.startswith(owners), f"{module}: {framework}"
+    misplaced = [
+        f"{module} imports {framework}"
+        for module, path in MODULES
+        for framework in sorted(_imported_packages(path) & FRAMEWORKS)
+        if not module.startswith(OWNERS.get(framework, (f"container.algorithms.{framework}.",)))
+    ]
+    assert misplaced == []
 
 
-@pytest.mark.parametrize(
-    ("library", "places"),
-    [
-        ("flask", ("serve.http.admin_app", "serve.http.flask_errors", "serve.multi_model.api")),
-        ("gunicorn", ("serve.server", "serve.gunicorn.", "serve.multi_model.")),
-        ("mms", ()),  # it is another program, which starts `serve.mms.handler`
-        ("pydantic", ("container.hyperparameters", "container.manifest", "container.algorithms.")),
-    ],
-)
-def test_libraries_stay_where_they_belong(library: str, places: tuple[str, ...]) -> None:
+def test_libraries_stay_where_they_belong() -> None:
     """HTTP at the rim, business inside."""
-    for module, path in MODULES:
-        if library in {name.split(".")[0] for name in _imports(path)}:
-            assert module.startswith(places), f"{module} imports {library}"
+    misplaced = [
+        f"{module} imports {library}"
+        for module, path in MODULES
+        for library in sorted(_imported_packages(path) & LIBRARIES.keys())
+        if not module.startswith(LIBRARIES[library])
+    ]
+    assert misplaced == []
 
 
 def _needs_framework(module: str) -> bool:
