@@ -15,8 +15,9 @@ Run pytest from .venv, side by side on every CPU.
 
   (no argument)     the quick tests: tests/unit, tests/corpus, tests/architecture, and the black-box
                     tests marked 'canary', as processes; no container engine is used
-  --all             all tests, with branch coverage; where a container engine answers, the image is
-                    brought up to date first and the tests marked 'docker' use it
+  --all             all tests, tests/integration included, with branch coverage; where a container
+                    engine answers, the image is brought up to date first and the tests marked
+                    'docker' use it
   PYTEST_ARGUMENT   only these tests, say: tests/unit -k csv
 
 Environment, for --all and PYTEST_ARGUMENT:

@@ -22,15 +22,7 @@ from serve.http.inference_app import InferenceApplication, Limits
 from serve.http.request_metrics import Metrics
 from serve.invocation import ModelServable, Servable
 from serve.leases import OneModel
-from serve.runtime import decoder_pool
 from serve.user_code.servable import ScriptServable
-
-
-@pytest.fixture(autouse=True, scope="module")
-def closed_decoders() -> Iterator[None]:
-    """Stop the decoder processes that the tests of a module have started."""
-    yield
-    decoder_pool.POOL.close()
 
 
 class SumModel:

@@ -17,7 +17,6 @@ from container.manifest import Framework, ModelFacts
 from container.settings import Settings
 from serve import loading
 from serve.invocation import Invocation, Servable
-from tests.unit.serve.conftest import ModelDirectory
 
 RECORD = [2, 0.645, 0.5, 0.16, 1.2, 0.6, 0.28, 0.385]
 UNKNOWN = object()  # a manifest without the field
@@ -170,31 +169,3 @@ def test_log_says_the_base_once_a_loaded_model(
     assert [(entry["message"], entry["libsvm_base"]) for entry in loaded] == [
         ("model_loaded", said)
     ]
-
-
-@pytest.mark.parametrize(("base", "first"), [((), 1), ((), 0), ((1,), 1), ((0,), 0)])
-def test_what_stands_in_for_input_fn_counts_in_the_same_way(
-    model_directory: ModelDirectory, booster: xgboost.Booster, base: tuple[int, ...], first: int
-) -> None:
-    """The default input_fn has the same base, for all kinds of models (C-101)."""
-    model_directory.write({"xgboost-model": bytes(booster.save_raw("ubj"))})
-    if base:
-        facts = ModelFacts(framework=Framework(name="xgboost", version="3"), n_features=8)
-        manifest.write(model_directory.path, "xgboost", facts, libsvm_base=base[0])
-    expected = booster.predict(xgboost.DMatrix([RECORD]))
-
-    for script in (
-        "def model_warmup_fn(model_dir, model): pass",
-        """
-        import os, xgboost
-
-        def model_fn(model_dir):
-            with open(os.path.join(model_dir, "xgboost-model"), "rb") as file:
-                return xgboost.Booster(model_file=bytearray(file.read()))
-        """,
-    ):
-        servable = model_directory.load(script)
-        invocation = Invocation(_libsvm(RECORD, first), "text/libsvm", "text/csv")
-        answer = servable.invoke(invocation)
-        assert isinstance(answer.body, bytes)
-        np.testing.assert_allclose(float(answer.body), expected, rtol=1e-6)

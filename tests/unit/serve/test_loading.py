@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from container.errors import ModelLoadError, SettingsError
 from container.manifest import Framework, ModelFacts
 from container.settings import Settings
 from serve import loading
-from serve.runtime import validation_run
 
 
 @pytest.fixture
@@ -80,19 +78,6 @@ def test_inspect_refuses_a_default_that_selected_outputs_cannot_be_written_as(
     assert loading.inspect(model_dir, replace(settings, output_keys=()))
     with pytest.raises(SettingsError, match=r"ACCEPT='application/x-npy'.*text/csv, .*OUTPUT"):
         loading.inspect(model_dir, settings)
-
-
-def test_validation_finds_what_loading_alone_would_not(model_dir: Path) -> None:
-    """A model that crashes at its first record fails the validation run."""
-    booster = xgboost.Booster(model_file=bytearray((model_dir / "xgboost-model").read_bytes()))
-    model = json.loads(booster.save_raw("json"))
-    model["learner"]["gradient_booster"]["model"]["trees"][0]["left_children"][0] = 0
-    (model_dir / "xgboost-model").write_text(json.dumps(model))
-    artifact = loading.inspect(model_dir, Settings())
-
-    artifact.load()
-    with pytest.raises(ModelLoadError, match="tree 0: a child index is out of range"):
-        validation_run.in_child(artifact.validate)
 
 
 def test_program_binds_only_those_of_many_models_that_bring_code(tmp_path: Path) -> None:

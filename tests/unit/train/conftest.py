@@ -2,12 +2,8 @@
 
 import io
 import json
-import os
 import string
 import struct
-import subprocess
-import sys
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -52,35 +48,6 @@ class Tree:
     def model_files(self) -> list[str]:
         directory = self.root / "model"
         return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
-
-
-_STOPPED_WHILE_READING = textwrap.dedent(
-    """
-    import os, signal, sys, time
-    from train import job
-    from train.input.channel import StoredChannel
-
-    def batches(self):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(60)
-        raise AssertionError("nobody has stopped it")
-
-    StoredChannel.batches = batches
-    sys.exit(job.main({"SAGEMAKER_BASE_DIR": sys.argv[1]}))
-    """
-)
-
-
-def run_stopped_while_reading(tree: Tree) -> subprocess.CompletedProcess[str]:
-    """Run the job in a process of its own that gets SIGTERM when it begins to read records."""
-    return subprocess.run(
-        [sys.executable, "-c", _STOPPED_WHILE_READING, str(tree.root)],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 def as_csv(rows: np.ndarray) -> bytes:

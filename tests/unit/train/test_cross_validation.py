@@ -17,7 +17,7 @@ from container import manifest
 from container.algorithms.contract import ServingOptions
 from container.algorithms.xgboost.algorithm import ALGORITHM
 from container.algorithms.xgboost.training.folds import deal
-from tests.unit.train.conftest import Tree, as_csv, run_stopped_while_reading
+from tests.unit.train.conftest import Tree, as_csv
 from train import job
 
 
@@ -327,27 +327,6 @@ def test_resumed_cross_validation_ends_as_the_unbroken_one(
 
     assert outcome(folds) == unbroken
     assert len(unbroken) == 9
-
-
-def test_resumed_cross_validation_that_is_stopped_while_reading_leaves_its_models(
-    folds: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Those of its checkpoint, as a job without folds does (C-029, C-032)."""
-    (folds.root / "checkpoints").mkdir()
-
-    def die() -> None:
-        raise ConnectionAbortedError("the machine is gone")
-
-    with monkeypatch.context() as patch:
-        _die_in(patch, 10, die)  # in the third fold
-        assert job.main(folds.environ) == 1
-    (folds.root / "output" / "failure").unlink()
-
-    finished = run_stopped_while_reading(folds)
-
-    assert finished.returncode == 128 + signal.SIGTERM, finished.stderr
-    assert [model.num_boosted_rounds() for model in _models(folds)] == [4, 4]
-    assert folds.failure == ""
 
 
 @pytest.mark.parametrize(

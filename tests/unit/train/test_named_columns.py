@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import xgboost
 
-from container.errors import MalformedPayloadError, ModelLoadError
+from container.errors import ModelLoadError
 from container.settings import Settings
 from serve import loading
 from serve.invocation import Invocation, ModelServable
@@ -103,25 +103,6 @@ def test_model_of_named_columns_is_that_of_the_same_rows_of_text(
     named.feature_names = None
     text = (bank.root / "model" / "xgboost-model").read_bytes()
     assert named.save_raw(raw_format="ubj") == text
-
-
-def test_requests_are_answered_by_name(bank: Tree, rows: np.ndarray) -> None:
-    """Text has no names, and is taken by position."""
-    assert job.main(bank.environ) == 0, bank.failure
-    servable = serve(bank)
-    expected = scores(servable, as_csv(rows[:, 1:]), "text/csv")
-
-    parquet = "application/x-parquet"
-    for names in (NAMES, NAMES[::-1], [NAMES[1], NAMES[2], NAMES[0]]):
-        np.testing.assert_array_equal(scores(servable, as_table(rows, names), parquet), expected)
-    labelled = as_table(rows, HEADER[::-1])
-    np.testing.assert_array_equal(scores(servable, labelled, f"{parquet};label_size=1"), expected)
-    with pytest.raises(MalformedPayloadError, match="unknown: 'bought'; leave it out, or, if it"):
-        scores(servable, labelled, parquet)
-    with pytest.raises(MalformedPayloadError, match=r"missing: 'debt \[k\]'"):
-        scores(servable, as_table(rows, NAMES[:2]), parquet)
-    with pytest.raises(MalformedPayloadError, match="unknown: 'bought'"):
-        scores(servable, as_table(rows, ["bought", *NAMES[1:]]), parquet)
 
 
 def test_model_of_text_takes_columns_by_position(tree: Tree, rows: np.ndarray) -> None:

@@ -687,42 +687,6 @@ def test_generator_of_predict_fn_is_streamed_without_output_fn(
     assert answer.content_type == "text/event-stream"
 
 
-def test_without_model_fn_the_algorithms_model_is_loaded(model_directory: ModelDirectory) -> None:
-    """Loads the algorithm's model, with its default content type."""
-    booster = _booster()
-    model_directory.write({"xgboost-model": bytes(booster.save_raw("ubj"))})
-    expected = booster.predict(xgboost.DMatrix([[1, 2]]))
-
-    servable = model_directory.load("""
-        def output_fn(prediction, accept):
-            return ",".join(map(repr, prediction.tolist()))
-    """)
-
-    for invocation in (Invocation(b"1,2", "text/csv"), Invocation(b"0:1 1:2")):
-        body = _body(servable.invoke(invocation))
-        np.testing.assert_allclose(float(body), expected, rtol=1e-6)
-    with pytest.raises(MalformedPayloadError, match="3 features; the model takes 2"):
-        servable.invoke(Invocation(b"1,2,3", "text/csv"))
-
-
-def test_without_model_fn_the_users_predict_fn_gets_the_algorithms_model(
-    model_directory: ModelDirectory,
-) -> None:
-    """Gives the algorithm's model to the user's predict_fn."""
-    booster = _booster()
-    model_directory.write({"xgboost-model": bytes(booster.save_raw("ubj"))})
-
-    servable = model_directory.load("""
-        def predict_fn(data, model):
-            return model.predict(data) + 1000
-    """)
-
-    (predicted,) = json.loads(_body(servable.invoke(Invocation(b"1,2", "text/csv"))))
-    np.testing.assert_allclose(
-        predicted, booster.predict(xgboost.DMatrix([[1, 2]]))[0] + 1000, rtol=1e-6
-    )
-
-
 def test_context_has_the_manifest_of_an_artifact(model_directory: ModelDirectory) -> None:
     """Has the manifest as a dictionary, empty without one."""
     script = """

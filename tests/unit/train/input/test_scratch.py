@@ -2,8 +2,6 @@
 
 import logging
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -52,37 +50,6 @@ def test_directory_is_removed_with_the_job(only_place: Path) -> None:
     assert place.directory() == directory
     del place
     assert list(only_place.iterdir()) == []
-
-
-def test_directory_of_a_killed_job_is_removed_by_the_next(
-    only_place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A SIGKILL leaves a directory; one that is in use stays (C-040)."""
-    script = f"""
-import os, signal, sys, tempfile
-from pathlib import Path
-tempfile.gettempdir = lambda: {str(only_place)!r}
-from train.input.scratch import Scratch
-scratch = Scratch(Path({str(only_place)!r}))
-(scratch.directory() / "cache").write_text("x")
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=Path(__file__).parents[4],
-        check=False,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[4])},
-    )
-    (abandoned,) = only_place.iterdir()
-    monkeypatch.setattr(scratch, "_NEW_SECONDS", -1)
-    in_use = Scratch(only_place)
-    assert in_use.directory().exists()
-
-    another = Scratch(only_place)
-
-    assert another.directory().exists()
-    assert in_use.directory().exists()
-    assert not abandoned.exists()
 
 
 @needs_tmpfs

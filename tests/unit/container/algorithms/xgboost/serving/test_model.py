@@ -1,8 +1,6 @@
 """Serving's own binding against `xgboost` called directly."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -242,41 +240,3 @@ def test_large_prediction_is_made_in_blocks_of_the_same_values(
 
     assert model.n_outputs == 3
     np.testing.assert_array_equal(model.predict(given), booster.predict(xgboost.DMatrix(features)))
-
-
-RETENTION = """
-import sys, threading
-from pathlib import Path
-import numpy as np
-from container import allocator, cgroup
-from container.algorithms.xgboost.serving.model import XGBoostModel
-allocator.return_large_blocks()
-records = np.zeros((1_000_000, 6), dtype=np.float32)
-def predict():
-    XGBoostModel(Path(sys.argv[1])).predict(records)
-model = XGBoostModel(Path(sys.argv[1]))
-model.predict(records[:10])
-allocator.release_free_memory()
-before = cgroup.resident_bytes()
-model.predict(records)
-deleter = threading.Thread(target=globals().pop, args=("model",))
-deleter.start()
-deleter.join()
-allocator.release_free_memory()
-print(cgroup.resident_bytes() - before)
-"""
-
-
-def test_large_prediction_leaves_nothing_when_its_model_is_gone(tmp_path: Path) -> None:
-    """Also where another thread frees the model than the one that predicted."""
-    file = _saved(_booster("multi:softprob"), tmp_path)
-
-    finished = subprocess.run(
-        [sys.executable, "-c", RETENTION, str(file)],
-        cwd=Path(__file__).parents[6],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    assert int(finished.stdout) < 4_000_000

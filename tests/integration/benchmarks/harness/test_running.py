@@ -24,7 +24,7 @@ MEASURING = f"""
 import sys, time
 from pathlib import Path
 from benchmarks.harness.running import exit_at_sigterm, launched
-from tests.unit.benchmarks.harness.test_running import server
+from tests.integration.benchmarks.harness.test_running import server
 exit_at_sigterm()
 here = Path(sys.argv[1])
 with launched(server("right"), environment_dir=here, model_dir=here) as found:
