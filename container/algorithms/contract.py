@@ -285,7 +285,10 @@ class Algorithm(Protocol):
         """Train; raises `UserError` for data or values that the owner of the job can correct."""
 
     def recognises(self, directory: Path) -> bool:
-        """Return True if a directory without a manifest holds a model of this algorithm."""
+        """Return True if a directory without a manifest holds a model of this algorithm.
+
+        Called for models of any algorithm: look at names and first bytes, import no framework.
+        """
 
     def verify(self, directory: Path, manifest: ModelManifest | None) -> Floats | None:
         """Validate a model before it is loaded. Called once, in a child process, which may crash.
@@ -355,7 +358,8 @@ class Adopting(Protocol):
     def adopt(self, model: object) -> UserModel | None:
         """Wrap a model object of the framework; None for other objects.
 
-        Called for every model that user code returns: look into `sys.modules`, import nothing.
+        Called for objects whose class, or a class that it inherits from, is of a package that the
+        algorithm declares; see `container.algorithms.registry`.
         """
 
 

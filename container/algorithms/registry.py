@@ -1,11 +1,17 @@
 """Registry of algorithms by name: the built-in ones, and those of installed wheels.
 
 A wheel registers one under the entry-point group `byoa.algorithms`; the entry point names an object
-that has the members of `container.algorithms.contract.Algorithm`.
+that has the members of `container.algorithms.contract.Algorithm`. If that object is `Adopting`, the
+wheel registers it also under `byoa.frameworks`, once for each package whose model objects it takes:
+
+    [project.entry-points."byoa.algorithms"]
+    acme = "acme_byoa:ALGORITHM"
+    [project.entry-points."byoa.frameworks"]
+    lightgbm = "acme_byoa:ALGORITHM"
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -19,11 +25,14 @@ from container.manifest import ModelManifest
 logger = logging.getLogger(__name__)
 
 GROUP = "byoa.algorithms"
+FRAMEWORKS = "byoa.frameworks"
 
 # Name -> module and object, imported when asked for: no framework is loaded for another's sake.
 _BUILT_IN = {
     "xgboost": EntryPoint("xgboost", "container.algorithms.xgboost.algorithm:ALGORITHM", GROUP),
 }
+# Top-level package of a model's class -> the algorithm that adopts it.
+_BUILT_IN_FRAMEWORKS = {"xgboost": _BUILT_IN["xgboost"]}
 
 
 def get(name: str) -> Algorithm:
@@ -80,22 +89,37 @@ def preload() -> None:
 
 
 def adopt(model: object) -> UserModel | None:
-    """Wrap a model object that user code returned, if an algorithm here knows its framework."""
-    for entry in _all():
-        try:
-            algorithm = _load(entry)
-        except Exception:  # a broken wheel, perhaps unrelated to this model
-            logger.exception("algorithm_not_loaded", extra={"algorithm": entry.name})
-            continue
-        adopted = algorithm.adopt(model) if isinstance(algorithm, Adopting) else None
-        if adopted is not None:
-            return adopted
+    """Wrap a model object that user code returned, if an algorithm here knows its framework.
+
+    Only algorithms that declare the package of the model's class, or of a class that it inherits
+    from, are imported.
+    """
+    for package in dict.fromkeys(_package(each) for each in type(model).__mro__):
+        for entry in _entries(FRAMEWORKS, _BUILT_IN_FRAMEWORKS):
+            if entry.name != package or (algorithm := _usable(entry)) is None:
+                continue
+            adopted = algorithm.adopt(model) if isinstance(algorithm, Adopting) else None
+            if adopted is not None:
+                return adopted
     return None
 
 
+def _package(model_class: type) -> str:
+    return str(model_class.__module__).partition(".")[0]
+
+
 def _recognising(directory: Path) -> Algorithm | None:
-    algorithms = (_load(entry) for entry in _all())
-    return next((each for each in algorithms if each.recognises(directory)), None)
+    algorithms = (_usable(entry) for entry in _all())
+    return next((each for each in algorithms if each and each.recognises(directory)), None)
+
+
+def _usable(entry: EntryPoint) -> Algorithm | None:
+    """Load an algorithm that may have nothing to do with the model at hand; None if it fails."""
+    try:
+        return _load(entry)
+    except Exception:  # a broken wheel
+        logger.exception("algorithm_not_loaded", extra={"algorithm": entry.name})
+        return None
 
 
 def _find(name: str) -> EntryPoint | None:
@@ -103,9 +127,13 @@ def _find(name: str) -> EntryPoint | None:
 
 
 def _all() -> Iterator[EntryPoint]:
+    return _entries(GROUP, _BUILT_IN)
+
+
+def _entries(group: str, built_in: Mapping[str, EntryPoint]) -> Iterator[EntryPoint]:
     """Yield the built-in ones first: searching the installed wheels takes milliseconds."""
-    yield from _BUILT_IN.values()
-    yield from (entry for entry in entry_points(group=GROUP) if entry.name not in _BUILT_IN)
+    yield from built_in.values()
+    yield from (entry for entry in entry_points(group=group) if entry.name not in built_in)
 
 
 def _known_names() -> str:

@@ -1,7 +1,6 @@
 """`xgboost.Booster` objects that a user's code made, as models to predict with."""
 
 import json
-import sys
 from functools import cached_property
 from typing import Any
 
@@ -42,7 +41,6 @@ class UserBooster:
 
 def adopt(model: object) -> UserBooster | None:
     """Wrap an `xgboost.Booster`; None for another object."""
-    # Code that made a Booster has imported the package, so that this module need not.
-    xgboost = sys.modules.get("xgboost")
-    is_booster = xgboost is not None and isinstance(model, xgboost.Booster)
-    return UserBooster(model) if is_booster else None
+    from xgboost import Booster
+
+    return UserBooster(model) if isinstance(model, Booster) else None

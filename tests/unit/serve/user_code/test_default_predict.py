@@ -301,7 +301,7 @@ def test_booster_never_takes_a_missing_column_for_a_missing_value(data: Any) -> 
 
 
 class Doubling:
-    """A fake adopted model: a list of weights, whose own form of data is a set."""
+    """A fake adopted model, whose own form of data is a set."""
 
     feature_names = None
     n_features = n_outputs = 2
@@ -313,10 +313,14 @@ class Doubling:
         return data if isinstance(data, set) else np.asarray(data) * 2
 
 
+class Weights(list[int]):
+    """A model object of the framework `tests`."""
+
+
 class DoublingAlgorithm:
     @staticmethod
     def adopt(model: object) -> Doubling | None:
-        return Doubling() if isinstance(model, list) else None
+        return Doubling() if isinstance(model, Weights) else None
 
 
 def test_models_of_any_algorithms_framework_are_adopted(
@@ -324,16 +328,17 @@ def test_models_of_any_algorithms_framework_are_adopted(
 ) -> None:
     """Checks the width of an adopted model; skips broken plug-ins."""
     monkeypatch.setattr(sys.modules[__name__], "ALGORITHM", DoublingAlgorithm, raising=False)
+    framework = __name__.partition(".")[0]
     entries = [
-        EntryPoint("broken", "no.such.module:ALGORITHM", registry.GROUP),
-        EntryPoint("doubling", f"{__name__}:ALGORITHM", registry.GROUP),
+        EntryPoint(framework, "no.such.module:ALGORITHM", registry.FRAMEWORKS),
+        EntryPoint(framework, f"{__name__}:ALGORITHM", registry.FRAMEWORKS),
     ]
     monkeypatch.setattr(registry, "entry_points", lambda group: entries)
 
-    assert predicted([1, 2], [3]).tolist() == [[2, 4]]
-    assert predicted({1, 2, 3}, [3]) == {1, 2, 3}
+    assert predicted([1, 2], Weights([3])).tolist() == [[2, 4]]
+    assert predicted({1, 2, 3}, Weights([3])) == {1, 2, 3}
     with pytest.raises(MalformedPayloadError, match="3 features; the model takes 2"):
-        predicted([[1, 2, 3]], [3])
+        predicted([[1, 2, 3]], Weights([3]))
     assert "algorithm_not_loaded" in caplog.messages
     assert registry.adopt((3,)) is None
 
