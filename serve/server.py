@@ -30,15 +30,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_KEEP_ALIVE_SECONDS = 75
 # Added to the time limit of an invocation, which may block a worker's heartbeat of once a second.
 _SILENCE_SECONDS = 10
 # The platform kills 30 s after SIGTERM (C-062).
 _GRACEFUL_SECONDS = 24
 # Workers that drain still count while their successors do.
 _PROCESSES_PER_WORKER = 4
-# A server ignores any number of unknown headers (C-051), up to this bound.
-_MAX_HEADERS = 1000
 
 
 def main(environ: Mapping[str, str]) -> int:
@@ -235,11 +232,8 @@ def _gunicorn_options(
         "bind": f"fd://{listener.detach()}",
         "workers": n_workers,
         "asgi_loop": "uvloop",
-        "http_parser": "python",
-        "keepalive": _KEEP_ALIVE_SECONDS,
         "timeout": settings.timeout_seconds + _SILENCE_SECONDS,
         "graceful_timeout": _GRACEFUL_SECONDS,
-        "limit_request_fields": _MAX_HEADERS,
         "logger_class": JsonLogger,
         "control_socket_disable": True,  # it would need a writable home directory
         "pre_fork": partial(_before_fork, metrics),

@@ -83,9 +83,6 @@ class InferenceApplication:
         self._draining_since: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await responses.refuse_websocket(receive, send)
-            return
         path, method = scope["path"], scope["method"]
         if path[:1] != "/" or path[1:2] == "/":
             scope = paths.normalized(scope)

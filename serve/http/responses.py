@@ -106,8 +106,8 @@ async def stream(
 ) -> None:
     """Send pieces as they are created, each before the next one is requested.
 
-    An error of the generator is raised after the pieces before it were sent. gunicorn then closes
-    the connection without the last chunk, so that the client sees that the answer is incomplete
+    An error of the generator is raised after the pieces before it were sent. The connection
+    is then closed without the last chunk, so that the client sees that the answer is incomplete
     (C-066).
 
     Args:
@@ -151,9 +151,3 @@ async def _send(send: Send, message: Message) -> None:
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def refuse_websocket(receive: Receive, send: Send) -> None:
-    """Answer a WebSocket handshake with 403: there is no WebSocket route."""
-    await receive()
-    await send({"type": "websocket.close", "code": 1003})

@@ -288,21 +288,6 @@ def test_drained_returns_when_the_last_request_is_answered(
     assert order == ["http.response.start", "http.response.body", "drained"]
 
 
-def test_websocket_is_refused(client: Client) -> None:
-    """A WebSocket handshake is refused, and its connection does not hang."""
-    sent: list[dict[str, object]] = []
-
-    async def receive() -> dict[str, object]:
-        return {"type": "websocket.connect"}
-
-    async def send(message: dict[str, object]) -> None:
-        sent.append(message)
-
-    asyncio.run(client.app({"type": "websocket", "path": "/"}, receive, send))  # type: ignore[arg-type]
-
-    assert [message["type"] for message in sent] == ["websocket.close"]
-
-
 class SlowModel(SumModel):
     """Takes CPU time on the event loop."""
 
