@@ -1,1 +1,1 @@
-"""gunicorn's arbiter, worker and HTTP protocol, with what this server needs besides."""
+"""gunicorn's arbiter and worker, with what this server needs besides."""
