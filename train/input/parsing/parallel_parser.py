@@ -69,7 +69,7 @@ def parse(
         n_bytes += len(chunk.data)
         if n_processes and n_bytes >= _ALONE_BYTES:
             break
-    if not n_processes:
+    else:
         return
     with contextlib.closing(_Processes(content_type, columns, n_processes)) as processes:
         for chunk in rest:

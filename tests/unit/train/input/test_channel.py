@@ -24,7 +24,7 @@ from train.distributed.cluster import OneHost
 from train.input import open_channels, record_store
 from train.input.channel import StoredChannel
 from train.input.libsvm_base import LibsvmBase
-from train.input.parsing import chunks, parallel_parser
+from train.input.parsing import chunks
 from train.input.scratch import Scratch
 from train.input.sources import FileSource, Stream
 
@@ -201,18 +201,6 @@ def test_booleans_of_a_table_are_numbers(feeder: Feeder) -> None:
     feeder.channel("train", b"\xef\xbb\xbfTrue,0.5,False\nFalse,,true\n")
 
     np.testing.assert_array_equal(_rows(feeder.open()), [[1, 0.5, 0], [0, np.nan, 1]])
-
-
-def test_several_processes_read_the_same(
-    feeder: Feeder, records: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Parsing processes yield the records of a single process."""
-    monkeypatch.setattr(parallel_parser, "_ALONE_BYTES", 1)
-    feeder.channel("train", *map(as_csv, np.array_split(records, 3)))
-    channel = feeder.open()
-    channel.n_processes = 2
-
-    np.testing.assert_allclose(_rows(channel), records, rtol=1e-6)
 
 
 def test_records_beyond_the_memory_share_go_to_disk(tree: Tree, records: np.ndarray) -> None:
