@@ -5,7 +5,6 @@ import json
 import logging
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -152,7 +151,6 @@ def test_stream_of_a_client_that_has_gone_is_closed_in_the_users_own_thread(serv
         try:
             while True:
                 yield b"x"
-                time.sleep(0.01)
         finally:
             closed_in.append(threading.current_thread().name)
 
@@ -165,9 +163,10 @@ def test_stream_of_a_client_that_has_gone_is_closed_in_the_users_own_thread(serv
 
 def test_invocation_that_waits_for_a_long_stream_does_not_end_the_worker(server: Server) -> None:
     """Requests behind a long stream are refused beyond the queue (C-065)."""
-    may_end = threading.Event()
+    has_begun, may_end = threading.Event(), threading.Event()
 
     def pieces() -> Iterator[bytes]:
+        has_begun.set()
         yield b"a"
         assert may_end.wait(PATIENCE_SECONDS)
         yield b"b"
@@ -176,7 +175,7 @@ def test_invocation_that_waits_for_a_long_stream_does_not_end_the_worker(server:
 
     async def scenario() -> tuple[Reply, Reply]:
         first = asyncio.create_task(client.send("POST", "/invocations", b"x"))
-        await asyncio.sleep(0.1)
+        await until(has_begun.is_set)
         second = await client.send("POST", "/invocations", b"x")
         may_end.set()
         return await first, second
@@ -221,7 +220,6 @@ def test_stream_that_goes_on_and_on_is_ended(
     def pieces() -> Iterator[bytes]:
         while True:
             yield b"x"
-            time.sleep(0.01)
 
     client = server.client(Streaming(pieces))
 

@@ -105,18 +105,6 @@ def test_model_of_named_columns_is_that_of_the_same_rows_of_text(
     assert named.save_raw(raw_format="ubj") == text
 
 
-def test_model_of_text_takes_columns_by_position(tree: Tree, rows: np.ndarray) -> None:
-    """It has no names that they could be matched with."""
-    tree.hyperparameters(objective="binary:logistic")
-    tree.channel("train", {"part-0": as_csv(rows)})
-    assert job.main(tree.environ) == 0, tree.failure
-    servable = serve(tree)
-
-    found = scores(servable, as_table(rows, NAMES), "application/x-parquet")
-
-    np.testing.assert_array_equal(found, scores(servable, as_csv(rows[:, 1:]), "text/csv"))
-
-
 def test_job_is_resumed_with_its_names(bank: Tree, rows: np.ndarray) -> None:
     """To the same bytes as without an interruption."""
     (bank.root / "checkpoints").mkdir()
@@ -151,25 +139,6 @@ def test_resuming_with_other_columns_of_a_pipe_is_refused(
 
     assert "has other feature columns than the checkpoint, or has them in another" in bank.failure
     assert "empty the checkpoint directory" in bank.failure
-
-
-def test_model_from_elsewhere_is_asked_for_its_names(tree: Tree, rows: np.ndarray) -> None:
-    """`feature_names` is a part of XGBoost's own format, `feature_types` says no more (C-103)."""
-    matrix = xgboost.DMatrix(
-        rows[:, 1:3],
-        rows[:, 0],
-        feature_names=["age", "income"],
-        feature_types=["float", "int"],
-    )
-    (tree.root / "model").mkdir()
-    booster = xgboost.train({}, matrix, 3)
-    booster.save_model(tree.root / "model" / "xgboost-model.json")
-    body = io.BytesIO()
-    pq.write_table(pa.table({"income": rows[:, 2], "age": rows[:, 1]}), body)
-
-    found = scores(serve(tree), body.getvalue(), "application/x-parquet")
-
-    np.testing.assert_allclose(found, booster.predict(matrix), rtol=1e-6)
 
 
 def test_model_whose_names_do_not_fit_is_refused(tree: Tree, rows: np.ndarray) -> None:

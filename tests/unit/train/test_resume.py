@@ -150,7 +150,7 @@ def test_resumed_job_stops_early_where_the_unbroken_one_does(
     given = {"num_round": "300", "objective": "binary:logistic", "eta": "0.7", "booster": booster}
     given |= {"eval_metric": metric, "early_stopping_rounds": "6"}
     if booster == "gblinear":
-        given["updater"] = "coord_descent"
+        given |= {"updater": "coord_descent", "eta": "1"}
     for tree in (unbroken, broken):
         tree.hyperparameters(**given)
     assert _run(unbroken) == 0, unbroken.failure

@@ -531,11 +531,11 @@ def test_decompression_bomb_is_refused(
     tmp_path: Path, compress: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """C-061: a quarter of the container's memory is the limit."""
-    monkeypatch.setattr(cgroup, "memory_bytes", lambda: 2**24)
-    (tmp_path / "model.joblib").write_bytes(compress(bytes(2**26)))
+    monkeypatch.setattr(cgroup, "memory_bytes", lambda: 2**23)
+    (tmp_path / "model.joblib").write_bytes(compress(bytes(2**24)))
 
     tracemalloc.start()
-    with pytest.raises(ModelLoadError, match="decompresses to more than 4 MiB"):
+    with pytest.raises(ModelLoadError, match="decompresses to more than 2 MiB"):
         ALGORITHM.load(tmp_path, None, OPTIONS)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
