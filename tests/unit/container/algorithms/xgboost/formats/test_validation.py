@@ -261,7 +261,7 @@ def _in_tree(change: Callable[[Any], object]) -> Callable[[Any], None]:
 
 def _lengthen(tree: Any) -> None:
     """A chain of splits deeper than a stack, every array of the right length."""
-    n_splits = 200_000
+    n_splits = 20_000
     n_nodes = 2 * n_splits + 1
     inner = np.arange(0, 2 * n_splits, 2)
     left = np.full(n_nodes, -1)
