@@ -57,6 +57,7 @@ def main(environ: Mapping[str, str]) -> int:
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     allocator.return_large_blocks()
+    allocator.share_one_arena()
     try:
         _run(settings)
     except ContainerError as error:

@@ -55,7 +55,6 @@ class ModelServer:
     """Shared parts of all workers, made by their parent; a collector of `GET /metrics`."""
 
     def __init__(self, settings: Settings, n_workers: int, metrics: Metrics) -> None:
-        memory_budget.share_one_arena()
         algorithms.preload()  # once for all workers and all validation runs
         self._settings = settings
         self._n_workers = n_workers

@@ -21,7 +21,6 @@ _STATUS_FILE = Path("/proc/self/status")
 # Freed memory is returned to the system in amounts of at least so much: `malloc_trim` walks the
 # whole heap, 8 ms for 100 MB.
 _TRIM_BYTES = 4 * 2**20
-_ARENA_MAX = -8  # M_ARENA_MAX of mallopt(3)
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -81,16 +80,6 @@ def limit_to_what_is_free() -> None:
     if hard != resource.RLIM_INFINITY:  # `docker run --ulimit data=…`
         limit = min(limit, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-
-
-def share_one_arena() -> None:
-    """Let all threads allocate from one arena: `malloc_trim` does not shrink the others.
-
-    Called before there are threads; forked processes inherit it.
-    """
-    library = _libc()
-    if library is not None:
-        library.mallopt(_ARENA_MAX, 1)
 
 
 class Trimmer:
