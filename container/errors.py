@@ -18,8 +18,7 @@
     ├─ AlgorithmError                   the algorithm or the model cannot do what was asked
     │  ├─ TrainingError
     │  ├─ ModelLoadError
-    │  ├─ PredictionError
-    │  └─ ModelCrashedError              the process of a model with code ended
+    │  └─ PredictionError
     ├─ UserCodeError                    the user's own code refused an invocation, with its status
     ├─ OverloadedError                  the bounded queue is full; expected under load
     ├─ InvocationTimeoutError           an invocation took longer than the setting allows
@@ -223,12 +222,6 @@ class PredictionError(AlgorithmError):
     """The model failed on valid records."""
 
     code = "prediction_failed"
-
-
-class ModelCrashedError(AlgorithmError):
-    """The process of a model with code ended during an invocation."""
-
-    code = "model_crashed"
 
 
 class UserCodeError(ContainerError):

@@ -70,8 +70,7 @@ def create_blueprint(catalogue: Catalogue) -> Blueprint:
 
     @routes.get("/models/<name:_>")
     def describe(_: str) -> Response:
-        model = catalogue.describe(_name())
-        return _json(api_responses.described(model, *catalogue.crashes(model)))
+        return _json(api_responses.described(catalogue.describe(_name())))
 
     @routes.delete("/models/<name:_>")
     def unload(_: str) -> Response:
