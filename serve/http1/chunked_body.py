@@ -13,6 +13,7 @@ from serve.http1.request_head import (
 
 # 16 digits are more bytes than any client sends. Long extensions cost more than the data.
 _MAX_SIZE_LINE_BYTES = 256
+_TOO_LARGE = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 _TOKEN = rb"[\w!#$%&'*+.^`|~-]+"
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 _SIZE_LINE = re.compile(
@@ -29,9 +30,6 @@ _NEVER_IN_TRAILER = {
     b"trailer",
     b"transfer-encoding",
 }
-
-
-_TOO_LARGE = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
 
 class ChunkedBody:

@@ -8,19 +8,8 @@ from local_test.backends import Backend, ProcessBackend
 from local_test.hosts import RunningHosts, lay_out
 from local_test.ml_tree import MlTree
 from local_test.programs import RunningProgram
+from tests.unit.local_test.test_hosts import HOSTS, trees  # noqa: F401
 from tests.waiting import PATIENCE_SECONDS
-
-HOSTS = ("algo-1", "algo-2", "algo-3")
-
-
-@pytest.fixture
-def trees(ml: MlTree, tmp_path: Path) -> dict[str, MlTree]:
-    """Five files dealt out, one on every host."""
-    files = {f"{folder}/{n}.csv": str(n).encode() for n, folder in enumerate("aabbc")}
-    ml.write_channel("train", files, distribution="ShardedByS3Key")
-    ml.write_channel("validation", {"all.csv": b"all"})
-    ml.write_hyperparameters({"num_round": "3"})
-    return lay_out(ml, HOSTS, tmp_path / "hosts")
 
 
 def test_all_hosts_run_to_their_end(backend: Backend, ml: MlTree, tmp_path: Path) -> None:

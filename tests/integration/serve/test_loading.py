@@ -1,7 +1,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import xgboost
 
@@ -9,14 +8,7 @@ from container.errors import ModelLoadError
 from container.settings import Settings
 from serve import loading
 from serve.runtime import validation_run
-
-
-@pytest.fixture
-def model_dir(tmp_path: Path) -> Path:
-    rows = np.arange(20, dtype=np.float32).reshape(10, 2)
-    booster = xgboost.train({}, xgboost.DMatrix(rows, rows[:, 0]), 2)
-    (tmp_path / "xgboost-model").write_bytes(booster.save_raw("ubj"))
-    return tmp_path
+from tests.unit.serve.test_loading import model_dir  # noqa: F401
 
 
 def test_validation_finds_what_loading_alone_would_not(model_dir: Path) -> None:

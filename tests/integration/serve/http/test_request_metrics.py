@@ -2,19 +2,8 @@
 
 import os
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from serve.http.request_metrics import Metrics
-
-
-def _samples(metrics: Metrics) -> dict[str, float]:
-    """Parse the samples of the text, by `name{label="value"}`."""
-    found = {}
-    for family in text_string_to_metric_families(metrics.text().decode()):
-        for sample in family.samples:
-            labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
-            found[f"{sample.name}{{{labels}}}"] = sample.value
-    return found
+from tests.unit.serve.http.test_request_metrics import _samples
 
 
 def test_counts_of_all_processes_are_added_up() -> None:

@@ -1,37 +1,11 @@
-import gc
 import inspect
 import pickle
 import sys
 import textwrap
 import typing
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
-import pytest
-
-from serve.user_code.isolation import IsolatedModules
-
-
-@pytest.fixture(autouse=True)
-def clean_interpreter() -> Iterator[None]:
-    """Check that the interpreter's tables are as before."""
-    path, finders, modules = list(sys.path), list(sys.meta_path), set(sys.modules)
-    yield
-    gc.collect()
-    assert sys.path == path
-    assert sys.meta_path == finders
-    left = {name for name in set(sys.modules) - modules if name.startswith(("own", "_user_"))}
-    assert left == set()
-
-
-def load(directory: Path, files: dict[str, str]) -> ModuleType:
-    for name, text in files.items():
-        (directory / name).parent.mkdir(parents=True, exist_ok=True)
-        (directory / name).write_text(text)
-    return IsolatedModules([str(directory), str(directory / "lib")]).load(
-        directory / "inference.py"
-    )
+from tests.unit.serve.user_code.test_isolation import clean_interpreter, load  # noqa: F401
 
 
 def test_classes_and_functions_are_found_by_their_module(tmp_path: Path) -> None:
