@@ -1,6 +1,7 @@
 """A unit test starts no process, does not sleep, and takes less than a second of CPU time."""
 
 import asyncio
+import contextlib
 import multiprocessing.process
 import os
 import subprocess
@@ -55,16 +56,24 @@ async def _short_sleep(delay: float, result: Any = None) -> Any:
     return found
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Let processes and sleeps fail a test, its fixtures included."""
-    if Path(__file__).parent not in item.path.parents:  # pytest calls it for all tests
-        return (yield)
+@contextlib.contextmanager
+def _guarded() -> Iterator[None]:
+    """Let processes and sleeps fail."""
     with pytest.MonkeyPatch.context() as patch:
         for owner, name in _STARTS:
             patch.setattr(owner, name, _refusal("start a process"))
         patch.setattr(time, "sleep", _product_sleep)
         patch.setattr(asyncio, "sleep", _short_sleep)
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Iterator[None]:
+    """Guard the fixtures of a test, but not their end.
+
+    The end of the last test is also that of the servers that black-box tests have shared.
+    """
+    with _guarded():
         return (yield)
 
 
@@ -75,7 +84,8 @@ def pytest_runtest_call() -> Iterator[None]:
     Under coverage, and with the examples of a nightly run, everything takes longer.
     """
     started = time.process_time()
-    result = yield
+    with _guarded():
+        result = yield
     seconds = time.process_time() - started
     if seconds > CPU_SECONDS and not {"COVERAGE_PROCESS_START", "HYPOTHESIS_PROFILE"} & set(
         os.environ
