@@ -18,7 +18,8 @@
     ├─ AlgorithmError                   the algorithm or the model cannot do what was asked
     │  ├─ TrainingError
     │  ├─ ModelLoadError
-    │  └─ PredictionError
+    │  ├─ PredictionError
+    │  └─ ModelCrashedError              the process of a model with code ended
     ├─ UserCodeError                    the user's own code refused an invocation, with its status
     ├─ OverloadedError                  the bounded queue is full; expected under load
     ├─ InvocationTimeoutError           an invocation took longer than the setting allows
@@ -222,6 +223,12 @@ class PredictionError(AlgorithmError):
     """The model failed on valid records."""
 
     code = "prediction_failed"
+
+
+class ModelCrashedError(AlgorithmError):
+    """The process of a model with code ended during an invocation."""
+
+    code = "model_crashed"
 
 
 class UserCodeError(ContainerError):

@@ -74,8 +74,15 @@ class Servable(Protocol):
     def has_own_formats(self) -> bool:
         """True if a body may be in other formats than those of `container.codecs`."""
 
+    @property
+    def limits_itself(self) -> bool:
+        """True if an invocation ends by itself when its time is over, and holds its thread then."""
+
     def invoke(self, invocation: Invocation) -> Answer:
         """Answer one invocation; raises `ContainerError`, or any exception of user code."""
+
+    def close(self) -> None:
+        """Free what is not freed with this object; called in a thread, with no invocation left."""
 
 
 class RequestFormat(NamedTuple):
@@ -99,6 +106,7 @@ class ModelServable:
     libsvm_base: int | None = 0  # see `container.codecs.records.Columns`
     latency: LatencyHeuristic = field(default_factory=LatencyHeuristic)
     has_own_formats = False
+    limits_itself = False
     # Decided once for the model:
     capabilities: Capabilities = field(init=False)
     is_thread_safe: bool = field(init=False)
@@ -126,6 +134,9 @@ class ModelServable:
             # The content type of an empty body is never checked (C-058).
             and not (invocation.body and self._format(invocation.content_type).is_packed)
         )
+
+    def close(self) -> None:
+        """Do nothing: all memory is freed with this object."""
 
     def invoke(self, invocation: Invocation) -> Answer:
         """Answer one invocation; an empty body has an empty answer (C-058).

@@ -115,10 +115,7 @@ def _inspect(model_dir: Path, settings: Settings, model_name: str) -> Loadable:
             "train first"
         )
     described = manifest.read(model_dir)
-    # With many models, SAGEMAKER_PROGRAM names the script of those that have code.
-    has_code = script_loader.has_code(model_dir, settings.submit_directory)
-    program = settings.program if has_code or not settings.is_multi_model else None
-    script = script_loader.find(model_dir, program, settings.submit_directory)
+    script = _script(model_dir, settings)
     script_loader.warn_of_unused(model_dir, script, settings.submit_directory)
     if script is not None:
         return _of_script(model_dir, script, described, settings, model_name)
@@ -132,6 +129,22 @@ def _inspect(model_dir: Path, settings: Settings, model_name: str) -> Loadable:
             )
     accept = _default_accept(algorithm, settings)
     return Artifact(model_dir, algorithm, described, accept, settings)
+
+
+def brings_code(model_dir: Path, settings: Settings) -> bool:
+    """True if the model directory has a script, which `inspect` then finds.
+
+    Raises:
+        ModelLoadError: the script that SAGEMAKER_PROGRAM names does not exist.
+    """
+    return _script(model_dir, settings) is not None
+
+
+def _script(model_dir: Path, settings: Settings) -> Path | None:
+    # With many models, SAGEMAKER_PROGRAM names the script of those that have code.
+    has_code = script_loader.has_code(model_dir, settings.submit_directory)
+    program = settings.program if has_code or not settings.is_multi_model else None
+    return script_loader.find(model_dir, program, settings.submit_directory)
 
 
 def _of_script(
@@ -153,7 +166,6 @@ def _of_script(
         is_batch=settings.is_batch,
         libsvm_base=_libsvm_base(described, settings),
         model_name=model_name,
-        shares_process=settings.is_multi_model and settings.multi_model_engine == "gunicorn",
     )
 
 

@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from container import allocator, cgroup, logs
 from container.errors import AlgorithmError, ContainerError, PlatformError, SettingsError
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from serve.gunicorn.placeholder import Placeholder
     from serve.http.inference_app import InferenceApplication, Limits
     from serve.http.request_metrics import Metrics
-    from serve.invocation import Servable
-    from serve.loading import Loadable
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # Added to the time limit of an invocation, which may block a worker's heartbeat of once a second.
 _SILENCE_SECONDS = 10
@@ -105,6 +105,9 @@ def _run_one_model(settings: Settings, listener: socket.socket, placeholder: "Pl
     from serve.leases import OneModel
     from serve.runtime import validation_run
 
+    if loading.brings_code(settings.base_dir / "model", settings):
+        _run_one_model_with_code(settings, listener, placeholder)
+        return
     artifact = loading.inspect(settings.base_dir / "model", settings)
     validation_run.in_child(artifact.validate)
     # Otherwise each worker loads the model itself. OpenMP's threads do not survive a fork either.
@@ -116,7 +119,7 @@ def _run_one_model(settings: Settings, listener: socket.socket, placeholder: "Pl
 
     def application(retire: "Callable[[], None]") -> InferenceApplication:
         return InferenceApplication(
-            OneModel(shared or _load_in_worker(artifact)),
+            OneModel(shared or _in_worker(artifact.load)),
             cast(ASGIApp, WSGIMiddleware(cast(Any, others))),
             limits=_limits(settings, n_workers),
             observer=Observer(metrics, emf_namespace=settings.emf_namespace),
@@ -126,6 +129,49 @@ def _run_one_model(settings: Settings, listener: socket.socket, placeholder: "Pl
     options = _gunicorn_options(settings, n_workers, metrics, listener)
     options["worker_class"] = InferenceWorker
     _serve(options, application, lambda server: InferenceArbiter(server, placeholder))
+
+
+def _run_one_model_with_code(
+    settings: Settings, listener: socket.socket, placeholder: "Placeholder"
+) -> None:
+    from a2wsgi import WSGIMiddleware
+
+    from serve import loading
+    from serve.gunicorn.forking_arbiter import ForkingArbiter
+    from serve.gunicorn.inference_worker import InferenceWorker
+    from serve.http.access_log import Observer
+    from serve.http.admin_app import create_app
+    from serve.http.asgi import ASGIApp
+    from serve.http.inference_app import InferenceApplication
+    from serve.leases import OneModel
+    from serve.model_process import model_process
+    from serve.model_process.code_model import CodeModel
+    from serve.model_process.fork_server import ForkServer
+    from serve.model_process.server_directory import ServerDirectory
+    from serve.user_code.context import MODEL_NAME
+
+    model_dir = settings.base_dir / "model"
+    loading.inspect(model_dir, settings)  # fails at once, and logs what is not used
+    placeholder.fills_later_gaps = True
+    n_workers, metrics = _workers(settings)
+    others = create_app(settings, n_workers, metrics)
+    with ServerDirectory() as directory:
+        server = ForkServer(directory.path, settings, n_at_once=n_workers)
+        start = partial(model_process.start, directory.path, model_dir, MODEL_NAME, settings)
+
+        def application(retire: "Callable[[], None]") -> InferenceApplication:
+            return InferenceApplication(
+                OneModel(CodeModel(MODEL_NAME, _in_worker(start), start)),
+                cast(ASGIApp, WSGIMiddleware(cast(Any, others))),
+                limits=_limits(settings, n_workers),
+                observer=Observer(metrics, emf_namespace=settings.emf_namespace),
+                retire=retire,
+            )
+
+        options = _gunicorn_options(settings, n_workers, metrics, listener)
+        options["worker_class"] = InferenceWorker
+        with server:
+            _serve(options, application, lambda app: ForkingArbiter(app, placeholder, server))
 
 
 def _run_many_models(
@@ -164,7 +210,7 @@ def _open_port(port: int) -> socket.socket:
         raise PlatformError(f"{problem}; choose one with SAGEMAKER_BIND_TO_PORT") from error
 
 
-def _load_in_worker(artifact: "Loadable") -> "Servable":
+def _in_worker(load: "Callable[[], T]") -> "T":
     """Load the model in a worker, or exit with the code that stops the server.
 
     A model that does not load in one worker loads in none. The traceback is logged, because the
@@ -173,7 +219,7 @@ def _load_in_worker(artifact: "Loadable") -> "Servable":
     from gunicorn.arbiter import Arbiter
 
     try:
-        return artifact.load()
+        return load()
     except ContainerError as error:
         _fail(error, cause=error)
         sys.exit(Arbiter.WORKER_BOOT_ERROR)

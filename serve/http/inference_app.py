@@ -242,7 +242,8 @@ class InferenceApplication:
                 return servable.invoke(invocation._replace(body=inflated))
 
         lease.retain()
-        return await self._threads.run(work, seconds=self._timeout_seconds, after=lease.release)
+        seconds = None if servable.limits_itself else self._timeout_seconds
+        return await self._threads.run(work, seconds=seconds, after=lease.release)
 
     @asynccontextmanager
     async def _time_limit(self) -> AsyncIterator[None]:

@@ -20,6 +20,7 @@ _STATUSES: dict[type[ContainerError], int] = {
     errors.OverloadedError: 503,
     errors.InvocationTimeoutError: 503,
     errors.PredictionError: 500,
+    errors.ModelCrashedError: 500,
     errors.UserCodeError: 500,  # overridden by the status of each error
     # Base classes: these reach a client only through a bug.
     errors.UserError: 400,

@@ -70,7 +70,8 @@ def create_blueprint(catalogue: Catalogue) -> Blueprint:
 
     @routes.get("/models/<name:_>")
     def describe(_: str) -> Response:
-        return _json(api_responses.described(catalogue.describe(_name())))
+        model = catalogue.describe(_name())
+        return _json(api_responses.described(model, *catalogue.crashes(model)))
 
     @routes.delete("/models/<name:_>")
     def unload(_: str) -> Response:

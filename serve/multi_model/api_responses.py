@@ -12,6 +12,7 @@ from container.errors import ContainerError, ModelLoadError, ModelNotFoundError
 from serve.http import responses
 from serve.http.responses import Reply
 from serve.http.statuses import status_of
+from serve.model_process.code_model import MANY_CRASHES
 from serve.multi_model.model_registry import Model
 
 REGISTERED = "Workers scaled"  # multi-model-server's answer to a synchronous registration
@@ -56,9 +57,18 @@ def listed(model: Model) -> dict[str, str]:
     return {"modelName": model.name, "modelUrl": model.url}
 
 
-def described(model: Model) -> dict[str, object]:
-    """Return the answer of `GET /models/NAME`."""
-    return {**listed(model), "algorithm": model.algorithm, "memoryBytes": model.n_bytes}
+def described(model: Model, n_crashes: int = 0, reason: str = "") -> dict[str, object]:
+    """Return the answer of `GET /models/NAME`.
+
+    Args:
+        model: The model.
+        n_crashes: Crashes in a row of the process of a model with code; told from 3.
+        reason: Of the last one.
+    """
+    answer = {**listed(model), "algorithm": model.algorithm, "memoryBytes": model.n_bytes}
+    if n_crashes >= MANY_CRASHES:
+        answer["crashes"] = {"inARow": n_crashes, "lastReason": reason}
+    return answer
 
 
 def _exception(status: HTTPStatus) -> str:

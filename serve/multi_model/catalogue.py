@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 
 from container.errors import ContainerError, ModelNotFoundError, OutOfMemoryError
 from container.settings import Settings
+from serve.model_process.model_process import ModelProcess
 from serve.multi_model import model_files
 from serve.multi_model.admission.admission_check import Admission, Admitted
 from serve.multi_model.model_registry import Model, Registry
 from serve.multi_model.residency.model_cache import ModelCache
+from serve.multi_model.residency.model_loader import ModelLoader
 from serve.multi_model.residency.peers import Peers
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ class Catalogue:
         peers: Peers,
         *,
         max_bytes: int,
+        loader: ModelLoader,
     ) -> None:
         """Args:
         max_bytes: Memory that the models of one worker may take together.
@@ -46,6 +49,7 @@ class Catalogue:
         self._cache = cache
         self._peers = peers
         self._max_bytes = max_bytes
+        self._loader = loader
         # Where nothing is evicted, every worker must be able to hold every model.
         self._max_total_bytes = max_bytes if settings.on_full == "refuse" else None
         # Directories, with the signatures of their files, that were too large in an empty worker.
@@ -73,9 +77,9 @@ class Catalogue:
         directory = model_files.directory_of(url, self._settings.model_roots)
         generation = self._registry.reserve(name, self._peers.own_name, self._peers.is_alive)
         try:
-            model = Model(generation, name, url, *self._admit(directory))
-            self._check_room(model)
-            self._add(model)
+            admitted = self._admit(directory, name)
+            model = Model(generation, name, url, *admitted[:4])
+            self._add(model, admitted.process)
         except BaseException:
             self._registry.cancel(generation)
             raise
@@ -107,6 +111,10 @@ class Catalogue:
             raise _not_found(name)
         return model
 
+    def crashes(self, model: Model) -> tuple[int, str]:
+        """Return the crashes in a row of the process of a model with code, and the last reason."""
+        return self._registry.crashes(model.generation)
+
     def page(self, after: str, limit: int) -> tuple[list[Model], bool]:
         """Return up to `limit` models that follow `after`, and True if there are more."""
         models = self._registry.page(after, limit + 1)
@@ -126,9 +134,20 @@ class Catalogue:
                 f"{n_models} models, and BYOA_ON_FULL=refuse evicts none"
             )
 
-    def _add(self, model: Model) -> None:
-        """Load a model into this worker, then add it to the registry for all workers."""
-        cached = self._on_loop(self._cache.load_first(model))
+    def _add(self, model: Model, process: ModelProcess | None) -> None:
+        """Load a model into this worker, then add it to the registry for all workers.
+
+        Args:
+            process: In which a model with code is loaded already.
+        """
+        try:
+            self._check_room(model)
+            loaded = None if process is None else self._loader.with_code(model, process)
+            cached = self._on_loop(self._cache.load_first(model, loaded))
+        except BaseException:
+            if process is not None:
+                process.close()
+            raise
         is_added = False
         try:
             is_added = self._registry.add(model, max_bytes=self._max_total_bytes)
@@ -138,14 +157,14 @@ class Catalogue:
             self._check_room(model)
             raise OutOfMemoryError("the models that were loaded meanwhile took the room; try again")
 
-    def _admit(self, directory: Path) -> Admitted:
+    def _admit(self, directory: Path, name: str) -> Admitted:
         """Validate a model; evict idle models and validate it again where memory was short.
 
         Where that did not help, it is not repeated for the same files: a client that keeps asking
         for a model that is too large would empty the worker each time.
         """
         try:
-            return self._admission.admit(directory)
+            return self._admission.admit(directory, name)
         except OutOfMemoryError:
             signature = model_files.signature(directory)
             if self._settings.on_full != "evict" or self._unfit.get(directory) == signature:
@@ -153,7 +172,7 @@ class Catalogue:
             if not self._on_loop(self._cache.make_room_to_validate()):
                 raise
         try:
-            return self._admission.admit(directory)
+            return self._admission.admit(directory, name)
         except OutOfMemoryError:
             self._unfit[directory] = signature
             raise

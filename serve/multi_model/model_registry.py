@@ -39,10 +39,15 @@ CREATE TABLE loads (
     name TEXT NOT NULL UNIQUE,
     owner TEXT NOT NULL
 );
+CREATE TABLE crashes (generation INTEGER PRIMARY KEY, n INTEGER NOT NULL, reason TEXT NOT NULL);
 CREATE TABLE verdicts (
     digest TEXT NOT NULL UNIQUE, algorithm TEXT NOT NULL, n_bytes INTEGER NOT NULL, problem TEXT
 );
 """
+
+
+OWN_CODE = "code"
+"""Takes the place of the algorithm's name for a model that brings a script."""
 
 
 class Model(NamedTuple):
@@ -168,8 +173,26 @@ class Registry:
             if model is None:
                 return None
             connection.execute("DELETE FROM models WHERE name = ?", (name,))
+            connection.execute("DELETE FROM crashes WHERE generation = ?", (model.generation,))
             connection.commit()
             return model
+
+    def note_crashes(self, generation: int, n: int, reason: str) -> None:
+        """Store how often the process of a model has ended in a row, and why; 0 to forget it."""
+        with self._writing() as connection:
+            if n:
+                reason = reason.encode("utf-8", "backslashreplace").decode()
+                row = (generation, n, reason)
+                connection.execute("INSERT OR REPLACE INTO crashes VALUES (?, ?, ?)", row)
+            else:
+                connection.execute("DELETE FROM crashes WHERE generation = ?", (generation,))
+
+    def crashes(self, generation: int) -> tuple[int, str]:
+        """Return what `note_crashes` has stored; 0 and an empty text without."""
+        row = self._query(
+            "SELECT n, reason FROM crashes WHERE generation = ?", generation
+        ).fetchone()
+        return (0, "") if row is None else (row[0], row[1])
 
     def claim(self, moment: int) -> bool:
         """Claim `moment`, a number that grows; False where another caller has claimed it."""

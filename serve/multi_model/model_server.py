@@ -1,19 +1,14 @@
 """Multi-model server: the parts that all workers share, and the application of each worker.
 
-arbiter ── fork server ── a child for each validation run
+arbiter ── fork server ── a process for each validation run, and for each model with code
    ├────── worker: ASGI application, model cache, a catalogue for the routes in Flask
    └────── worker
 in shared memory: versions, metrics; in a directory: registry, sockets
 """
 
 import asyncio
-import contextlib
-import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from a2wsgi import WSGIMiddleware
@@ -27,25 +22,25 @@ from serve.http.admin_app import create_app
 from serve.http.asgi import ASGIApp
 from serve.http.inference_app import InferenceApplication, Limits
 from serve.http.request_metrics import Metrics
+from serve.model_process.fork_server import ForkServer
+from serve.model_process.server_directory import ServerDirectory
 from serve.multi_model import api_responses
+from serve.multi_model.admission import model_validation
 from serve.multi_model.admission.admission_check import Admission
-from serve.multi_model.admission.fork_server import ForkServer, is_listening
 from serve.multi_model.api import create_blueprint
 from serve.multi_model.catalogue import Catalogue
 from serve.multi_model.model_leases import ModelLeases
 from serve.multi_model.model_metrics import ModelMetrics, Totals, utilization
 from serve.multi_model.model_registry import Registry
-from serve.multi_model.residency import memory_budget, model_loader
+from serve.multi_model.residency import memory_budget
 from serve.multi_model.residency.model_cache import ModelCache
+from serve.multi_model.residency.model_loader import ModelLoader
 from serve.multi_model.residency.peers import Peers
 from serve.multi_model.residency.versions import Versions
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made there
-_PREFIX = "byoa-models-"
-_MIN_FREE_BYTES = 16 * 2**20
 # A load or an unload may hold a thread for minutes; the other routes have threads of their own.
 _N_LOADING_THREADS = 32
 _REPORT_SECONDS = 60
@@ -59,31 +54,34 @@ class ModelServer:
         self._settings = settings
         self._n_workers = n_workers
         self._metrics = metrics
-        self._owner = os.getpid()
-        parent = _parent_directory()
-        _remove_leftovers(parent)
-        self._directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        self._server_directory = ServerDirectory()
+        self._directory = self._server_directory.path
         self._max_bytes = memory_budget.model_bytes(settings, n_workers)
         self._versions = Versions()
         self._registry = Registry(self._directory, self._versions)
         self.metrics = ModelMetrics(metrics.n_rows, emf_namespace=settings.emf_namespace)
-        self.fork_server = ForkServer(self._directory, settings, n_at_once=cgroup.cpu_count())
+        self.fork_server = ForkServer(
+            self._directory,
+            settings,
+            n_at_once=cgroup.cpu_count(),
+            validate=model_validation.report,
+        )
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if os.getpid() == self._owner:  # a worker that ends unwinds this block, too
-            self.fork_server.stop()
-            shutil.rmtree(self._directory, ignore_errors=True)
+    def __exit__(self, *error: object) -> None:
+        self.fork_server.__exit__(*error)
+        self._server_directory.__exit__(*error)
 
     def application(self, limits: Limits, retire: Callable[[], None]) -> "ModelApplication":
         """Make the ASGI application of a worker; called in each of them."""
         settings = self._settings
+        loader = ModelLoader(self._directory, self._registry, settings)
         cache = ModelCache(
             self._registry,
             self._versions,
-            lambda model: model_loader.load(model, settings),
+            loader.load,
             max_bytes=self._max_bytes,
             pinned=settings.pinned_models,
             metrics=self.metrics,
@@ -92,10 +90,11 @@ class ModelServer:
         catalogue = Catalogue(
             settings,
             self._registry,
-            Admission(self._directory, self._registry),
+            Admission(self._directory, self._registry, loader, settings),
             cache,
             Peers(self._directory),
             max_bytes=self._max_bytes,
+            loader=loader,
         )
         app = create_app(settings, self._n_workers, self._metrics, self)
         app.config["MAX_CONTENT_LENGTH"] = whole_bodies.MAX_BYTES
@@ -166,20 +165,3 @@ class _Routes:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         is_quick = scope["method"] in ("GET", "HEAD")
         await (self._quick if is_quick else self._slow)(scope, receive, send)
-
-
-def _parent_directory() -> Path:
-    """Return where small files are kept: in shared memory where there is room."""
-    with contextlib.suppress(OSError):
-        if os.access(_SHARED_MEMORY, os.W_OK) and (
-            shutil.disk_usage(_SHARED_MEMORY).free >= _MIN_FREE_BYTES
-        ):
-            return _SHARED_MEMORY
-    return Path(tempfile.gettempdir())
-
-
-def _remove_leftovers(parent: Path) -> None:
-    """Remove directories of servers that were killed: nobody listens in them."""
-    for directory in parent.glob(f"{_PREFIX}*"):
-        if not is_listening(directory):
-            shutil.rmtree(directory, ignore_errors=True)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from gunicorn.app.base import BaseApplication
 
-from serve.gunicorn.arbiter import InferenceArbiter
+from serve.gunicorn.forking_arbiter import ForkingArbiter
 from serve.gunicorn.inference_worker import InferenceWorker
 from serve.gunicorn.placeholder import Placeholder
 
@@ -27,19 +27,14 @@ class ModelWorker(InferenceWorker):
         await super()._serve()
 
 
-class ModelArbiter(InferenceArbiter):
-    """An arbiter that keeps the fork server running beside the workers."""
+class ModelArbiter(ForkingArbiter):
+    """The arbiter of a multi-model server."""
 
     def __init__(
         self, app: BaseApplication, placeholder: Placeholder, models: "ModelServer"
     ) -> None:
-        super().__init__(app, placeholder)
+        super().__init__(app, placeholder, models.fork_server)
         self._models = models
-
-    def manage_workers(self) -> None:
-        """Restart the fork server and workers as needed; called after SIGCHLD and once a second."""
-        self._models.fork_server.keep_running()
-        super().manage_workers()
 
     def worker_exited(self, worker: ModelWorker) -> None:
         """Reset the gauges of a worker that has ended: its models are gone."""

@@ -129,17 +129,15 @@ def run_and_exit(
     work: Callable[[], Mapping[str, object] | None],
     writer: int,
     *,
-    secret: bytes = b"",
     directory: Path | None = None,
 ) -> NoReturn:
     """Run `work` in this process, a child; write a report, and exit without the parent's clean-up.
 
-    The report is `secret`, then JSON: with exit code 0 the result of the work, with exit code 1
+    The report is JSON: with exit code 0 the result of the work, with exit code 1
     `{"problem": …, "is_memory": …}`.
 
     Args:
         writer: Descriptor of a pipe; the report fits into its buffer.
-        secret: What tells this report from what the work itself may write.
         directory: The model directory: paths below it are shown as relative ones.
     """
     report = b""
@@ -159,7 +157,7 @@ def run_and_exit(
         report = _failure(ContainerError(f"{type(error).__name__}: {error}").message, directory)
     finally:
         with contextlib.suppress(OSError):  # the reader has gone, or the work has filled the pipe
-            os.write(writer, secret + report)
+            os.write(writer, report)
         os._exit(exit_code)
 
 

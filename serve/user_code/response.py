@@ -9,7 +9,8 @@ from serve.invocation import Answer
 from serve.user_code import default_codecs
 from serve.user_code.context import RequestProcessor, checked_header
 
-_STATUSES_WITHOUT_BODY = (204, 205, 304)  # RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5
+STATUSES_WITHOUT_BODY = (204, 205, 304)
+"""RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5."""
 _UNSUPPORTED_FORMAT = "UnsupportedFormatError"
 _ACCEPTED = (
     "return bytes, str, a generator of them, or a dict, list or number (sent as JSON), alone or as "
@@ -41,14 +42,14 @@ def answer_of(result: Any, request: RequestProcessor, media_type: str) -> Answer
         body = _begun(_pieces(result))
     elif isinstance(result, dict | list | int | float):
         body, media_type = default_codecs.to_json(result), content_types.JSON
-    elif result is None and request.status in _STATUSES_WITHOUT_BODY:
+    elif result is None and request.status in STATUSES_WITHOUT_BODY:
         body = b""
     else:
         body = _bytes(result)
     headers = dict(request.response_headers)
     chosen_type = headers.pop("content-type", "")
     media_type = returned_type or chosen_type or media_type
-    if request.status in _STATUSES_WITHOUT_BODY:
+    if request.status in STATUSES_WITHOUT_BODY:
         _refuse_body(body, request.status)
         media_type = ""
     return Answer(body, media_type, status=request.status, headers=tuple(headers.items()))

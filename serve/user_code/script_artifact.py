@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar
 
 from container import content_types
@@ -17,10 +16,8 @@ from container.errors import ModelLoadError
 from container.host_paths import shorten
 from container.manifest import ModelManifest
 from serve.invocation import feature_names
-from serve.runtime import validation_run
 from serve.user_code import default_predict, script_loader, toolkit_functions
 from serve.user_code.context import MODEL_NAME, Context
-from serve.user_code.isolation import IsolatedModules
 from serve.user_code.servable import Loaded, ScriptServable
 from serve.user_code.toolkit_functions import UserFunctions
 
@@ -41,7 +38,6 @@ class ScriptArtifact:
     is_batch: bool = False  # answers of a batch transform are joined byte by byte
     libsvm_base: int | None = 0  # see `container.codecs.records.Columns`
     model_name: str = MODEL_NAME
-    shares_process: bool = False  # with other models: the modules of each are isolated
 
     def load(self) -> ScriptServable:
         """Load the script and the model, in the process that will run them.
@@ -52,42 +48,34 @@ class ScriptArtifact:
         """
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # the log has prints of the code at once
-        code_dir = script_loader.code_directory(self.script, self.directory)
-        if not self.shares_process:
-            return self._load(lambda: script_loader.load(self.script, code_dir))
-        modules = IsolatedModules(script_loader.search_path(self.script, code_dir))
-        with modules.loading():
-            return self._load(lambda: modules.load(self.script))
-
-    def _load(self, load_module: Callable[[], ModuleType]) -> ScriptServable:
         started = time.monotonic()
+        code_dir = script_loader.code_directory(self.script, self.directory)
         name = self.script.relative_to(self.directory).as_posix()
-        functions = toolkit_functions.find(self._run(f"{name} cannot be loaded", load_module), name)
+        module = self._run(f"{name} cannot be loaded", script_loader.load, self.script, code_dir)
+        functions = toolkit_functions.find(module, name)
         described = self.manifest.model_dump() if self.manifest else {}
         context = Context(self.directory, described, self.model_name)
         loaded = self._load_model(functions, context, name)
-        servable = ScriptServable(
+        facts = {
+            "script": name,
+            "model": type(loaded.model).__name__,
+            "has_manifest": self.manifest is not None,
+            "libsvm_base": "per request" if self.libsvm_base is None else self.libsvm_base,
+            "duration_seconds": round(time.monotonic() - started, 4),
+        }
+        logger.info("model_loaded", extra=facts)
+        return ScriptServable(
             functions,
             loaded,
             context,
             self.default_accept,
             is_batch=self.is_batch,
             libsvm_base=self.libsvm_base,
+            facts=facts,
         )
-        logger.info(
-            "model_loaded",
-            extra={
-                "script": name,
-                "model": type(loaded.model).__name__,
-                "has_manifest": self.manifest is not None,
-                "libsvm_base": "per request" if self.libsvm_base is None else self.libsvm_base,
-                "duration_seconds": round(time.monotonic() - started, 4),
-            },
-        )
-        return servable
 
     def validate(self) -> None:
-        """Do nothing: the user's code runs in the process that serves, and only there."""
+        """Do nothing: the code runs in the process that serves, and only there."""
 
     def _load_model(self, functions: UserFunctions, context: Context, name: str) -> Loaded:
         directory = str(self.directory)
@@ -112,14 +100,7 @@ class ScriptArtifact:
         except ModelLoadError as error:
             reason = f"{name} defines no model_fn(model_dir), and {error.message}"
             raise ModelLoadError(reason) from error
-        if self.shares_process:  # its validation run has loaded it in a process of its own
-            algorithm.verify(self.directory, self.manifest)
-        else:
-            validation_run.in_child(
-                lambda: validation_run.validate_model(
-                    algorithm, self.directory, self.manifest, self.options
-                )
-            )
+        algorithm.verify(self.directory, self.manifest)
         model = algorithm.load(self.directory, self.manifest, self.options)
         return Loaded(
             model,

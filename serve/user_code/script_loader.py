@@ -114,8 +114,7 @@ def load(script: Path, code_dir: Path) -> ModuleType:
     """Run the script and return its module; raises whatever it raises.
 
     For a process with one model: modules that the script imports are in `sys.modules` under their
-    own names. Several models in one process, whose modules may have equal names, are loaded by
-    `serve/user_code/isolation.py`.
+    own names.
     """
     sys.dont_write_bytecode = True  # the model directory is only read (C-059)
     name = module_name(script)

@@ -7,21 +7,19 @@ or `transform_fn` in place of the three. The defaults of missing functions are i
 an algorithm that recognises the files loads the model. docs/user_code.md is the guide for authors
 of such code.
 
-The code is not trusted: it is loaded after the fork, in each worker, runs in one thread at a time
-and never on the event loop, and any exception of its own ends one invocation only.
+The code is not trusted. It runs in a process of its own (`serve/model_process`), or in that of
+multi-model-server for this model, and answers one invocation at a time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from container import content_types
-from container.algorithms.contract import Model
 from container.errors import ContainerError, MalformedPayloadError, SettingsError
 from serve.invocation import EMPTY, Answer, Invocation, read_as
 from serve.user_code import default_codecs
 from serve.user_code.context import Context
-from serve.user_code.default_predict import with_algorithm
 from serve.user_code.response import answer_of, translation, unsupported_format
 from serve.user_code.toolkit_functions import UserFunction, UserFunctions
 
@@ -41,6 +39,7 @@ class ScriptServable:
     """A model with a script: `serve.invocation.Servable`."""
 
     is_thread_safe = False
+    limits_itself = False
 
     def __init__(
         self,
@@ -51,8 +50,14 @@ class ScriptServable:
         *,
         is_batch: bool = False,
         libsvm_base: int | None = 0,
+        facts: Mapping[str, object] | None = None,
     ) -> None:
-        """Raises `SettingsError` where no encoder writes `default_accept`."""
+        """Args:
+        facts: What the log says of the loaded model.
+        Raises:
+            SettingsError: no encoder writes `default_accept`.
+        """
+        self.facts = dict(facts or {})
         self._is_batch = is_batch
         self._libsvm_base = libsvm_base
         self._functions = functions
@@ -70,19 +75,15 @@ class ScriptServable:
             )
 
     @property
-    def algorithms_model(self) -> Model | None:
-        """Return the model if an algorithm loaded it; None if the user's code did."""
-        is_ours = self._loaded.default_predict is with_algorithm
-        model: Model | None = self._loaded.model if is_ours else None
-        return model
-
-    @property
     def has_own_formats(self) -> bool:
         """True if a function of the user's reads the body, rather than `default_codecs`."""
         return bool(self._functions.input_fn or self._functions.transform_fn)
 
     def may_run_inline(self, invocation: Invocation) -> bool:
         return False
+
+    def close(self) -> None:
+        """Do nothing: the code's objects are freed with this one."""
 
     def invoke(self, invocation: Invocation) -> Answer:
         """Answer one invocation with the user's functions.

@@ -355,15 +355,21 @@ def test_ping_is_answered_while_the_code_sleeps(
     assert max(durations) < 2
 
 
-def test_worker_that_the_code_kills_is_replaced(backend: Backend, tmp_path: Path) -> None:
-    """`os._exit` costs the invocation, and the model comes back."""
+def test_process_that_the_code_ends_costs_one_invocation(backend: Backend, tmp_path: Path) -> None:
+    """`os._exit` ends neither the worker nor `/ping`, and the model comes back."""
     ml = _model(tmp_path, {"code/inference.py": OBEDIENT})
     with backend.start_server(ml, environment=ONE_WORKER) as server:
-        with pytest.raises(OSError):  # noqa: PT011 - the connection breaks, in one of many ways
-            invoke(server.url, b"die 7", content_type="text/plain")
+        ended = invoke(server.url, b"die 7", content_type="text/plain")
+        pinged = ping(server.url)
+        next_one = invoke(server.url, b"hello", content_type="text/plain")
+        server.stop()
 
-        server.wait_until_ready()
-        assert invoke(server.url, b"hello", content_type="text/plain").body == b"hello"
+    assert ended.status == 500
+    assert _error(ended)["code"] == "model_crashed"
+    assert "exit code 7" in _error(ended)["message"]
+    assert pinged.status == 200
+    assert next_one.body == b"hello"
+    assert server.output().count("Booting worker") == 1
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ Called in threads of a worker. The verdict on files with the same bytes is reuse
 digest), so loading them again needs no second validation run.
 """
 
+import json
 import logging
 import os
 import signal
@@ -13,9 +14,13 @@ from typing import NamedTuple
 
 from container import cgroup
 from container.errors import ModelLoadError, OutOfMemoryError, PlatformError
+from container.settings import Settings
+from serve import loading
+from serve.model_process.fork_messages import Answer, Task, decoded, socket_file
+from serve.model_process.model_process import ModelProcess
 from serve.multi_model import model_files
-from serve.multi_model.admission.fork_server import Answer, decoded, socket_file
-from serve.multi_model.model_registry import Registry, Verdict
+from serve.multi_model.model_registry import OWN_CODE, Registry, Verdict
+from serve.multi_model.residency.model_loader import ModelLoader
 from serve.runtime import validation_run
 from serve.runtime.validation_run import MODEL_TIMEOUT_SECONDS
 
@@ -26,6 +31,7 @@ _MAX_MESSAGE_BYTES = 2**16
 # that does not answer.
 _ANSWER_SECONDS = MODEL_TIMEOUT_SECONDS + 30.0
 _N_ATTEMPTS = 3
+_CHANGED = "the files of the model changed while it was being loaded"
 
 
 class Admitted(NamedTuple):
@@ -35,21 +41,31 @@ class Admitted(NamedTuple):
     signature: str
     algorithm: str
     n_bytes: int
+    process: ModelProcess | None = None  # in which a model with code is loaded already
 
 
 class Admission:
     """Decides whether a model may be loaded into a worker; caches verdicts by digest."""
 
-    def __init__(self, directory: Path, registry: Registry) -> None:
+    def __init__(
+        self, directory: Path, registry: Registry, loader: ModelLoader, settings: Settings
+    ) -> None:
         """Args:
         directory: Holds the fork server's socket.
         registry: Keeps the verdicts.
+        loader: Starts the processes of models with code.
+        settings: Of the server.
         """
         self._socket_file = socket_file(directory)
         self._registry = registry
+        self._loader = loader
+        self._settings = settings
 
-    def admit(self, directory: Path) -> Admitted:
+    def admit(self, directory: Path, name: str) -> Admitted:
         """Validate a model, unless files with the same bytes were validated before.
+
+        A model with code is loaded in a process of its own instead, which then serves it: a crash
+        costs nobody else anything.
 
         Raises:
             ModelLoadError: the model cannot be used, or its files changed meanwhile.
@@ -58,14 +74,18 @@ class Admission:
         """
         signature = model_files.signature(directory)
         digest = model_files.digest(directory)
+        if loading.brings_code(directory, self._settings):
+            process = self._loader.start(directory, name)
+            if model_files.signature(directory) != signature:
+                process.close()
+                raise ModelLoadError(_CHANGED)
+            return Admitted(digest, signature, OWN_CODE, process.n_bytes, process)
         verdict = self._registry.verdict(digest)
         if verdict is None:
             verdict = self._validate(directory)
             if model_files.signature(directory) != signature:
-                raise ModelLoadError("the files of the model changed while it was being loaded")
-            # A user's code may fail for reasons that pass, so its failures are not cached.
-            if verdict.problem is None or not any(directory.rglob("*.py")):
-                self._registry.remember(digest, verdict)
+                raise ModelLoadError(_CHANGED)
+            self._registry.remember(digest, verdict)
         if verdict.problem is not None:
             raise ModelLoadError(verdict.problem)
         return Admitted(digest, signature, verdict.algorithm, verdict.n_bytes)
@@ -99,7 +119,7 @@ class Admission:
             connection.settimeout(_ANSWER_SECONDS)
             try:
                 connection.connect(str(self._socket_file))
-                connection.send(os.fsencode(directory))
+                connection.send(json.dumps(Task(os.fspath(directory))._asdict()).encode())
                 packet = connection.recv(_MAX_MESSAGE_BYTES)
             except ConnectionError:
                 return None

@@ -7,7 +7,6 @@ glibc's allocator keeps freed memory: of a model of 20 MB nothing was returned t
 import ctypes
 import gc
 import os
-import resource
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -70,16 +69,6 @@ def footprint() -> Footprint:
         info = library.mallinfo2()
         allocated = info.uordblks + info.hblkhd
     return Footprint(_status("RssAnon:"), allocated)
-
-
-def limit_to_what_is_free() -> None:
-    """Limit this process to the memory that is free now, within the limit that it had before."""
-    # RLIMIT_DATA counts private writable memory, whether used or not.
-    limit = _status("VmData:") + cgroup.memory_available_bytes()
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if hard != resource.RLIM_INFINITY:  # `docker run --ulimit data=…`
-        limit = min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 class Trimmer:

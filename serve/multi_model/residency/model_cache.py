@@ -10,9 +10,8 @@ memory run in threads.
 """
 
 import asyncio
-import contextlib
 import fnmatch
-import gc
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
@@ -21,16 +20,18 @@ from typing import Any
 from container import cgroup
 from container.errors import ModelLoadError, ModelNotFoundError, OutOfMemoryError
 from serve.invocation import Servable
-from serve.multi_model.admission.model_validation import OWN_CODE
 from serve.multi_model.model_metrics import ModelMetrics
-from serve.multi_model.model_registry import Model, Registry
+from serve.multi_model.model_registry import OWN_CODE, Model, Registry
 from serve.multi_model.residency.cached_model import CachedModel, all_freed
 from serve.multi_model.residency.memory_budget import Trimmer
 from serve.multi_model.residency.versions import NEVER, Versions, is_settled
 from serve.runtime.thread_pool import ThreadPool
 from serve.runtime.validation_run import MODEL_TIMEOUT_SECONDS
 
+logger = logging.getLogger(__name__)
+
 _N_LOADING_THREADS = 4
+_PROCESS_SLACK_SECONDS = 30.0
 _MAX_WAITING = 1_000_000  # no bound of its own: the invocations that wait are bounded
 
 
@@ -67,8 +68,9 @@ class ModelCache:
         self._n_bytes = 0  # also of those that are being loaded
         self._n_loaded = self._n_loaded_bytes = 0
         self._loading = ThreadPool(n_threads=_N_LOADING_THREADS, n_waiting=_MAX_WAITING)
-        self._freeing = ThreadPool(n_threads=1, n_waiting=_MAX_WAITING)
-        self._code_lock = asyncio.Lock()
+        # Models with code hang as long as they like to: they hold up loads of each other only.
+        self._loading_code = ThreadPool(n_threads=_N_LOADING_THREADS, n_waiting=_MAX_WAITING)
+        self._freeing = ThreadPool(n_threads=_N_LOADING_THREADS, n_waiting=_MAX_WAITING)
         self._trimmer = Trimmer()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -94,18 +96,21 @@ class ModelCache:
         cached = self._current(name)
         return cached, await self._lease(cached)
 
-    async def load_first(self, model: Model) -> CachedModel:
+    async def load_first(self, model: Model, loaded: Servable | None = None) -> CachedModel:
         """Load and lease a model that is not in the registry yet; ends with `end_load`.
 
         Until it is in the registry no invocation can lease it.
 
+        Args:
+            model: The model.
+            loaded: The model if it is loaded already; the cache closes it if this returns.
         Raises:
             OutOfMemoryError, ContainerError: see `lease`.
         """
         older = self._models.get(model.name)
         if older is not None:
             self._drop(older)  # unloaded a moment ago
-        cached = self._start_loading(model, Versions.index(model.name))
+        cached = self._start_loading(model, Versions.index(model.name), loaded)
         await self._lease(cached)
         return cached
 
@@ -178,18 +183,20 @@ class ModelCache:
         self._models.move_to_end(name)
         return cached
 
-    def _start_loading(self, model: Model, index: int) -> CachedModel:
+    def _start_loading(
+        self, model: Model, index: int, loaded: Servable | None = None
+    ) -> CachedModel:
         self._make_room(model)
         cached = CachedModel(model, index, is_pinned=_is_pinned(model.name, self._pinned))
         self._models[model.name] = cached
         self._n_bytes += model.n_bytes
-        cached.loading = self._start(self._load(cached))
+        cached.loading = self._start(self._load(cached, loaded))
         return cached
 
-    async def _load(self, cached: CachedModel) -> None:
+    async def _load(self, cached: CachedModel, loaded: Servable | None) -> None:
         started = time.perf_counter()
         try:
-            servable = await self._loaded(cached.model)
+            servable = loaded or await self._loaded(cached.model)
         except Exception:
             cached.loading = None
             self._drop(cached)
@@ -203,15 +210,13 @@ class ModelCache:
         self._free_if_done(cached)
 
     async def _loaded(self, model: Model) -> Servable:
-        # Models with code are loaded one at a time (`serve/user_code/isolation.py`). While they
-        # wait for each other they hold no thread, and their time limit has not begun.
-        async with self._code_lock if model.algorithm == OWN_CODE else contextlib.nullcontext():
-            return await self._loaded_in_time(model)
-
-    async def _loaded_in_time(self, model: Model) -> Servable:
+        # That of a model process is over before, so that no worker retires for it.
+        has_code = model.algorithm == OWN_CODE
+        slack = _PROCESS_SLACK_SECONDS if has_code else 0.0
+        threads = self._loading_code if has_code else self._loading
         try:
-            async with asyncio.timeout(MODEL_TIMEOUT_SECONDS) as limit:
-                return await self._loading.run(lambda: self._load_servable(model))
+            async with asyncio.timeout(MODEL_TIMEOUT_SECONDS + slack) as limit:
+                return await threads.run(lambda: self._load_servable(model))
         except TimeoutError as error:
             if not limit.expired():  # a TimeoutError of the model's own
                 raise
@@ -274,7 +279,10 @@ class ModelCache:
     async def _free(self, cached: CachedModel) -> None:
         started = time.perf_counter()
         if cached.servable is not None:
-            await self._freeing.run(lambda: self._discard(cached), has_begun=True)
+            try:
+                await self._freeing.run(lambda: self._discard(cached), has_begun=True)
+            except Exception:
+                logger.exception("model_not_closed", extra={"model_name": cached.model.name})
             self._metrics.unloaded(cached.model.name, time.perf_counter() - started)
         self._dropped.remove(cached)
         if cached.freed is not None:
@@ -282,10 +290,12 @@ class ModelCache:
 
     def _discard(self, cached: CachedModel) -> None:
         """Free a model's memory; in a thread, since a large model takes long."""
-        cached.servable = None
-        if cached.model.algorithm == OWN_CODE:
-            gc.collect()  # modules and functions refer to each other
-        self._trimmer.freed(cached.model.n_bytes)
+        servable, cached.servable = cached.servable, None
+        if servable is not None:
+            servable.close()
+        del servable
+        if cached.model.algorithm != OWN_CODE:
+            self._trimmer.freed(cached.model.n_bytes)
 
     def _count(self, cached: CachedModel, change: int) -> None:
         """Update the gauges: `change` is 1 for a model that was loaded, -1 for one being freed."""

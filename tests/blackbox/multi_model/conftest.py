@@ -140,7 +140,7 @@ class Fleet:
                 os.kill(process_id, signal.SIGKILL)
 
     def processes(self, role: str) -> list[int]:
-        """Process ids by role: `worker`, `fork-server` or `validation-run`."""
+        """Process ids by role: `worker`, `fork-server`, `validation-run` or `model-process`."""
         found = []
         for process_id in self.server.process_ids():
             try:
@@ -149,7 +149,7 @@ class Fleet:
                 continue
             if process_id == self.server.process_id:
                 name = "arbiter"
-            if name not in ("arbiter", "fork-server", "validation-run"):
+            if name not in ("arbiter", "fork-server", "validation-run", "model-process"):
                 name = "worker"
             if name == role:
                 found.append(process_id)

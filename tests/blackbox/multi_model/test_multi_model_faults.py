@@ -18,7 +18,7 @@ import pytest
 
 from local_test.backends import ProcessBackend
 from local_test.invoke import Response, ping
-from tests.blackbox.multi_model.conftest import Fleet, StartFleet, in_parallel, retried
+from tests.blackbox.multi_model.conftest import Fleet, StartFleet, error_of, in_parallel, retried
 from tests.waiting import PATIENCE_SECONDS, wait_for
 
 N_CLIENTS = 4
@@ -137,7 +137,7 @@ def test_nothing_acknowledged_is_lost_when_processes_are_killed(
 
 
 def kill_one(fleet: Fleet, chance: random.Random) -> None:
-    role = chance.choice(["worker", "worker", "fork-server", "validation-run"])
+    role = chance.choice(["worker", "worker", "fork-server", "model-process"])
     processes = fleet.processes(role)
     if processes:
         with contextlib.suppress(ProcessLookupError):
@@ -159,15 +159,15 @@ WAITS = """
 """
 
 
-@pytest.mark.parametrize("role", ["validation-run", "fork-server"])
-def test_load_survives_the_death_of_its_validation_run(start_fleet: StartFleet, role: str) -> None:
-    """Repeats a validation run that was killed, or whose fork server was (C-079)."""
+@pytest.mark.parametrize("role", ["model-process", "fork-server"])
+def test_load_survives_the_death_of_its_process(start_fleet: StartFleet, role: str) -> None:
+    """Repeats a load whose process was killed, or whose fork server was (C-079)."""
     with start_fleet() as fleet, fleet.held() as (file, hold):
         fleet.write("slow", {"code/inference.py": WAITS.format(hold=hold)})
         answers: list[Response] = []
         loading = threading.Thread(target=lambda: answers.append(fleet.load("slow")))
         loading.start()
-        wait_for(lambda: fleet.processes("validation-run"))
+        wait_for(lambda: fleet.processes("model-process"))
 
         fleet.kill(role)
         file.unlink()
@@ -191,7 +191,7 @@ def test_load_that_died_with_its_worker_leaves_nothing_behind(start_fleet: Start
 
         loading = threading.Thread(target=load)
         loading.start()
-        wait_for(lambda: fleet.processes("validation-run"))
+        wait_for(lambda: fleet.processes("model-process"))
         fleet.kill("worker")
         loading.join()
         file.unlink()
@@ -199,7 +199,7 @@ def test_load_that_died_with_its_worker_leaves_nothing_behind(start_fleet: Start
         assert len(broken) == 1
         assert retried(lambda: fleet.request("GET", "/models")).text == '{"models":[]}'
         assert retried(lambda: fleet.load("slow")).status == 200
-        wait_for(lambda: not fleet.processes("validation-run"))
+        wait_for(lambda: len(fleet.processes("model-process")) == 1)  # that of the dead is gone
 
 
 def test_unload_does_not_wait_for_the_dead(start_fleet: StartFleet) -> None:
@@ -272,10 +272,14 @@ def test_code_that_ends_its_process_ends_no_server(start_fleet: StartFleet, exit
         fleet.write_constant("good", 1.0)
         assert fleet.load("bad").status == fleet.load("good").status == 200
 
-        with pytest.raises((ConnectionError, http.client.HTTPException)):
-            fleet.invoke("bad", b"x")
+        before = fleet.processes("worker")
 
-        assert float(retried(lambda: fleet.invoke("good")).body) == 1.0
+        ended = fleet.invoke("bad", b"x")
+
+        assert error_of(ended) == (500, "InternalServerException", "model_crashed")
+        assert f"exit code {exit_code}" in ended.text
+        assert float(fleet.invoke("good").body) == 1.0
+        assert fleet.processes("worker") == before
         assert fleet.names() == ["bad", "good"]
 
 
@@ -318,7 +322,7 @@ def test_sigterm_ends_all_processes(start_fleet: StartFleet) -> None:
 
         loading = threading.Thread(target=load)
         loading.start()
-        wait_for(lambda: fleet.processes("validation-run"))
+        wait_for(lambda: fleet.processes("model-process"))
 
         stopped = fleet.server.stop()
 

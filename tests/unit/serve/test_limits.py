@@ -27,6 +27,7 @@ class BlockingServable:
 
     is_thread_safe = True
     has_own_formats = True
+    limits_itself = False
 
     def __init__(self) -> None:
         self.may_answer = threading.Event()
@@ -319,6 +320,7 @@ def test_gzip_body_of_a_script_is_its_own() -> None:
     class Script:
         is_thread_safe = False
         has_own_formats = True
+        limits_itself = False
 
         def may_run_inline(self, invocation: Invocation) -> bool:
             return False
@@ -394,6 +396,7 @@ class StreamingServable:
 
     is_thread_safe = False
     has_own_formats = True
+    limits_itself = False
 
     def __init__(self, pieces: Callable[[], Iterator[bytes]]) -> None:
         self._pieces = pieces

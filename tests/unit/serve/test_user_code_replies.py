@@ -132,6 +132,7 @@ class Streaming:
 
     is_thread_safe = False
     has_own_formats = True
+    limits_itself = False
 
     def __init__(self, pieces: Any) -> None:
         self._pieces = pieces

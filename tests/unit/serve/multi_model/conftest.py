@@ -14,6 +14,7 @@ class Answering:
     """Answers every invocation with its generation."""
 
     has_own_formats = True
+    limits_itself = False
 
     def __init__(self, generation: int, *, is_thread_safe: bool = True) -> None:
         self.generation = generation
@@ -24,6 +25,9 @@ class Answering:
 
     def invoke(self, invocation: Invocation) -> Answer:
         return Answer(str(self.generation).encode(), "text/plain")
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from serve.multi_model.admission.admission_check import Admitted
 from serve.multi_model.catalogue import Catalogue
 from serve.multi_model.model_metrics import ModelMetrics
 from serve.multi_model.model_registry import Model, Registry
-from serve.multi_model.residency import model_loader
 from serve.multi_model.residency.model_cache import ModelCache
+from serve.multi_model.residency.model_loader import ModelLoader
 from serve.multi_model.residency.peers import Peers
 from serve.multi_model.residency.versions import Versions
 from tests.unit.serve.multi_model.conftest import Answering
@@ -30,7 +30,7 @@ class FakeAdmission:
     error: Exception | None = None
     n_without_memory = 0  # trials that find no room
 
-    def admit(self, directory: Path) -> Admitted:
+    def admit(self, directory: Path, name: str) -> Admitted:
         if self.error is not None:
             raise self.error
         if self.n_without_memory:
@@ -71,6 +71,7 @@ class Worker:
                 cache,
                 Peers(self.directory),
                 max_bytes=25,
+                loader=ModelLoader(self.directory, self.registry, self.settings),
             )
             await catalogue.start()
             async with asyncio.timeout(PATIENCE_SECONDS), catalogue._listening:
@@ -220,71 +221,72 @@ def test_catalogue_that_was_not_started_says_so(worker: Worker) -> None:
     worker.run(work)
 
 
-def _admitted(directory: Path, script: str) -> Model:
-    """A model with code only, as in the registry."""
-    code = directory / "models" / "m" / "code"
-    code.mkdir(parents=True)
-    (code / "inference.py").write_text(
-        f"def transform_fn(model, data, content_type, accept): return 'x'\n{script}\n"
-    )
-    facts = (model_files.digest(code.parent), model_files.signature(code.parent))
-    return Model(1, "m", str(code.parent), *facts, "code", 10)
+def _admitted(directory: Path) -> Model:
+    """A model of one file, as in the registry."""
+    path = directory / "models" / "m"
+    path.mkdir(parents=True)
+    (path / "file").write_text("1")
+    return Model(1, "m", str(path), model_files.digest(path), model_files.signature(path), "x", 10)
 
 
-def test_files_are_loaded_only_if_they_are_those_that_were_admitted(tmp_path: Path) -> None:
+@pytest.fixture
+def loader(tmp_path: Path, registry: Registry) -> ModelLoader:
+    return ModelLoader(tmp_path, registry, Settings(base_dir=tmp_path, is_multi_model=True))
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
+    """Have every model loaded by this function."""
+
+    def set_function(load: Callable[[], Any]) -> None:
+        class Loadable:
+            def load(self) -> Any:
+                return load()
+
+        monkeypatch.setattr(loading, "inspect", lambda *_, **__: Loadable())
+
+    return set_function
+
+
+def test_files_are_loaded_only_if_they_are_those_that_were_admitted(
+    tmp_path: Path, loader: ModelLoader, loads: Callable[[Callable[[], Any]], None]
+) -> None:
     """Reads touched files again, refuses changed and missing ones (C-088)."""
-    settings = Settings(base_dir=tmp_path, is_multi_model=True)
-    model = _admitted(tmp_path, "def model_fn(model_dir): return None")
-    script = Path(model.url, "code", "inference.py")
-    assert not model_loader.load(model, settings).is_thread_safe
+    model = _admitted(tmp_path)
+    loads(lambda: Answering(1))
+    file = Path(model.url, "file")
+    assert isinstance(loader.load(model), Answering)
 
-    script.touch()
-    model_loader.load(model, settings)
-    script.write_text(script.read_text() + "\n")
+    file.touch()
+    loader.load(model)
+    file.write_text("2")
     with pytest.raises(ModelLoadError, match="have changed since it was loaded"):
-        model_loader.load(model, settings)
+        loader.load(model)
     shutil.rmtree(model.url)
     with pytest.raises(ModelLoadError, match="are gone"):
-        model_loader.load(model, settings)
+        loader.load(model)
 
 
-def test_files_that_change_while_they_are_read_are_not_loaded(tmp_path: Path) -> None:
+def test_files_that_change_while_they_are_read_are_not_loaded(
+    tmp_path: Path, loader: ModelLoader, loads: Callable[[Callable[[], Any]], None]
+) -> None:
     """Refuses a mixture of old and new files (C-088)."""
-    settings = Settings(base_dir=tmp_path, is_multi_model=True)
-    model = _admitted(
-        tmp_path,
-        "def model_fn(model_dir):\n"
-        "    with open(f'{model_dir}/code/inference.py', 'a') as file: file.write('\\n')",
-    )
+    model = _admitted(tmp_path)
+    loads(lambda: Path(model.url, "file").write_text("23"))
 
     with pytest.raises(ModelLoadError, match="have changed since it was loaded"):
-        model_loader.load(model, settings)
+        loader.load(model)
 
 
-@pytest.mark.parametrize(
-    ("body", "error"),
-    [("np.empty(2**60, np.uint8)", OutOfMemoryError), ("raise ValueError", ModelLoadError)],
-)
-def test_memory_that_a_users_code_lacks_is_507(
-    tmp_path: Path, body: str, error: type[Exception]
+def test_memory_that_loading_lacks_is_507(
+    tmp_path: Path, loader: ModelLoader, loads: Callable[[Callable[[], Any]], None]
 ) -> None:
-    """Answers 507 for memory only; other failures of code stay theirs (C-081)."""
-    model = _admitted(tmp_path, f"import numpy as np\ndef model_fn(model_dir): {body}")
+    """Answers 507 where a framework raises MemoryError (C-081)."""
 
-    with pytest.raises(error):
-        model_loader.load(model, Settings(base_dir=tmp_path, is_multi_model=True))
-
-
-def test_memory_that_an_algorithm_lacks_is_507(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Answers 507 where the algorithm raises MemoryError (C-081)."""
-
-    def inspect(*_: object, **__: object) -> None:
+    def load() -> None:
         raise MemoryError
 
-    monkeypatch.setattr(loading, "inspect", inspect)
-    model = _admitted(tmp_path, "")
+    loads(load)
 
     with pytest.raises(OutOfMemoryError, match=r"loading model m takes .* of \d+ MiB are free"):
-        model_loader.load(model, Settings(base_dir=tmp_path))
+        loader.load(_admitted(tmp_path))

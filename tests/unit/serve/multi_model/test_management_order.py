@@ -27,6 +27,7 @@ from serve.multi_model.catalogue import Catalogue
 from serve.multi_model.model_metrics import ModelMetrics
 from serve.multi_model.model_registry import Model, Registry
 from serve.multi_model.residency.model_cache import ModelCache
+from serve.multi_model.residency.model_loader import ModelLoader
 from serve.multi_model.residency.peers import Peers
 from serve.multi_model.residency.versions import Versions
 from tests.ledger import Call, Ledger
@@ -58,7 +59,7 @@ class FakeAdmission:
     def __init__(self) -> None:
         self.gate: Gate | None = None
 
-    def admit(self, directory: Path) -> Admitted:
+    def admit(self, directory: Path, name: str) -> Admitted:
         if self.gate is not None:
             self.gate.stop()
         return Admitted("digest", "signature", "xgboost", 10)
@@ -92,6 +93,7 @@ class Worker:
             self.cache,
             Peers(directory),
             max_bytes=100,
+            loader=ModelLoader(directory, registry, settings),
         )
 
     def invoke(self, name: str, while_leased: Callable[[], None] = lambda: None) -> str:

@@ -11,11 +11,11 @@ def test_limit_is_never_raised(hard: int, free: int, limit: int) -> None:
     program = f"""
         import resource
         from container import cgroup
-        from serve.multi_model.residency import memory_budget as memory
+        from serve.model_process import containment
 
         resource.setrlimit(resource.RLIMIT_DATA, ({hard}, {hard}))
         cgroup.memory_available_bytes = lambda: {free}
-        memory.limit_to_what_is_free()
+        containment.limit_memory()
         print(*resource.getrlimit(resource.RLIMIT_DATA))
     """
     command = [sys.executable, "-c", textwrap.dedent(program)]
