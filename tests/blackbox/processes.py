@@ -10,9 +10,16 @@ from local_test.programs import RunningServer
 from tests.waiting import wait_for
 
 
+FORK_SERVER = "fork-server"  # its name as the kernel tells it
+
+
 def workers_of(server: RunningServer) -> list[int]:
-    """Its workers, in the host's numbering."""
-    return [pid for pid in server.process_ids() if pid != server.process_id]
+    """Its workers, in the host's numbering: children of its first process, less the fork server."""
+    return [
+        pid
+        for pid in server.process_ids()
+        if _parent_of(pid) == server.process_id and _name_of(pid) != FORK_SERVER
+    ]
 
 
 def wait_for_workers(
@@ -87,6 +94,20 @@ def peak_bytes(pid: int) -> int:
 def resident_bytes(pid: int) -> int:
     """The memory that a process has resident, shared pages included."""
     return int(_status(pid, "VmRSS").split()[0]) * 1024
+
+
+def _parent_of(pid: int) -> int:
+    try:
+        return int(_status(pid, "PPid"))
+    except OSError:  # ended since the listing
+        return 0
+
+
+def _name_of(pid: int) -> str:
+    try:
+        return _status(pid, "Name")
+    except OSError:
+        return ""
 
 
 def _status(pid: int, name: str) -> str:

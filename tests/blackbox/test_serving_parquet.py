@@ -44,8 +44,8 @@ def ask(server: RunningServer, rows: np.ndarray) -> Response:
     return invoke(server.url, as_parquet(rows), timeout_seconds=PATIENCE_SECONDS, **PARQUET)
 
 
-def started_by(server: RunningServer, before: list[int]) -> list[int]:
-    return [pid for pid in workers_of(server) if pid not in before]
+def decoders_of(server: RunningServer, workers: list[int]) -> list[int]:
+    return [pid for pid in server.process_ids() if pid not in (server.process_id, *workers)]
 
 
 def gone(pid: int) -> bool:
@@ -69,7 +69,7 @@ def test_broken_parquet_costs_its_own_request(
         assert (response.status, name) == (400, name)
         assert b"malformed_payload" in response.body
     assert ask(one_worker, features).status == 200
-    assert set(workers) <= set(workers_of(one_worker))
+    assert workers_of(one_worker) == workers
 
 
 @pytest.mark.canary
@@ -90,7 +90,7 @@ def test_death_of_either_process_is_mended(
     """A decoder is replaced by its worker, and does not outlive it."""
     workers = wait_for_workers(one_worker, 1)
     assert ask(one_worker, features[:3]).status == 200
-    (decoder,) = started_by(one_worker, workers)
+    (decoder,) = decoders_of(one_worker, workers)
 
     kill(one_worker, decoder if victim == "decoder" else workers[0], signal.SIGKILL)
 
@@ -98,7 +98,7 @@ def test_death_of_either_process_is_mended(
     one_worker.wait_until_ready(PATIENCE_SECONDS)
     assert ask(one_worker, features[:3]).status == 200
     if victim == "decoder":
-        assert set(workers) <= set(workers_of(one_worker))
+        assert workers_of(one_worker) == workers
 
 
 def test_nothing_is_left_when_the_server_stops(

@@ -10,7 +10,7 @@ import pytest
 from tests.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[4]
-# The first two workers exit as the arguments say; the third stops the server.
+# Workers exit as the arguments say; the third of those that were ready stops the server.
 SCRIPT = """
     import mmap, os, signal, sys
     from gunicorn.app.base import BaseApplication
@@ -24,11 +24,11 @@ SCRIPT = """
     class Ending(InferenceWorker):
         async def _serve(self):
             spawned[0] += 1
-            if spawned[0] == 3:
+            if is_ready and spawned[0] == 3:
                 os.kill(os.getppid(), signal.SIGQUIT)
-            elif is_ready:
-                self._ready[0] = 1
-            os._exit(exit_code if spawned[0] < 3 else 0)
+                os._exit(0)
+            self._ready[0] = is_ready
+            os._exit(exit_code)
 
     class Application:
         def close(self):
@@ -80,3 +80,9 @@ def test_worker_that_could_serve_is_replaced_whatever_it_exits_with(exit_code: i
 def test_worker_that_fails_to_start_ends_the_server(exit_code: int) -> None:
     """A worker that exits with gunicorn's codes for a failed start stops the server at once."""
     assert ended(str(exit_code), "never") == (exit_code, 1)
+
+
+@pytest.mark.parametrize("exit_code", [0, 1, 9])
+def test_server_gives_up_after_three_workers_that_were_never_ready(exit_code: int) -> None:
+    """Three in a row: no hot loop of starts (C-063)."""
+    assert ended(str(exit_code), "never") == (3, 3)
