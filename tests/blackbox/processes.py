@@ -9,7 +9,6 @@ from local_test.docker_engine import docker
 from local_test.programs import RunningServer
 from tests.waiting import wait_for
 
-
 FORK_SERVER = "fork-server"  # its name as the kernel tells it
 
 
