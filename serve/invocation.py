@@ -11,7 +11,8 @@ from time import perf_counter, thread_time
 from typing import Any, NamedTuple, Protocol
 
 from container import codecs, content_types
-from container.algorithms.contract import Algorithm, Capabilities, Model, capabilities_of, n_outputs
+from container.algorithms.contract import Algorithm
+from container.algorithms.serving_contract import Capabilities, Model, n_outputs
 from container.codecs import request_columns
 from container.codecs.records import Batch, Columns, Floats, SparseRows
 from container.errors import (
@@ -117,7 +118,7 @@ class ModelServable:
     _formats: dict[str, RequestFormat] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        self.capabilities = capabilities_of(self.algorithm)
+        self.capabilities = self.algorithm.capabilities
         self.is_thread_safe = self.capabilities.is_thread_safe
         self._n_outputs = n_outputs(self.model)
         self._answer_types = answer_types(self.algorithm, self.output_keys)

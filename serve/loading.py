@@ -8,7 +8,8 @@ from typing import Protocol
 
 from container import content_types, manifest
 from container.algorithms import registry
-from container.algorithms.contract import Algorithm, ServingOptions, capabilities_of
+from container.algorithms.contract import Algorithm
+from container.algorithms.serving_contract import ServingOptions
 from container.errors import ModelLoadError, SettingsError
 from container.host_paths import shorten
 from container.manifest import ModelManifest
@@ -47,7 +48,7 @@ class Artifact:
 
     @property
     def is_fork_safe(self) -> bool:
-        return capabilities_of(self.algorithm).is_fork_safe
+        return self.algorithm.capabilities.is_fork_safe
 
     def load(self) -> ModelServable:
         """Load the model; raises `ModelLoadError`."""

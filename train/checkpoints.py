@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from container.algorithms.contract import Checkpoint
+from container.algorithms.training_contract import Checkpoint
 from container.opt_ml import flush_to_disk
 from train.input.libsvm_base import LibsvmBase
 from train.metric_lines import Recorder
@@ -52,7 +52,7 @@ class Schedule:
 
 @dataclass(slots=True)
 class CheckpointDirectory:
-    """Checkpoints in a directory; see `container.algorithms.contract.Checkpoints`.
+    """Checkpoints in a directory; see `container.algorithms.training_contract.Checkpoints`.
 
     Args:
         directory: Created when the first checkpoint is saved.
@@ -79,7 +79,7 @@ class CheckpointDirectory:
     def resume(
         self, facts: Mapping[str, object], max_rounds: int, shorten: Shorten | None = None
     ) -> Checkpoint | None:
-        """See `container.algorithms.contract.Checkpoints.resume`."""
+        """See `container.algorithms.training_contract.Checkpoints.resume`."""
         self._digests = {name: _digest(repr(value).encode()) for name, value in facts.items()}
         self._digests |= {f"channel {name}": digest for name, digest in self.data.items()}
         self._remove_temporary_files()
@@ -122,7 +122,7 @@ class CheckpointDirectory:
         return checkpoint
 
     def is_due(self) -> bool:
-        """See `container.algorithms.contract.Checkpoints.is_due`. Called once a round."""
+        """See `container.algorithms.training_contract.Checkpoints.is_due`. Called once a round."""
         now = time.monotonic()
         round_seconds = 0.0 if self._last_asked is None else now - self._last_asked
         self._last_asked = now
@@ -134,7 +134,7 @@ class CheckpointDirectory:
         return now - self._last_saved >= interval
 
     def save(self, n_rounds: int, parts: Mapping[str, bytes]) -> None:
-        """See `container.algorithms.contract.Checkpoints.save`."""
+        """See `container.algorithms.training_contract.Checkpoints.save`."""
         started = time.monotonic()
         file = self._file(n_rounds)
         temporary = self.directory / f"{_TEMPORARY_PREFIX}{n_rounds:08d}.tmp"

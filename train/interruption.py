@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
-from container.algorithms.contract import TrainedModel
+from container.algorithms.training_contract import TrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ GRACE_SECONDS = 60.0
 
 
 class Interruption:
-    """SIGTERM state of this process; see `container.algorithms.contract.Interruption`."""
+    """SIGTERM state of this process; see `container.algorithms.training_contract.Interruption`."""
 
     def __init__(self) -> None:
         self.was_requested = False
@@ -56,19 +56,19 @@ class Interruption:
         self._put_in_place = put_in_place
 
     def request(self) -> None:
-        """See `container.algorithms.contract.Interruption.request`."""
+        """See `container.algorithms.training_contract.Interruption.request`."""
         self.was_requested = True
 
     def defer(self) -> None:
-        """See `container.algorithms.contract.Interruption.defer`."""
+        """See `container.algorithms.training_contract.Interruption.defer`."""
         self._is_deferred = True
 
     def leave_no_model(self) -> None:
-        """See `container.algorithms.contract.Interruption.leave_no_model`."""
+        """See `container.algorithms.training_contract.Interruption.leave_no_model`."""
         self.leaves_model = False
 
     def keep(self, model: TrainedModel) -> None:
-        """See `container.algorithms.contract.Interruption.keep`."""
+        """See `container.algorithms.training_contract.Interruption.keep`."""
         if self.leaves_model:
             self._kept = model
 

@@ -18,8 +18,8 @@ from typing import NoReturn
 
 from container import cgroup, hyperparameters, logs, manifest
 from container.algorithms import registry
-from container.algorithms.contract import (
-    Algorithm,
+from container.algorithms.contract import Algorithm
+from container.algorithms.training_contract import (
     Checkpoints,
     Cluster,
     NoCheckpoints,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 
-from container.algorithms.contract import TrainedModel
+from container.algorithms.training_contract import TrainedModel
 from train import learning_curve
 
 logger = logging.getLogger(__name__)

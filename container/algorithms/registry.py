@@ -1,8 +1,8 @@
 """Registry of algorithms by name: the built-in ones, and those of installed wheels.
 
 A wheel registers one under the entry-point group `byoa.algorithms`; the entry point names an object
-that has the members of `container.algorithms.contract.Algorithm`. If that object is `Adopting`, the
-wheel registers it also under `byoa.frameworks`, once for each package whose model objects it takes:
+that is a `container.algorithms.contract.Algorithm`. One that is `Adopting`, the same object or
+another, is registered under `byoa.frameworks`, once for each package whose model objects it takes:
 
     [project.entry-points."byoa.algorithms"]
     acme = "acme_byoa:ALGORITHM"
@@ -11,21 +11,24 @@ wheel registers it also under `byoa.frameworks`, once for each package whose mod
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import cast
+from typing import TypeVar
 
-from container.algorithms import misplaced_model
-from container.algorithms.contract import Adopting, Algorithm, Preloadable, UserModel
-from container.errors import HyperparameterError, ModelLoadError
+from container.algorithms import contract, misplaced_model
+from container.algorithms.contract import Algorithm
+from container.algorithms.serving_contract import Adopting, Preloadable, UserModel
+from container.errors import AlgorithmError, HyperparameterError, ModelLoadError
 from container.manifest import ModelManifest
 
 logger = logging.getLogger(__name__)
 
 GROUP = "byoa.algorithms"
 FRAMEWORKS = "byoa.frameworks"
+
+T = TypeVar("T")
 
 # Name -> module and object, imported when asked for: no framework is loaded for another's sake.
 _BUILT_IN = {
@@ -96,9 +99,9 @@ def adopt(model: object) -> UserModel | None:
     """
     for package in dict.fromkeys(_package(each) for each in type(model).__mro__):
         for entry in _entries(FRAMEWORKS, _BUILT_IN_FRAMEWORKS):
-            if entry.name != package or (algorithm := _usable(entry)) is None:
+            if entry.name != package or (adopting := _tried(_adopting, entry)) is None:
                 continue
-            adopted = algorithm.adopt(model) if isinstance(algorithm, Adopting) else None
+            adopted = adopting.adopt(model)
             if adopted is not None:
                 return adopted
     return None
@@ -109,14 +112,14 @@ def _package(model_class: type) -> str:
 
 
 def _recognising(directory: Path) -> Algorithm | None:
-    algorithms = (_usable(entry) for entry in _all())
+    algorithms = (_tried(_load, entry) for entry in _all())
     return next((each for each in algorithms if each and each.recognises(directory)), None)
 
 
-def _usable(entry: EntryPoint) -> Algorithm | None:
-    """Load an algorithm that may have nothing to do with the model at hand; None if it fails."""
+def _tried(load: Callable[[EntryPoint], T], entry: EntryPoint) -> T | None:
+    """Load what may have nothing to do with the model at hand; None if it fails."""
     try:
-        return _load(entry)
+        return load(entry)
     except Exception:  # a broken wheel
         logger.exception("algorithm_not_loaded", extra={"algorithm": entry.name})
         return None
@@ -141,5 +144,16 @@ def _known_names() -> str:
 
 
 def _load(entry: EntryPoint) -> Algorithm:
+    return contract.check(_object(entry), entry.name)
+
+
+def _adopting(entry: EntryPoint) -> Adopting:
+    found = _object(entry)
+    if not isinstance(found, Adopting):
+        raise AlgorithmError(f"{entry.value}, registered under {FRAMEWORKS}, has no method adopt")
+    return found
+
+
+def _object(entry: EntryPoint) -> object:
     module, _, attribute = entry.value.partition(":")
-    return cast(Algorithm, getattr(import_module(module), attribute))
+    return getattr(import_module(module), attribute)

@@ -43,6 +43,7 @@ _NAMED_ENCODERS: dict[str, NamedEncoder] = {
 }
 
 REQUEST_TYPES = tuple(_DECODERS)
+RESPONSE_TYPES = tuple(_ENCODERS)
 NAMED_TYPES = tuple(_NAMED_ENCODERS)
 # Compressed or run-length coded: a small body may unpack to very many records, up to the
 # decompression-bomb limit in `records`.

@@ -17,7 +17,7 @@ from queue import SimpleQueue
 import numpy as np
 
 from container import cgroup
-from container.algorithms.contract import Model
+from container.algorithms.serving_contract import Model
 from container.codecs.records import Floats, SparseRows, rows
 
 # A block takes a millisecond or more, and handing it over 0.1 ms.

@@ -20,13 +20,8 @@ from typing import NoReturn
 import numpy as np
 
 from container import allocator
-from container.algorithms.contract import (
-    Algorithm,
-    Model,
-    ServingOptions,
-    capabilities_of,
-    n_outputs,
-)
+from container.algorithms.contract import Algorithm
+from container.algorithms.serving_contract import Model, ServingOptions, n_outputs
 from container.codecs.records import Floats, SparseRows
 from container.errors import ContainerError, ModelLoadError
 from container.host_paths import shorten
@@ -57,7 +52,7 @@ def validate_model(
     """
     records = algorithm.verify(directory, manifest)
     model = algorithm.load(directory, manifest, options)
-    in_blocks = capabilities_of(algorithm).predicts_row_blocks
+    in_blocks = algorithm.capabilities.predicts_row_blocks
     predict_in_all_ways(model, records, in_blocks=in_blocks)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from container.algorithms import registry
-from container.algorithms.contract import Model, UserModel, n_outputs
+from container.algorithms.serving_contract import Model, UserModel, n_outputs
 from container.codecs import column_names
 from container.codecs.records import Columns, Floats, SparseRows
 from container.errors import MalformedPayloadError, ModelLoadError, counted

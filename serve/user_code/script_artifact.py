@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from container import content_types
 from container.algorithms import registry
-from container.algorithms.contract import ServingOptions
+from container.algorithms.serving_contract import ServingOptions
 from container.errors import ModelLoadError
 from container.host_paths import shorten
 from container.manifest import ModelManifest

@@ -32,7 +32,7 @@ _VERDICT_SECONDS = 15.0  # longer than the coordinator takes to send one
 
 
 class OneHost:
-    """Cluster of one host; see `container.algorithms.contract.Cluster`."""
+    """Cluster of one host; see `container.algorithms.training_contract.Cluster`."""
 
     hosts: tuple[str, ...]
     rank = 0
@@ -49,7 +49,7 @@ class OneHost:
 
 
 class Member:
-    """This host in a cluster of several; see `container.algorithms.contract.Cluster`.
+    """This host in a cluster of several; see `container.algorithms.training_contract.Cluster`.
 
     Use it as a context manager. An exception that leaves the context is reported to the other
     hosts. A failure of any host ends this process, whatever its threads are doing.
@@ -83,7 +83,7 @@ class Member:
         threading.Thread(target=self._listen, name="hosts", daemon=True).start()
 
     def gather(self, value: Any) -> list[Any]:
-        """See `container.algorithms.contract.Cluster.gather`."""
+        """See `container.algorithms.training_contract.Cluster.gather`."""
         self._connection.send({"is": "value", "value": value})
         with self._changed:
             self._changed.wait_for(lambda: bool(self._gathered))

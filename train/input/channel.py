@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from container import content_types
-from container.algorithms.contract import Cluster
+from container.algorithms.training_contract import Cluster
 from container.codecs import diagnosis
 from container.codecs.csv.csv_diagnosis import FOR_PANDAS
 from container.codecs.records import Batch, Columns, Floats, SparseRows
@@ -34,7 +34,7 @@ from train.input.sources import Source, Stream
 
 logger = logging.getLogger(__name__)
 
-_LINE_FORMATS = (content_types.CSV, content_types.LIBSVM)
+_LINE_FORMATS = (content_types.CSV, content_types.LIBSVM, content_types.JSON_LINES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class _Part:
 
 @dataclass(slots=True)
 class StoredChannel:
-    """A channel as algorithms see it; see `container.algorithms.contract.Channel`."""
+    """A channel as algorithms see it; see `container.algorithms.training_contract.Channel`."""
 
     name: str
     origin: Origin
@@ -73,6 +73,7 @@ class StoredChannel:
     _store: RecordStore | None = field(default=None, init=False)
     _has_agreed: bool = field(default=False, init=False)  # with the other hosts, on the columns
     _has_agreed_on_format: bool = field(default=False, init=False)
+    _is_csv: bool = field(default=False, init=False)
     _is_libsvm: bool = field(default=False, init=False)
     _lowest_column: int | None = field(default=None, init=False)
     _border_query_ids: set[int] = field(default_factory=set, init=False)
@@ -101,7 +102,7 @@ class StoredChannel:
 
     @property
     def border_query_ids(self) -> list[int]:
-        """See `container.algorithms.contract.Channel`."""
+        """See `container.algorithms.training_contract.Channel`."""
         return sorted(self._border_query_ids) if self.origin.may_be_empty else []
 
     @property
@@ -158,8 +159,7 @@ class StoredChannel:
                 before = part
                 loading.add(part.batch.n_rows, part.n_bytes)
                 self._note_lowest_column(part.batch.features)
-                is_csv = self._record == "line" and not self._is_libsvm
-                sanity.add(part.batch, part.source, is_first=not part.n_before, is_csv=is_csv)
+                sanity.add(part.batch, part.source, is_first=not part.n_before, is_csv=self._is_csv)
                 yield part.batch
         self._note_border(before, None)
         if first is None and not self.origin.may_be_empty:
@@ -193,6 +193,7 @@ class StoredChannel:
             if first is None or content_type is None:
                 return
             self._record = "line" if content_type in _LINE_FORMATS else "record"
+            self._is_csv = content_type == content_types.CSV
             self._is_libsvm = content_type == content_types.LIBSVM
             rest = itertools.chain([first], streams)
             if content_type == content_types.PARQUET:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from container.algorithms.contract import Cluster
+from container.algorithms.training_contract import Cluster
 from container.codecs import column_names
 
 

@@ -38,7 +38,7 @@ class LibsvmBase:
 
         Args:
             gather: Exchanges values with the other hosts; see
-                `container.algorithms.contract.Cluster`.
+                `container.algorithms.training_contract.Cluster`.
         """
         self.value: Base | None = None  # None also where no record is libsvm
         self.channels: list[Countable] = []  # of the job, in the order in which they are read

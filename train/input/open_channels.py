@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from container import cgroup, content_types
-from container.algorithms.contract import Algorithm, Cluster
+from container.algorithms.contract import Algorithm
+from container.algorithms.training_contract import Cluster
 from container.codecs import parquet_codec
 from container.codecs.records import Columns
 from container.errors import ChannelError, UnsupportedContentTypeError

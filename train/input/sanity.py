@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from container.algorithms.contract import Cluster
+from container.algorithms.training_contract import Cluster
 from container.codecs.csv.csv_diagnosis import FOR_PANDAS
 from container.codecs.records import Batch, Floats, SparseRows
 

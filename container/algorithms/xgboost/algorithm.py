@@ -9,24 +9,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from container import content_types
-from container.algorithms.contract import Capabilities
+from container.algorithms.contract import Algorithm
+from container.algorithms.serving_contract import Capabilities
 from container.codecs.records import Columns, Floats
 from container.errors import ModelLoadError
 from container.manifest import ModelManifest
 
 if TYPE_CHECKING:
-    from container.algorithms.contract import ServingOptions, TrainedModel, TrainingInput
+    from container.algorithms.serving_contract import ServingOptions
+    from container.algorithms.training_contract import TrainedModel, TrainingInput
     from container.algorithms.xgboost.hyperparameter_table import XGBoostHyperparameters
     from container.algorithms.xgboost.serving.model import XGBoostEnsemble, XGBoostModel
     from container.algorithms.xgboost.serving.user_booster import UserBooster
 
 
-class XGBoostAlgorithm:
-    """See `container.algorithms.contract.Algorithm`."""
+class XGBoostAlgorithm(Algorithm):
+    """XGBoost; see `container.algorithms.contract.Algorithm`."""
 
     name = "xgboost"
-    required_channels = ("train",)
-    optional_channels = ("validation",)
     training_types = (
         content_types.CSV,
         content_types.LIBSVM,
@@ -42,13 +42,6 @@ class XGBoostAlgorithm:
         content_types.NPY,
         content_types.NPZ,
         content_types.PARQUET,
-    )
-    response_types = (
-        content_types.CSV,
-        content_types.JSON,
-        content_types.JSON_LINES,
-        content_types.RECORDIO,
-        content_types.NPY,
     )
     is_distributed = True
     # The library releases the interpreter lock, and a loaded model predicts with one thread.
@@ -102,13 +95,13 @@ class XGBoostAlgorithm:
         return XGBoostEnsemble([XGBoostModel(file, feature_names=feature_names) for file in files])
 
     def preload(self) -> None:
-        """See `container.algorithms.contract.Preloadable`."""
+        """See `container.algorithms.serving_contract.Preloadable`."""
         from container.algorithms.xgboost.serving.model import preload
 
         preload()
 
     def adopt(self, model: object) -> "UserBooster | None":
-        """See `container.algorithms.contract.Adopting`."""
+        """See `container.algorithms.serving_contract.Adopting`."""
         from container.algorithms.xgboost.serving.user_booster import adopt
 
         return adopt(model)

@@ -30,7 +30,8 @@ import json
 
 import numpy as np
 
-from container.algorithms.contract import Capabilities
+from container.algorithms.contract import Algorithm
+from container.algorithms.serving_contract import Capabilities
 
 
 class Centres:
@@ -43,9 +44,8 @@ class Centres:
         return distances.min(axis=1).astype(np.float32)
 
 
-class Nearest:
+class Nearest(Algorithm):
     name = "nearest"
-    required_channels = optional_channels = training_types = output_keys = ()
     request_types = ("text/csv",)
     response_types = ("application/json",)
     capabilities = Capabilities(is_fork_safe=True, is_thread_safe=True, is_quick=True)
@@ -53,8 +53,8 @@ class Nearest:
     def recognises(self, directory):
         return (directory / "centres.json").is_file()
 
-    def verify(self, directory, manifest):
-        pass
+    def fit(self, job):
+        raise NotImplementedError
 
     def load(self, directory, manifest, options):
         return Centres(json.loads((directory / "centres.json").read_text()))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from a2wsgi import WSGIMiddleware
 
-from container.algorithms.contract import Capabilities
+from container.algorithms.serving_contract import Capabilities
 from container.codecs.records import Floats, SparseRows
 from container.settings import Settings
 from serve import loading

@@ -1,12 +1,14 @@
 """Serving does with a model only what its algorithm declares."""
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
 
 from container import allocator
-from container.algorithms.contract import Capabilities, capabilities_of
+from container.algorithms.contract import Algorithm
+from container.algorithms.serving_contract import Capabilities
 from container.codecs.records import Floats, SparseRows
 from serve.invocation import Invocation, ModelServable
 from serve.runtime import row_parallelism, validation_run
@@ -16,12 +18,16 @@ from tests.unit.serve.conftest import SumAlgorithm, SumModel
 N_ROWS = 5 * BLOCK_ROWS
 
 
-class UndeclaredAlgorithm:
-    """Has the members of an algorithm that every server needs, and declares no capabilities."""
+class UndeclaredAlgorithm(Algorithm):
+    """Declares nothing beyond what has no default."""
 
     name = "undeclared"
-    request_types = response_types = ("text/csv",)
-    output_keys = ()
+
+    def fit(self, job: object) -> Any:
+        raise NotImplementedError
+
+    def load(self, directory: object, manifest: object, options: object) -> Any:
+        raise NotImplementedError
 
 
 class SpyModel(SumModel):
@@ -58,7 +64,7 @@ def test_algorithm_that_declares_nothing_has_no_row_blocks_and_no_loop() -> None
     assert model.calls == [(N_ROWS, threading.get_ident())]
     assert not servable.may_run_inline(Invocation(b"1", "text/csv"))
     assert not servable.is_thread_safe
-    assert not capabilities_of(UndeclaredAlgorithm()).is_fork_safe
+    assert not UndeclaredAlgorithm.capabilities.is_fork_safe
 
 
 def test_algorithm_that_declares_row_blocks_is_predicted_in_blocks() -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from container import cgroup, content_types
-from container.algorithms.contract import Capabilities
+from container.algorithms.serving_contract import Capabilities
 from container.errors import (
     MalformedPayloadError,
     OutOfMemoryError,

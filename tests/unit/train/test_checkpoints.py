@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from container.algorithms.contract import Checkpoint
+from container.algorithms.training_contract import Checkpoint
 from train import checkpoints
 from train.checkpoints import N_KEPT, CheckpointDirectory, Schedule
 from train.input import fingerprint

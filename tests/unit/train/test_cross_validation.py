@@ -14,7 +14,7 @@ import xgboost
 from sklearn.metrics import log_loss
 
 from container import manifest
-from container.algorithms.contract import ServingOptions
+from container.algorithms.serving_contract import ServingOptions
 from container.algorithms.xgboost.algorithm import ALGORITHM
 from container.algorithms.xgboost.training.folds import deal
 from tests.unit.train.conftest import Tree, as_csv

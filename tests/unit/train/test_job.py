@@ -11,7 +11,7 @@ import pytest
 import xgboost
 
 from container import manifest
-from container.algorithms.contract import ServingOptions
+from container.algorithms.serving_contract import ServingOptions
 from container.algorithms.xgboost.algorithm import ALGORITHM
 from container.manifest import MANIFEST_FILE, ModelManifest
 from tests.unit.train.conftest import Tree, as_csv, as_libsvm

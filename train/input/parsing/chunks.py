@@ -41,6 +41,7 @@ def _whole_lines(data: bytearray, n_bytes: int) -> tuple[int, int]:
 _SPLITS: dict[str, _Split] = {
     content_types.CSV: _whole_lines,
     content_types.LIBSVM: _whole_lines,
+    content_types.JSON_LINES: _whole_lines,
     content_types.RECORDIO: recordio_codec.whole_frames,
 }
 

@@ -33,7 +33,7 @@ _VOTING = ("multi:softmax", "binary:hinge")
 
 
 class XGBoostModel:
-    """See `container.algorithms.contract.NamedModel`. Thread-safe; usable in a forked process."""
+    """See `container.algorithms.serving_contract.NamedModel`. Thread-safe and fork-safe."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class XGBoostModel:
         self._config = prediction_config(n_rounds=n_rounds, missing=missing)
 
     def predict(self, features: Floats | SparseRows) -> Floats:
-        """See `container.algorithms.contract.Model.predict`."""
+        """See `container.algorithms.serving_contract.Model.predict`."""
         n_rows, block_rows = features.shape[0], self._block_rows
         if isinstance(features, SparseRows):  # may be narrower than the model: empty last columns
             features = replace(features, n_columns=self.n_features)
@@ -121,7 +121,7 @@ class XGBoostEnsemble:
                 )
 
     def predict(self, features: Floats | SparseRows) -> Floats:
-        """See `container.algorithms.contract.Model.predict`."""
+        """See `container.algorithms.serving_contract.Model.predict`."""
         votes = np.stack([model.predict(features) for model in self._models])
         if self.objective not in _VOTING:
             mean: Floats = votes.mean(axis=0, dtype=np.float32)

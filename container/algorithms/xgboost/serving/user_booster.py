@@ -6,7 +6,7 @@ from typing import Any
 
 
 class UserBooster:
-    """See `container.algorithms.contract.UserModel`; its own form of data is `xgboost.DMatrix`."""
+    """See `container.algorithms.serving_contract.UserModel`; its own data are `xgboost.DMatrix`."""
 
     def __init__(self, booster: Any) -> None:
         self._booster = booster

@@ -15,7 +15,7 @@ import xgboost
 from xgboost import collective
 from xgboost.tracker import RabitTracker
 
-from container.algorithms.contract import Checkpoint, Cluster
+from container.algorithms.training_contract import Checkpoint, Cluster
 from container.algorithms.xgboost.hyperparameter_table import XGBoostHyperparameters
 from container.errors import HostError, HyperparameterError
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from container.algorithms.contract import (
+from container.algorithms.training_contract import (
     Checkpoint,
     Interruption,
     NoCheckpoints,
@@ -40,7 +40,7 @@ _STATE = "state"  # the part of a checkpoint that is JSON; the others are models
 
 @dataclass(frozen=True, slots=True)
 class CrossValidated:
-    """See `container.algorithms.contract.TrainedModel`."""
+    """See `container.algorithms.training_contract.TrainedModel`."""
 
     boosters: Sequence[TrainedBooster]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xgboost
 
-from container.algorithms.contract import NoCheckpoints, TrainedModel, TrainingInput
+from container.algorithms.training_contract import NoCheckpoints, TrainedModel, TrainingInput
 from container.algorithms.xgboost import library_log
 from container.algorithms.xgboost.hyperparameter_table import XGBoostHyperparameters
 from container.algorithms.xgboost.serving.c_api import clean_message

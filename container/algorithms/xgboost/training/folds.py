@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from container.algorithms.contract import Channel
+from container.algorithms.training_contract import Channel
 from container.codecs.records import Batch, Floats, QueryIds, SparseRows
 from container.errors import ChannelError
 
@@ -61,7 +61,7 @@ class Records:
 
 @dataclass(slots=True)
 class Fold:
-    """Subset of the records; see `container.algorithms.contract.Channel`."""
+    """Subset of the records; see `container.algorithms.training_contract.Channel`."""
 
     name: str
     records: Records

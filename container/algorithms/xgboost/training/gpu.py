@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xgboost
 
-from container.algorithms.contract import Cluster
+from container.algorithms.training_contract import Cluster
 
 _TREE_METHODS = ("auto", "hist", "approx")
 

@@ -17,7 +17,7 @@ import scipy.sparse
 import xgboost
 
 from container import allocator, cgroup
-from container.algorithms.contract import Channel, Scratch, TrainingInput
+from container.algorithms.training_contract import Channel, Scratch, TrainingInput
 from container.algorithms.xgboost.hyperparameter_table import XGBoostHyperparameters
 from container.algorithms.xgboost.training.labels import check_labels
 from container.algorithms.xgboost.training.shards import Shard, agree

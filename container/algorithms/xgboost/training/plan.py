@@ -7,7 +7,7 @@ from typing import Any
 
 import xgboost
 
-from container.algorithms.contract import TrainingInput
+from container.algorithms.training_contract import TrainingInput
 from container.algorithms.xgboost.evaluation_metrics import (
     check_metrics,
     evaluator,

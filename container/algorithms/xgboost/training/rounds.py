@@ -15,7 +15,7 @@ from typing import Any
 
 import xgboost
 
-from container.algorithms.contract import Checkpoint, TrainingInput
+from container.algorithms.training_contract import Checkpoint, TrainingInput
 from container.algorithms.xgboost.training.collective import any_host
 from container.algorithms.xgboost.training.early_stopping import EarlyStopping
 from container.algorithms.xgboost.training.plan import Evaluator

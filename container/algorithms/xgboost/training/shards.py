@@ -11,7 +11,7 @@ from functools import reduce
 
 import xgboost
 
-from container.algorithms.contract import Cluster
+from container.algorithms.training_contract import Cluster
 from container.algorithms.xgboost.hyperparameter_table import XGBoostHyperparameters
 from container.errors import ChannelError, ContainerError, TrainingError
 

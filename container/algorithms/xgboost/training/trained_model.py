@@ -14,7 +14,7 @@ from container.manifest import Framework, ModelFacts
 
 @dataclass(frozen=True, slots=True)
 class TrainedBooster:
-    """See `container.algorithms.contract.TrainedModel`; bytes, so that no later round changes it.
+    """See `container.algorithms.training_contract.TrainedModel`; no later round changes the bytes.
 
     Args:
         content: Booster in UBJSON with every finished round.

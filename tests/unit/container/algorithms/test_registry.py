@@ -4,26 +4,37 @@ import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import xgboost
 from sklearn.linear_model import LogisticRegression
 
-from container.algorithms import registry
-from container.errors import ModelLoadError
+from container.algorithms import contract, registry
+from container.algorithms.contract import Algorithm
+from container.errors import AlgorithmError, ModelLoadError
 from tests.unit.serve.conftest import SumModel
 
 
-class OtherAlgorithm:
+class OtherAlgorithm(Algorithm):
     """Recognises `other.model`, and adopts every `LogisticRegression`."""
 
-    @staticmethod
-    def recognises(directory: Path) -> bool:
+    name = "other"
+
+    def fit(self, job: object) -> Any:
+        raise NotImplementedError
+
+    def load(self, directory: object, manifest: object, options: object) -> Any:
+        raise NotImplementedError
+
+    def recognises(self, directory: Path) -> bool:
         return (directory / "other.model").exists()
 
-    @staticmethod
-    def adopt(model: object) -> object:
+    def adopt(self, model: object) -> object:
         return f"adopted {type(model).__name__}"
+
+
+OTHER = OtherAlgorithm()
 
 
 @pytest.fixture
@@ -31,7 +42,7 @@ def imported(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Install one wheel that works and one that is broken; return the modules imported of them."""
     modules: list[str] = []
     wheel = ModuleType("other_wheel")
-    wheel.__dict__["ALGORITHM"] = OtherAlgorithm
+    wheel.__dict__["ALGORITHM"] = OTHER
     monkeypatch.setitem(sys.modules, "other_wheel", wheel)
     import_module = registry.import_module
 
@@ -81,5 +92,41 @@ def test_broken_wheel_does_not_hide_the_algorithm_of_a_model(
         registry.for_artifact(tmp_path, None)
     (tmp_path / "other.model").touch()
 
-    assert registry.for_artifact(tmp_path, None) is OtherAlgorithm
+    assert registry.for_artifact(tmp_path, None) is OTHER
     assert caplog.messages.count("algorithm_not_loaded") > 0
+
+
+class Misdeclared(OtherAlgorithm):
+    name = "misdeclared"
+    training_types = ("text/csv", "application/json")
+    request_types = ()
+    response_types = ("image/png",)
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (OtherAlgorithm, "the class OtherAlgorithm, not an instance of it"),
+        (SumModel(), "an instance of SumModel; register an instance of a subclass of"),
+        (OTHER, "its name is 'other': set name = 'misdeclared'"),
+        (Misdeclared(), "training_types has application/json; accepted: text/csv, "),
+        (Misdeclared(), "request_types has nothing; accepted: text/csv, "),
+        (Misdeclared(), "response_types has image/png; accepted: text/csv, "),
+    ],
+)
+def test_algorithm_that_breaks_the_contract_is_refused_with_what_is_wrong(
+    found: object, message: str
+) -> None:
+    """A type that nothing reads would otherwise fail in the middle of a job."""
+    with pytest.raises(AlgorithmError, match=message):
+        contract.check(found, "misdeclared")
+
+
+def test_subclass_without_the_members_that_have_no_default_cannot_be_made() -> None:
+    """Python names them."""
+
+    class Half(Algorithm):
+        name = "half"
+
+    with pytest.raises(TypeError, match=r"fit.*load"):
+        Half()  # type: ignore[abstract]

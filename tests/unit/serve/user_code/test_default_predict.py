@@ -16,7 +16,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from container import cgroup
 from container.algorithms import registry
-from container.algorithms.contract import UserModel
+from container.algorithms.serving_contract import UserModel
 from container.codecs.records import SparseRows
 from container.errors import MalformedPayloadError, ModelLoadError, OutOfMemoryError
 from serve.user_code import default_predict
@@ -318,8 +318,7 @@ class Weights(list[int]):
 
 
 class DoublingAlgorithm:
-    @staticmethod
-    def adopt(model: object) -> Doubling | None:
+    def adopt(self, model: object) -> Doubling | None:
         return Doubling() if isinstance(model, Weights) else None
 
 
@@ -327,7 +326,7 @@ def test_models_of_any_algorithms_framework_are_adopted(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Checks the width of an adopted model; skips broken plug-ins."""
-    monkeypatch.setattr(sys.modules[__name__], "ALGORITHM", DoublingAlgorithm, raising=False)
+    monkeypatch.setattr(sys.modules[__name__], "ALGORITHM", DoublingAlgorithm(), raising=False)
     framework = __name__.partition(".")[0]
     entries = [
         EntryPoint(framework, "no.such.module:ALGORITHM", registry.FRAMEWORKS),

@@ -21,7 +21,7 @@ from joblib import numpy_pickle
 from sklearn.preprocessing import LabelEncoder
 
 from container import cgroup
-from container.algorithms.contract import ServingOptions
+from container.algorithms.serving_contract import ServingOptions
 from container.algorithms.xgboost.algorithm import ALGORITHM
 from container.algorithms.xgboost.serving.model import XGBoostEnsemble
 from container.errors import ModelLoadError

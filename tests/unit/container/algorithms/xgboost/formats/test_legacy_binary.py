@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from container.algorithms.contract import ServingOptions
+from container.algorithms.serving_contract import ServingOptions
 from container.algorithms.xgboost.algorithm import ALGORITHM
 from container.algorithms.xgboost.formats import legacy_binary, ubjson
 from container.errors import ModelLoadError

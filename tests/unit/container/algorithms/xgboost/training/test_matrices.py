@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import xgboost
 
-from container.algorithms.contract import TrainingInput
+from container.algorithms.training_contract import TrainingInput
 from container.algorithms.xgboost import library_log
 from container.algorithms.xgboost.hyperparameter_table import XGBoostHyperparameters
 from container.algorithms.xgboost.training.matrices import build_matrices, survey

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from container import hyperparameters
-from container.algorithms.contract import NoCheckpoints
+from container.algorithms.training_contract import NoCheckpoints
 from container.algorithms.xgboost.hyperparameter_table import XGBoostHyperparameters
 from container.algorithms.xgboost.training.plan import Plan, make_plan
 from train.distributed.cluster import OneHost
