@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from container import __version__
 from container.errors import ModelLoadError
+from container.schema import Schema
 
 MANIFEST_FILE = "byoa-manifest.json"
 
@@ -44,6 +45,9 @@ class ModelFacts(_Strict):
     feature_names: list[str] | None = None  # of all features, where the records had names
     objective: str | None = None
     best_iteration: int | None = None
+    records: Schema | None = None  # of an algorithm whose records are a table
+    # One record, value by value, NaN and missing cells as null: what a client may send.
+    example: list[float | str | None] | None = None
 
 
 class ModelManifest(_Strict):
@@ -74,7 +78,9 @@ def write(
         for path in _regular_files(directory)
     }
     manifest = ModelManifest(algorithm=algorithm, model=model, libsvm_base=libsvm_base, files=files)
-    (directory / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", "utf-8")
+    without = {name for name in ("records", "example") if getattr(model, name) is None}
+    text = manifest.model_dump_json(indent=2, exclude={"model": without})
+    (directory / MANIFEST_FILE).write_text(text + "\n", "utf-8")
     return manifest
 
 

@@ -8,20 +8,23 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter, thread_time
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
+
+from numpy.typing import NDArray
 
 from container import codecs, content_types
 from container.algorithms.contract import Algorithm
-from container.algorithms.serving_contract import Capabilities, Model, n_outputs
-from container.codecs import request_columns
-from container.codecs.records import Batch, Columns, Floats, SparseRows
-from container.errors import (
-    MalformedPayloadError,
-    PredictionError,
-    UnsupportedContentTypeError,
-    counted,
-)
-from serve.runtime import answer_memory, decoder_pool, row_parallelism
+from container.algorithms.serving_contract import Capabilities, Model, TableModel, n_outputs
+from container.codecs import answers, request_columns
+from container.codecs.answers import Answers
+from container.codecs.records import Batch, Columns, NamedOutputs, SparseRows
+from container.codecs.table import decoders
+from container.codecs.table.decoders import TableBatch
+from container.codecs.table.table import Table
+from container.content_types import MediaType
+from container.errors import MalformedPayloadError, UnsupportedContentTypeError
+from container.schema import Schema
+from serve.runtime import answer_memory, decoder_pool, record_forms, row_parallelism
 from serve.runtime.latency import LatencyHeuristic
 
 # Content types as clients write them; more than this number are not remembered.
@@ -91,7 +94,7 @@ class RequestFormat(NamedTuple):
 
     name: str
     columns: Columns
-    decode: Callable[[bytes, Columns], Batch]
+    decode: Callable[[bytes, Columns], Batch | TableBatch]
     is_packed: bool  # a small body may hold very many records
 
 
@@ -100,11 +103,12 @@ class ModelServable:
     """A model of an algorithm, invoked in the algorithm's formats."""
 
     algorithm: Algorithm
-    model: Model
+    model: Model | TableModel
     default_accept: str  # one of the algorithm's response types
     output_keys: tuple[str, ...] = ()  # the outputs to answer with instead of the score
     is_batch: bool = False  # answers are joined byte by byte
     libsvm_base: int | None = 0  # see `container.codecs.records.Columns`
+    schema: Schema | None = None  # of the records, where they are a table
     latency: LatencyHeuristic = field(default_factory=LatencyHeuristic)
     has_own_formats = False
     limits_itself = False
@@ -113,7 +117,8 @@ class ModelServable:
     is_thread_safe: bool = field(init=False)
     _n_outputs: int = field(init=False)
     _answer_types: tuple[str, ...] = field(init=False)
-    _predict: Callable[[Floats | SparseRows], Floats] = field(init=False)
+    _predict: Callable[[Any], Answers] = field(init=False)
+    _takes_all: bool = field(init=False)
     # Decided once for a content type, by the header's value:
     _formats: dict[str, RequestFormat] = field(default_factory=dict, init=False)
 
@@ -123,8 +128,9 @@ class ModelServable:
         self._n_outputs = n_outputs(self.model)
         self._answer_types = answer_types(self.algorithm, self.output_keys)
         self._predict = self.model.predict
-        if self.capabilities.predicts_row_blocks:
-            self._predict = partial(row_parallelism.predict, self.model)
+        self._takes_all = self.capabilities.takes_missing and self.capabilities.takes_sparse
+        if self.capabilities.predicts_row_blocks and self.schema is None:
+            self._predict = partial(row_parallelism.predict, cast(Model, self.model))
 
     def may_run_inline(self, invocation: Invocation) -> bool:
         # A model that is not thread-safe is invoked in one thread only, never on the event loop.
@@ -188,41 +194,59 @@ class ModelServable:
         if media.name not in accepted:
             raise UnsupportedContentTypeError(media.name, accepted)
         columns = request_columns.of_content_type(
-            media.parameters, self.model.n_features, self.libsvm_base, feature_names(self.model)
+            media.parameters,
+            getattr(self.model, "n_features", None),
+            self.libsvm_base,
+            feature_names(self.model),
         )
         is_packed = media.name in codecs.PACKED_TYPES
-        decode = decoder_pool.decoder(media.name)
+        decode = self._decoder(media)
         request_format = RequestFormat(media.name, columns, decode, is_packed)
         if len(self._formats) >= _MAX_FORMATS:  # clients choose the header's value
             self._formats.clear()
         self._formats[content_type] = request_format
         return request_format
 
+    def _decoder(self, media: MediaType) -> Callable[[bytes, Columns], Batch | TableBatch]:
+        if self.schema is None:
+            return decoder_pool.decoder(media.name)
+        schema = self.schema
+
+        def decode(body: bytes, columns: Columns) -> TableBatch:
+            return decoders.decode(body, media.name, media.parameters, schema, columns.n_leading)
+
+        return decode
+
     def _answer(
-        self, features: Floats | SparseRows, n_rows: int, accept: str, decoding: float
+        self, features: NDArray[Any] | SparseRows | Table, n_rows: int, accept: str, decoding: float
     ) -> Answer:
         started = perf_counter()
+        if not self._takes_all:
+            names = self.schema.names if self.schema else feature_names(self.model)
+            n_features = getattr(self.model, "n_features", 0)
+            features = record_forms.prepared(features, self.capabilities, names, n_features)
         values = self._predict(features)
         predicted = perf_counter()
-        if len(values) != n_rows:
-            raise PredictionError(
-                f"the model gave {counted(len(values), 'prediction')} for "
-                f"{counted(n_rows, 'record')}"
-            )
+        answers.check(values, n_rows)
         body = self._encode(values, accept)
         stages = (decoding, predicted - started, perf_counter() - predicted)
         return Answer(body, accept, n_rows, stages)
 
-    def _encode(self, values: Floats, accept: str) -> bytes:
+    def _encode(self, values: Answers, accept: str) -> bytes:
         if self.output_keys:
-            columns = self.algorithm.select(self.model, values, self.output_keys)
-            named = {key: columns[key] for key in self.output_keys}
+            named = self._selected(values)
             body = codecs.encode_named(named, accept)
         else:
-            body = codecs.encode(values, accept)
+            body = answers.encode(values, accept)
         if self.is_batch and accept == content_types.JSON:
             body += b"\n"  # all other text formats end with one (C-073)
         return body
+
+    def _selected(self, values: Answers) -> NamedOutputs:
+        if isinstance(values, Mapping):
+            return {key: values[key] for key in self.output_keys}
+        outputs = self.algorithm.select(self.model, values, self.output_keys)
+        return {key: outputs[key] for key in self.output_keys}
 
 
 def answer_types(algorithm: Algorithm, output_keys: Sequence[str]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from container.algorithms.serving_contract import ServingOptions
 from container.errors import ModelLoadError, SettingsError
 from container.host_paths import shorten
 from container.manifest import ModelManifest
+from container.schema import Schema
 from container.settings import Settings
 from serve.invocation import ModelServable, Servable, answer_types
 from serve.runtime import validation_run
@@ -59,7 +60,7 @@ class Artifact:
             "model_loaded",
             extra={
                 "algorithm": self.algorithm.name,
-                "n_features": model.n_features,
+                "n_features": getattr(model, "n_features", None),
                 "has_manifest": self.manifest is not None,
                 "libsvm_base": "per request" if self.libsvm_base is None else self.libsvm_base,
                 "duration_seconds": round(time.monotonic() - started, 4),
@@ -72,7 +73,20 @@ class Artifact:
             self.settings.output_keys,
             self.settings.is_batch,
             self.libsvm_base,
+            self._schema(),
         )
+
+    def _schema(self) -> Schema | None:
+        if self.algorithm.records != "table":
+            return None
+        schema = self.manifest.model.records if self.manifest else None
+        if schema is None:
+            raise ModelLoadError(
+                f"the records of algorithm {self.algorithm.name!r} are a table, and no manifest "
+                "says which columns the model takes; train it here, or write model.records into "
+                f"{manifest.MANIFEST_FILE}"
+            )
+        return schema
 
     @property
     def libsvm_base(self) -> int | None:

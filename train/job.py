@@ -20,9 +20,11 @@ from container import cgroup, hyperparameters, logs, manifest
 from container.algorithms import registry
 from container.algorithms.contract import Algorithm
 from container.algorithms.training_contract import (
+    Channel,
     Checkpoints,
     Cluster,
     NoCheckpoints,
+    TableChannel,
     TrainedModel,
     TrainingInput,
 )
@@ -37,13 +39,15 @@ from container.manifest import ModelManifest
 from container.opt_ml import NO_SPACE, OptMl, ResourceConfig, replace_files
 from container.redaction import Redactor, mask
 from container.settings import Settings, base_dir
-from train import control_keys, metric_lines, out_of_memory, results
+from train import control_keys, metric_lines, out_of_memory, results, saved_model
 from train.checkpoints import CheckpointDirectory, Schedule
 from train.distributed import cluster
 from train.input import fingerprint
+from train.input.channel import StoredChannel
 from train.input.libsvm_base import LibsvmBase
-from train.input.open_channels import open_channels
+from train.input.open_channels import open_channels, open_tables
 from train.input.scratch import Scratch
+from train.input.tables.stored_table import StoredTable
 from train.interruption import EXIT_CODE, Interruption
 from train.metric_lines import Recorder
 
@@ -92,10 +96,14 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: R
     with cluster.join(resources, settings, explain=_as_container_error, end=end) as hosts:
         scratch = Scratch(opt_ml.base_dir)
         libsvm_base = LibsvmBase(hosts.gather)
-        channels = open_channels(
-            opt_ml, algorithm, algorithm.columns(checked), scratch, hosts, libsvm_base
-        )
-        put_in_place = partial(_put_in_place, opt_ml, algorithm.name, libsvm_base)
+        columns = algorithm.columns(checked)
+        channels: dict[str, StoredChannel] = {}
+        tables: dict[str, StoredTable] = {}
+        if algorithm.trains_on_tables():
+            tables = open_tables(opt_ml, algorithm, columns)
+        else:
+            channels = open_channels(opt_ml, algorithm, columns, scratch, hosts, libsvm_base)
+        put_in_place = partial(_put_in_place, opt_ml, algorithm, libsvm_base, channels, tables)
         if resources.is_leader:
             interruption.save_with(put_in_place)
         logger.info(
@@ -105,6 +113,7 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: R
             TrainingInput(
                 hyperparameters=checked,
                 channels=channels,
+                tables=tables,
                 report=recorder.report if resources.is_leader else metric_lines.keep_silent,
                 announce=metric_lines.announce,
                 n_threads=cgroup.cpu_count(),
@@ -112,7 +121,7 @@ def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: R
                 scratch=scratch,
                 cluster=hosts,
                 checkpoints=_checkpoints(
-                    opt_ml, settings, channels, recorder, libsvm_base, started, hosts
+                    opt_ml, settings, (*channels, *tables), recorder, libsvm_base, started, hosts
                 ),
                 output_dir=opt_ml.output_data_dir,
             )
@@ -143,11 +152,22 @@ def _describe(
 
 
 def _put_in_place(
-    opt_ml: OptMl, algorithm: str, libsvm_base: LibsvmBase, model: TrainedModel
+    opt_ml: OptMl,
+    algorithm: Algorithm,
+    libsvm_base: LibsvmBase,
+    channels: Mapping[str, Channel],
+    tables: Mapping[str, TableChannel],
+    model: TrainedModel,
 ) -> ModelManifest:
     with replace_files(opt_ml.model_dir, last=manifest.MANIFEST_FILE) as staging:
-        facts = model.save(staging)
-        return manifest.write(staging, algorithm, facts, libsvm_base=libsvm_base.value)
+        return saved_model.save(
+            algorithm,
+            model,
+            staging,
+            libsvm_base=libsvm_base.value,
+            channels=channels,
+            tables=tables,
+        )
 
 
 def _checkpoints(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 
-from container.algorithms.training_contract import TrainedModel
+from container.algorithms.training_contract import TrainedModel, WithImportances
 from train import learning_curve
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def write(
     """
     writers: dict[str, Callable[[Path], object]] = {
         METRICS: lambda file: file.write_bytes(_json(_metrics(history, best_iteration))),
-        IMPORTANCES: lambda file: file.write_bytes(_json(model.importances())),
+        IMPORTANCES: lambda file: file.write_bytes(_json(_importances(model))),
         CURVE: lambda file: learning_curve.draw(history, best_iteration, file) if history else None,
     }
     for name, write_one in writers.items():
@@ -44,6 +44,10 @@ def write(
             write_one(directory / name)
         except Exception as error:  # noqa: BLE001 -- the model is what counts
             logger.warning("artifact_not_written", extra={"file": name, "reason": str(error)})
+
+
+def _importances(model: TrainedModel) -> Mapping[str, Mapping[str, float]]:
+    return model.importances() if isinstance(model, WithImportances) else {}
 
 
 def _metrics(

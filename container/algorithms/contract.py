@@ -13,6 +13,7 @@ A training job calls `hyperparameters` to validate the job's values, `fit` with 
 from container import codecs
 from container.algorithms.serving_contract import ServingAlgorithm
 from container.algorithms.training_contract import TrainingAlgorithm
+from container.codecs.table import decoders
 from container.errors import AlgorithmError
 
 TRAINING_TYPES = TrainingAlgorithm.training_types
@@ -22,6 +23,18 @@ class Algorithm(TrainingAlgorithm, ServingAlgorithm):
     """A pluggable algorithm: its name and both halves of the contract."""
 
     name: str  # as in the hyperparameter `algorithm`, the manifest, and the entry point
+
+    def __init_subclass__(cls) -> None:
+        """Narrow the content types to those that have room for text, unless they are declared."""
+        if cls.records == "table" and cls.request_types is ServingAlgorithm.request_types:
+            cls.request_types = decoders.REQUEST_TYPES
+        if cls.trains_on_tables() and cls.training_types is TrainingAlgorithm.training_types:
+            cls.training_types = decoders.TRAINING_TYPES
+
+    @classmethod
+    def trains_on_tables(cls) -> bool:
+        """Return True if `fit` gets `tables`, False if it gets `channels`."""
+        return cls.records == "table" or cls.labels == "classes"
 
 
 def check(found: object, name: str) -> Algorithm:
@@ -39,15 +52,21 @@ def check(found: object, name: str) -> Algorithm:
     faults = []
     if getattr(found, "name", None) != name:
         faults.append(f"its name is {getattr(found, 'name', None)!r}: set name = {name!r}")
+    tables = found.trains_on_tables()
     for member, known in (
-        ("training_types", TRAINING_TYPES),
-        ("request_types", codecs.REQUEST_TYPES),
+        ("training_types", decoders.TRAINING_TYPES if tables else TRAINING_TYPES),
+        (
+            "request_types",
+            decoders.REQUEST_TYPES if found.records == "table" else codecs.REQUEST_TYPES,
+        ),
         ("response_types", codecs.RESPONSE_TYPES),
     ):
         unknown = [each for each in getattr(found, member) if each not in known]
         if unknown or not getattr(found, member):
             given = ", ".join(unknown) or "nothing"
             faults.append(f"{member} has {given}; accepted: {', '.join(known)}")
+    if tables and found.is_distributed:
+        faults.append("is_distributed: tables and classes are read by one host only; leave it off")
     if faults:
         raise AlgorithmError(f"algorithm {name!r}: {'; '.join(faults)}")
     return found

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from container import codecs
+from container.codecs.answers import Answers
 from container.codecs.records import Floats, SparseRows
+from container.codecs.table.table import Table
 from container.manifest import ModelManifest
+from container.schema import Records
 
 
 class Model(Protocol):
@@ -16,11 +19,27 @@ class Model(Protocol):
 
     n_features: int
 
-    def predict(self, features: Floats | SparseRows) -> Floats:
+    def predict(self, features: Floats | SparseRows) -> Answers:
         """Predict for float32 `[n_rows, n_features]`; NaN or an absent cell is missing.
 
         Returns:
-            Float32 `[n_rows]`, or `[n_rows, n_outputs]` for several outputs, owned by the caller.
+            Float32 `[n_rows]`, or `[n_rows, n_outputs]` for several values a record, owned by the
+            caller; or text, or several outputs by name, the primary one first.
+        Raises:
+            PredictionError: the framework refused the records.
+        """
+
+
+class TableModel(Protocol):
+    """A loaded model of an algorithm whose records are a table."""
+
+    def predict(self, records: Table) -> Answers:
+        """Predict for a table of the schema in the manifest.
+
+        A text may be one that training never saw, and any cell may be missing.
+
+        Returns:
+            One output, `[n_rows]` or `[n_rows, k]`, or several by name, the primary one first.
         Raises:
             PredictionError: the framework refused the records.
         """
@@ -67,6 +86,8 @@ class Capabilities:
     # `predict` uses one thread and releases the interpreter lock, so that blocks of rows of a large
     # request are predicted in parallel. Leave it off for a framework with threads of its own.
     predicts_row_blocks: bool = False
+    takes_missing: bool = False  # records with a missing value; others get them refused
+    takes_sparse: bool = False  # `SparseRows`; others get them as a matrix, NaN where absent
 
     def __post_init__(self) -> None:
         if self.predicts_row_blocks and not self.is_thread_safe:
@@ -80,6 +101,7 @@ class ServingAlgorithm(abc.ABC):
     model for every invocation. `Adopting` and `Preloadable` are optional additions.
     """
 
+    records: Records = "numbers"  # a float32 matrix, or "table": columns of numbers and text
     request_types: tuple[str, ...] = codecs.REQUEST_TYPES  # of invocations; the first without one
     response_types: tuple[str, ...] = codecs.RESPONSE_TYPES  # the first when none is asked for
     capabilities: Capabilities = Capabilities()
@@ -108,7 +130,7 @@ class ServingAlgorithm(abc.ABC):
     @abc.abstractmethod
     def load(
         self, directory: Path, manifest: ModelManifest | None, options: ServingOptions
-    ) -> Model:
+    ) -> Model | TableModel:
         """Load a model; raises `ModelLoadError`. The directory is read-only."""
 
     def select(self, model: Any, values: Floats, keys: Sequence[str]) -> dict[str, Any]:

@@ -4,13 +4,15 @@ import abc
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
 from container import content_types
 from container.codecs.records import Batch, Columns
+from container.codecs.table.table import Examples
 from container.manifest import ModelFacts
+from container.schema import Labels
 
 MetricReporter = Callable[[int, Mapping[str, float]], None]
 """Receiver of the number of a round and `{"train-rmse": 1.2, "validation-rmse": 1.3}`."""
@@ -43,11 +45,33 @@ class Channel(Protocol):
         """
 
 
+class TableChannel(Protocol):
+    """One channel of a job whose records are a table, or whose labels are classes."""
+
+    @property
+    def name(self) -> str:
+        """The channel's name, e.g. `train`."""
+
+    def read(self) -> Examples:
+        """Read all records, which stay in memory.
+
+        A column is text in all channels of the job if a cell of it is not a number in any of them.
+        """
+
+
 class TrainedModel(Protocol):
     """The result of `fit`."""
 
-    def save(self, directory: Path) -> ModelFacts:
-        """Write the model's files into an empty directory, and return facts about the model."""
+    def save(self, directory: Path) -> ModelFacts | None:
+        """Write the model's files into an empty directory, and return facts about the model.
+
+        With None the job says what it knows itself, and tries the saved model with one record.
+        """
+
+
+@runtime_checkable
+class WithImportances(Protocol):
+    """A trained model that can tell the importance of its features."""
 
     def importances(self) -> Mapping[str, Mapping[str, float]]:
         """Importance of each feature, by each measure of the algorithm; often empty."""
@@ -179,7 +203,8 @@ class TrainingInput:
     """Arguments of `fit`: validated hyperparameters, the channels, and the hosts."""
 
     hyperparameters: Any  # an instance of the class that `hyperparameters()` returns
-    channels: Mapping[str, Channel]
+    channels: Mapping[str, Channel]  # of records that are numbers; otherwise `tables`
+    tables: Mapping[str, TableChannel]
     report: MetricReporter  # after every round: logs the metrics, and keeps them for the results
     announce: MetricReporter  # only logs: for the rounds of a fold, for example
     n_threads: int
@@ -208,6 +233,7 @@ class TrainingAlgorithm(abc.ABC):
         content_types.LIBSVM,
         content_types.RECORDIO,
     )
+    labels: Labels = "numbers"  # or "classes": numbers or text
     is_distributed: bool = False  # `fit` makes one model of the records of several hosts
 
     def hyperparameters(self) -> type[BaseModel]:

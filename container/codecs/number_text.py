@@ -1,5 +1,7 @@
-"""Numbers as text: the shortest text that reads as the same 32-bit float, by orjson in bulk."""
+"""Values as text: numbers by orjson in bulk, as the shortest text that reads as the same number."""
 
+import csv
+import io
 import math
 from typing import Any
 
@@ -22,17 +24,36 @@ def with_words(text: bytes, values: NDArray[Any]) -> bytes:
     return b"".join(part for pair in zip(pieces, [*words, b""], strict=True) for part in pair)
 
 
+def is_text(values: NDArray[Any]) -> bool:
+    """Return True for an array of strings."""
+    return values.dtype.kind in "OU"
+
+
 def json_cells(values: NDArray[Any]) -> list[bytes]:
-    """Write one JSON number, list or null a record, given `[n_rows]` or `[n_rows, k]`."""
+    """Write one JSON value a record, given `[n_rows]`, or a list of them, given `[n_rows, k]`."""
+    if is_text(values):
+        return [orjson.dumps(value) for value in values.tolist()]
     return _cells(as_json(values), values.ndim)
 
 
 def csv_cells(values: NDArray[Any]) -> list[bytes]:
-    """Write one CSV cell a record: lists as `"[0.4, 0.6]"`, and `nan` for a missing value."""
+    """Write one CSV cell a record: lists as `"[0.4, 0.6]"`, and `nan` for a missing number."""
+    if is_text(values):
+        return [_quoted(value) for value in values.tolist()]
     cells = _cells(with_words(as_json(values), values), values.ndim)
     if values.ndim == 1:
         return cells
     return [b'"' + cell.replace(b",", b", ") + b'"' for cell in cells]
+
+
+def _quoted(value: Any) -> bytes:
+    """Write a cell of text, quoted where CSV asks for it; nothing for a missing value."""
+    if value is None:
+        return b""
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="").writerow([text])
+    return stream.getvalue().encode()
 
 
 def _cells(text: bytes, n_dimensions: int) -> list[bytes]:

@@ -13,21 +13,24 @@ from concurrent.futures import Future
 from functools import cache, partial
 from itertools import pairwise
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from container import cgroup
 from container.algorithms.serving_contract import Model
+from container.codecs.answers import Answers
 from container.codecs.records import Floats, SparseRows, rows
 
 # A block takes a millisecond or more, and handing it over 0.1 ms.
 BLOCK_ROWS = 1024
 
-Block = list[Callable[[], Floats]]  # of one item, which the predicting thread removes
+Block = list[Callable[[], Any]]  # of one item, which the predicting thread removes
 
 
-def predict(model: Model, features: Floats | SparseRows) -> Floats:
-    """Predict in row blocks with a thread-safe model; see `Model.predict`."""
+def predict(model: Model, features: Floats | SparseRows) -> Answers:
+    """Predict one output in row blocks with a thread-safe model; see `Model.predict`."""
     n_rows = features.shape[0]
     if n_rows < 2 * BLOCK_ROWS:
         return model.predict(features)
@@ -39,11 +42,11 @@ class RowBlockPool:
 
     def __init__(self, n_threads: int) -> None:
         self._n_threads = n_threads
-        self._work: SimpleQueue[tuple[Future[Floats], Block]] = SimpleQueue()
+        self._work: SimpleQueue[tuple[Future[Any], Block]] = SimpleQueue()
         for _ in range(n_threads):
             threading.Thread(target=self._serve, daemon=True, name="row-blocks").start()
 
-    def predict(self, model: Model, features: Floats | SparseRows) -> Floats:
+    def predict(self, model: Model, features: Floats | SparseRows) -> NDArray[Any]:
         """Predict a block of rows in each thread, the caller's included.
 
         Args:
@@ -59,7 +62,7 @@ class RowBlockPool:
             [partial(model.predict, rows(features, start, stop))]
             for start, stop in pairwise(bounds)
         ]
-        futures: list[Future[Floats]] = [Future() for _ in blocks[1:]]
+        futures: list[Future[Any]] = [Future() for _ in blocks[1:]]
         for future, block in zip(futures, blocks[1:], strict=True):
             self._work.put((future, block))
         try:
@@ -84,7 +87,7 @@ class RowBlockPool:
             _settle(*self._work.get())
 
 
-def _settle(future: "Future[Floats]", block: Block) -> None:
+def _settle(future: "Future[Any]", block: Block) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:

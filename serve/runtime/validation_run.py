@@ -15,14 +15,17 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 
 from container import allocator
 from container.algorithms.contract import Algorithm
-from container.algorithms.serving_contract import Model, ServingOptions, n_outputs
+from container.algorithms.serving_contract import Model, ServingOptions, TableModel, n_outputs
+from container.codecs.answers import check
 from container.codecs.records import Floats, SparseRows
+from container.codecs.table import cells
+from container.codecs.table.table import Table
 from container.errors import ContainerError, ModelLoadError
 from container.host_paths import shorten
 from container.manifest import ModelManifest
@@ -53,10 +56,21 @@ def validate_model(
     records = algorithm.verify(directory, manifest)
     model = algorithm.load(directory, manifest, options)
     in_blocks = algorithm.capabilities.predicts_row_blocks
-    predict_in_all_ways(model, records, in_blocks=in_blocks)
+    predict_in_all_ways(model, one_record(model, manifest), records, in_blocks=in_blocks)
 
 
-def predict_in_all_ways(model: Model, records: Floats | None, *, in_blocks: bool) -> None:
+def one_record(model: Model | TableModel, manifest: ModelManifest | None) -> Floats | Table:
+    """Return the example in the manifest, or a record of zeros."""
+    if manifest is not None and manifest.model.example is not None:
+        return cells.of_record(manifest)
+    if manifest is not None and manifest.model.records is not None:
+        return cells.of_record(manifest)
+    return np.zeros((1, cast(Model, model).n_features), dtype=np.float32)
+
+
+def predict_in_all_ways(
+    model: Model | TableModel, one: Floats | Table, records: Floats | None, *, in_blocks: bool
+) -> None:
     """Predict for one record and for many, dense and sparse, with a pattern in freed memory.
 
     A model may predict for a record of zeros, and crash for two records, or for a record that
@@ -65,15 +79,16 @@ def predict_in_all_ways(model: Model, records: Floats | None, *, in_blocks: bool
 
     Args:
         model: The loaded model.
-        records: Of `Algorithm.verify`, float32 `[n, n_features]`; None to predict for zeros only.
+        one: A record that it should predict, see `one_record`.
+        records: Of `Algorithm.verify`, float32 `[n, n_features]`; None to predict for `one` only.
         in_blocks: True if the server predicts large bodies in row blocks.
     Raises:
         PredictionError: the model refuses records that it should take.
     """
     allocator.fill_with_pattern()
-    model.predict(np.zeros((1, model.n_features), dtype=np.float32))
+    check(cast(Any, model).predict(one), 1)
     if records is not None:  # not every algorithm takes missing values and sparse records
-        _predict_many(model, records, in_blocks=in_blocks)
+        _predict_many(cast(Model, model), records, in_blocks=in_blocks)
     allocator.release_free_memory()
 
 

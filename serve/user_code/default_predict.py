@@ -9,6 +9,7 @@ import numpy as np
 from container.algorithms import registry
 from container.algorithms.serving_contract import Model, UserModel, n_outputs
 from container.codecs import column_names
+from container.codecs.answers import Answers
 from container.codecs.records import Columns, Floats, SparseRows
 from container.errors import MalformedPayloadError, ModelLoadError, counted
 from serve.invocation import feature_names
@@ -17,7 +18,7 @@ from serve.runtime.answer_memory import room_for
 logger = logging.getLogger(__name__)
 
 
-def with_algorithm(data: Any, model: Model) -> Floats:
+def with_algorithm(data: Any, model: Model) -> Answers:
     """Predict with a model that an algorithm loaded.
 
     Args:

@@ -100,6 +100,11 @@ class ScriptArtifact:
         except ModelLoadError as error:
             reason = f"{name} defines no model_fn(model_dir), and {error.message}"
             raise ModelLoadError(reason) from error
+        if algorithm.records == "table":
+            raise ModelLoadError(
+                f"{name} defines no model_fn(model_dir), which a model of algorithm "
+                f"{algorithm.name!r} needs: its records are a table"
+            )
         algorithm.verify(self.directory, self.manifest)
         model = algorithm.load(self.directory, self.manifest, self.options)
         return Loaded(

@@ -19,7 +19,12 @@ LIBRARIES = {
     "flask": ("serve.http.admin_app", "serve.http.flask_errors", "serve.multi_model.api"),
     "gunicorn": ("serve.server", "serve.gunicorn.", "serve.multi_model."),
     "mms": (),  # it is another program, which starts `serve.mms.handler`
-    "pydantic": ("container.hyperparameters", "container.manifest", "container.algorithms."),
+    "pydantic": (
+        "container.hyperparameters",
+        "container.manifest",
+        "container.schema",
+        "container.algorithms.",
+    ),
 }
 
 # Who may import whom: each layer sees itself and the layers before it.

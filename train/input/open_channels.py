@@ -24,6 +24,8 @@ from train.input.libsvm_base import LibsvmBase
 from train.input.parsing import parallel_parser
 from train.input.scratch import Scratch
 from train.input.sources import FileSource, PipeSource, Source
+from train.input.tables.stored_table import StoredTable
+from train.input.tables.table_schema import TableSchema
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +48,43 @@ def open_channels(
     Raises:
         ChannelError: a required channel is missing, or one that is used cannot be.
     """
-    configs = opt_ml.channels()
     n_hosts = len(hosts.hosts)
+    order = ColumnOrder(hosts)
+    n_processes = parallel_parser.process_count(cgroup.cpu_count(), scratch.memory_bytes)
+    return {
+        name: StoredChannel(
+            name,
+            _origin(opt_ml, name, config, algorithm, columns, n_hosts),
+            columns,
+            scratch,
+            n_processes,
+            order,
+            libsvm_base,
+            hosts,
+        )
+        for name, config in _used(opt_ml, algorithm).items()
+    }
+
+
+def open_tables(opt_ml: OptMl, algorithm: Algorithm, columns: Columns) -> dict[str, StoredTable]:
+    """Return the channels of an algorithm that trains on tables; as `open_channels` does."""
+    schema = TableSchema()
+    return {
+        name: StoredTable(
+            name,
+            _origin(opt_ml, name, config, algorithm, columns, n_hosts=1),
+            content_types.parse(config.content_type or "").parameters,
+            columns,
+            schema,
+            algorithm.capabilities.takes_missing,
+        )
+        for name, config in _used(opt_ml, algorithm).items()
+    }
+
+
+def _used(opt_ml: OptMl, algorithm: Algorithm) -> dict[str, ChannelConfig]:
+    """Return the channels that the algorithm uses and the job has, in the algorithm's order."""
+    configs = opt_ml.channels()
     found = ", ".join(map(repr, sorted(configs))) or "none"
     for name in algorithm.required_channels:
         if name not in configs:
@@ -56,22 +93,7 @@ def open_channels(
     for name in configs:
         if name not in used:
             logger.warning("channel_ignored", extra={"channel": name, "used": list(used)})
-    order = ColumnOrder(hosts)
-    n_processes = parallel_parser.process_count(cgroup.cpu_count(), scratch.memory_bytes)
-    return {
-        name: StoredChannel(
-            name,
-            _origin(opt_ml, name, configs[name], algorithm, columns, n_hosts),
-            columns,
-            scratch,
-            n_processes,
-            order,
-            libsvm_base,
-            hosts,
-        )
-        for name in used
-        if name in configs
-    }
+    return {name: configs[name] for name in used if name in configs}
 
 
 def _origin(

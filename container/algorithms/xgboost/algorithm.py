@@ -46,7 +46,12 @@ class XGBoostAlgorithm(Algorithm):
     is_distributed = True
     # The library releases the interpreter lock, and a loaded model predicts with one thread.
     capabilities = Capabilities(
-        is_fork_safe=True, is_thread_safe=True, is_quick=True, predicts_row_blocks=True
+        is_fork_safe=True,
+        is_thread_safe=True,
+        is_quick=True,
+        predicts_row_blocks=True,
+        takes_missing=True,
+        takes_sparse=True,
     )
     output_keys = (
         *("predicted_score", "predicted_label", "labels", "probability", "probabilities"),

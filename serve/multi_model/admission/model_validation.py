@@ -1,8 +1,7 @@
 """Validation of one model in a child of the fork server: verify, load, predict, measure."""
 
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from container.errors import ModelLoadError
 from container.settings import Settings
@@ -33,9 +32,10 @@ def validate(directory: Path, settings: Settings) -> Verdict:
     records = artifact.algorithm.verify(artifact.directory, artifact.manifest)
     before = memory_budget.footprint()
     servable = artifact.load()
-    model = servable.model
-    model.predict(np.zeros((1, model.n_features), dtype=np.float32))
+    model: Any = servable.model
+    one = validation_run.one_record(model, artifact.manifest)
+    model.predict(one)
     n_bytes = memory_budget.footprint().growth_since(before)
     in_blocks = servable.capabilities.predicts_row_blocks
-    validation_run.predict_in_all_ways(model, records, in_blocks=in_blocks)
+    validation_run.predict_in_all_ways(model, one, records, in_blocks=in_blocks)
     return Verdict(servable.algorithm.name, n_bytes)

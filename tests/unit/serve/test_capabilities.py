@@ -89,7 +89,8 @@ def test_validation_run_predicts_as_the_server_does(
     monkeypatch.setattr(allocator, "fill_with_pattern", lambda: None)  # for all of this process
     model = SpyModel()
 
-    validation_run.predict_in_all_ways(model, np.ones((1, 2), np.float32), in_blocks=in_blocks)
+    one = np.ones((1, 2), np.float32)
+    validation_run.predict_in_all_ways(model, one, one, in_blocks=in_blocks)
 
     assert (BLOCK_ROWS in [n_rows for n_rows, _ in model.calls]) == in_blocks
 

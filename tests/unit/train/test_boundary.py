@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from container.algorithms import registry
-from container.codecs.records import Columns
+from container.algorithms.contract import Algorithm
 from container.manifest import Framework, ModelFacts
 from tests.unit.train.conftest import Tree
 from train import job, metric_lines
@@ -18,19 +18,13 @@ class Hyperparameters(BaseModel):
     num_round: int
 
 
-class Plugin:
+class Plugin(Algorithm):
     """An algorithm whose `fit` and `save` are the test's."""
 
     name = "plugin"
-    required_channels = ("train",)
-    optional_channels = ()
-    training_types = ("text/csv",)
 
     def hyperparameters(self) -> type[BaseModel]:
         return Hyperparameters
-
-    def columns(self, hyperparameters: Any) -> Columns:
-        return Columns(label_size=1)
 
     def fit(self, job: Any) -> Any:
         return self
@@ -38,8 +32,8 @@ class Plugin:
     def save(self, directory: Path) -> ModelFacts:
         return ModelFacts(framework=Framework(name="none", version="1"), n_features=1)
 
-    def importances(self) -> dict[str, dict[str, float]]:
-        return {}
+    def load(self, directory: Path, manifest: Any, options: Any) -> Any:
+        raise NotImplementedError
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Records that are a table: columns of numbers and text, with or without names."""

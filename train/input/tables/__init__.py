@@ -1,0 +1,1 @@
+"""Channels whose records are a table, or whose labels are classes."""
