@@ -158,6 +158,12 @@ class Settings:
         "request counts from 1 unless one of its columns is 0; one that was trained here on "
         "another format counts from 0.",
     )
+    algorithm_dir: Path = _setting(
+        "BYOA_ALGORITHM_DIR",
+        _DIRECTORY,
+        Path("/opt/algorithms"),
+        "Directory of algorithm files: `nearest_centroid.py` is the algorithm `nearest-centroid`.",
+    )
     is_batch: bool = _setting(
         "SAGEMAKER_BATCH",
         _IS_SET,

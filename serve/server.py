@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from container import allocator, cgroup, logs
+from container.algorithms import registry
 from container.errors import AlgorithmError, ContainerError, PlatformError, SettingsError
 from container.settings import Settings
 
@@ -58,6 +59,7 @@ def main(environ: Mapping[str, str]) -> int:
         os.environ.setdefault(variable, "1")
     allocator.return_large_blocks()
     allocator.share_one_arena()
+    registry.use_directory(settings.algorithm_dir)
     try:
         _run(settings)
     except ContainerError as error:

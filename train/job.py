@@ -64,6 +64,7 @@ def main(environ: Mapping[str, str]) -> int:
         return _fail(OptMl(base_dir(environ)), error, redact)
     logs.configure(settings.log_level, redact)
     interruption.install()
+    registry.use_directory(settings.algorithm_dir)
     opt_ml = OptMl(settings.base_dir)
     try:
         _reserve_failure(opt_ml)

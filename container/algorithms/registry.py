@@ -1,8 +1,9 @@
-"""Registry of algorithms by name: the built-in ones, and those of installed wheels.
+"""Registry of algorithms by name: built-in ones, files in a directory, and installed wheels.
 
-A wheel registers one under the entry-point group `byoa.algorithms`; the entry point names an object
-that is a `container.algorithms.contract.Algorithm`. One that is `Adopting`, the same object or
-another, is registered under `byoa.frameworks`, once for each package whose model objects it takes:
+An algorithm of one file lies in the directory of `use_directory`. A wheel registers one under the
+entry-point group `byoa.algorithms`; the entry point names an object that is a
+`container.algorithms.contract.Algorithm`. One that is `Adopting`, the same object or another, is
+registered under `byoa.frameworks`, once for each package whose model objects it takes:
 
     [project.entry-points."byoa.algorithms"]
     acme = "acme_byoa:ALGORITHM"
@@ -11,6 +12,7 @@ another, is registered under `byoa.frameworks`, once for each package whose mode
 """
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -34,6 +36,8 @@ T = TypeVar("T")
 _BUILT_IN = {
     "xgboost": EntryPoint("xgboost", "container.algorithms.xgboost.algorithm:ALGORITHM", GROUP),
 }
+# Name -> algorithm file; see `use_directory`.
+_FILES: dict[str, EntryPoint] = {}
 # Top-level package of a model's class -> the algorithm that adopts it.
 _BUILT_IN_FRAMEWORKS = {"xgboost": _BUILT_IN["xgboost"]}
 
@@ -50,6 +54,20 @@ def get(name: str) -> Algorithm:
             "algorithm", f"{name!r} is not installed; known are: {_known_names()}"
         )
     return _load(entry)
+
+
+def use_directory(directory: Path) -> None:
+    """Register every algorithm file of a directory, if there is one; nothing is imported yet.
+
+    `nearest_centroid.py` has an object `ALGORITHM` whose name is `nearest-centroid`. Files whose
+    name begins with an underscore are modules for the others.
+    """
+    files = [path for path in sorted(directory.glob("*.py")) if not path.name.startswith("_")]
+    if files and str(directory) not in sys.path:
+        sys.path.append(str(directory))
+    for path in files:
+        name = path.stem.replace("_", "-")
+        _FILES[name] = EntryPoint(name, f"{path.stem}:ALGORITHM", GROUP)
 
 
 def for_artifact(directory: Path, manifest: ModelManifest | None) -> Algorithm:
@@ -136,6 +154,9 @@ def _all() -> Iterator[EntryPoint]:
 def _entries(group: str, built_in: Mapping[str, EntryPoint]) -> Iterator[EntryPoint]:
     """Yield the built-in ones first: searching the installed wheels takes milliseconds."""
     yield from built_in.values()
+    if group == GROUP:
+        yield from (entry for entry in _FILES.values() if entry.name not in built_in)
+        built_in = {**_FILES, **built_in}
     yield from (entry for entry in entry_points(group=group) if entry.name not in built_in)
 
 
@@ -156,4 +177,10 @@ def _adopting(entry: EntryPoint) -> Adopting:
 
 def _object(entry: EntryPoint) -> object:
     module, _, attribute = entry.value.partition(":")
-    return getattr(import_module(module), attribute)
+    try:
+        return getattr(import_module(module), attribute)
+    except Exception as error:
+        raise AlgorithmError(
+            f"algorithm {entry.name!r} cannot be imported from {entry.value}: "
+            f"{type(error).__name__}: {error}"
+        ) from error

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from container import allocator, logs
+from container.algorithms import registry
 from container.errors import ContainerError
 from container.settings import Settings
 from serve.http.responses import Reply
@@ -69,6 +70,7 @@ def _load(context: Context) -> None:
     settings = Settings.from_env(os.environ)
     logs.configure(settings.log_level)
     allocator.return_large_blocks()
+    registry.use_directory(settings.algorithm_dir)
     logging.getLogger("mms").setLevel(logging.WARNING)  # two lines of metrics an invocation
     decoder_pool.POOL.limit_seconds(settings.timeout_seconds)
     name, model_dir = context.model_name, Path(context.system_properties["model_dir"])

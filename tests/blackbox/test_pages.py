@@ -1,4 +1,4 @@
-"""The commands of docs/tutorial.md print the output that the page shows."""
+"""The commands of pages in docs print the output that the page shows."""
 
 import contextlib
 import os
@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TUTORIAL = ROOT / "docs" / "tutorial.md"
+PAGES = [ROOT / "docs" / name for name in ("tutorial.md", "your-own-algorithm.md")]
 TIMEOUT_SECONDS = 500
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"^```python\n# (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NEXT = "@@ next command @@"
 
 
@@ -61,12 +62,17 @@ def free_port() -> int:
 
 @pytest.mark.canary
 @pytest.mark.slow
-def test_every_command_prints_the_output_of_the_page(tmp_path: Path) -> None:
-    """A reader who follows the tutorial sees what it shows (C-026, C-027, C-044, C-057)."""
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_prints_the_output_of_the_page(tmp_path: Path, page: Path) -> None:
+    """A reader who follows a page sees what it shows (C-026, C-027, C-044, C-057)."""
     (tmp_path / "build").mkdir()
     for name in (".venv", "container", "local_test", "serve", "train"):
         (tmp_path / name).symlink_to(ROOT / name)
-    steps = list(commands(TUTORIAL.read_text("utf-8")))
+    for path, content in _FILE.findall(page.read_text("utf-8")):
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    steps = list(commands(page.read_text("utf-8")))
     script = f"\necho; echo '{_NEXT}'\n".join(command for command, _ in steps)
 
     printed = run(script.replace("8080", str(free_port())), tmp_path)
@@ -77,12 +83,13 @@ def test_every_command_prints_the_output_of_the_page(tmp_path: Path) -> None:
         assert shows(output, shown), f"$ {command}\n{output}\n--- the page shows:\n{shown}"
 
 
-def test_tutorial_leaves_nothing_out() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_page_leaves_nothing_out(page: Path) -> None:
     """A block of another kind would not be run; each block begins with a command."""
-    page = TUTORIAL.read_text("utf-8")
+    text = page.read_text("utf-8")
 
-    blocks = _BLOCK.findall(page)
-    assert page.count("```") == 2 * len(blocks) > 0
+    blocks = _BLOCK.findall(text)
+    assert text.count("```") == 2 * (len(blocks) + len(_FILE.findall(text))) > 0
     assert all(block.startswith("$ ") for block in blocks)
 
 
