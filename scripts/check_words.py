@@ -62,8 +62,8 @@ _HEADING = re.compile(r"^#+ +(.*?) *$", re.MULTILINE)
 _OTHER_FILES = frozenset(
     f"{stem}.py"
     for stem in (
-        *("container", "estimator", "helpers", "inference", "json", "numpy", "params", "serve"),
-        *("serving", "setup", "train"),
+        *("container", "estimator", "helpers", "inference", "json", "nearest_centroid", "numpy"),
+        *("params", "serve", "serving", "setup", "train"),
     )
 )
 

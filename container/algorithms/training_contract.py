@@ -65,7 +65,7 @@ class TrainedModel(Protocol):
     def save(self, directory: Path) -> ModelFacts | None:
         """Write the model's files into an empty directory, and return facts about the model.
 
-        With None the job says what it knows itself, and tries the saved model with one record.
+        With None the job describes it by the records, and tries the saved model with one.
         """
 
 

@@ -153,7 +153,7 @@ class Sparse(Plugin):
 
 
 def test_sparse_records_are_a_matrix_for_an_algorithm_that_does_not_take_them() -> None:
-    """What is absent is missing, as everywhere."""
+    """A cell that is absent is missing, as everywhere."""
     servable = ModelServable(Plugin(), Sums(), "text/csv")
 
     assert servable.invoke(Invocation(b"0 0:1 1:2", "text/libsvm")).body == b"3.0\n"

@@ -174,7 +174,7 @@ def test_unknown_header_parameter_is_refused(value: str) -> None:
 def test_column_is_text_if_a_cell_is_no_number(
     columns: list[list[object]], is_text: bool, expected: tuple[str, ...]
 ) -> None:
-    """How training recognises kinds."""
+    """Missing cells do not count, nor do words for true and false."""
     assert cells.kinds(Cells(columns, is_text=is_text)) == expected
 
 
