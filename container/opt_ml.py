@@ -6,6 +6,7 @@
     input/config/checkpointconfig.json  where checkpoints go, in jobs that ask for them
     input/data/<channel>/               the channel's files, never written to
     checkpoints/                        survives an interruption, unless it is elsewhere
+    code/                               sources of the user's own training script
     model/                              the model artifact, put in place whole (`replace_files`)
     output/data/                        all other results
     output/failure                      failure message; the platform shows 1,024 characters
@@ -21,7 +22,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,10 @@ class OptMl:
         return self.base_dir / "model"
 
     @property
+    def code_dir(self) -> Path:
+        return self.base_dir / "code"
+
+    @property
     def output_data_dir(self) -> Path:
         return self.base_dir / "output" / "data"
 
@@ -86,11 +91,11 @@ class OptMl:
 
     def hyperparameters(self) -> dict[str, object]:
         """Read the job's hyperparameters as sent; empty if the file is absent (C-015)."""
-        return self._config("hyperparameters.json") or {}
+        return self.config("hyperparameters.json") or {}
 
     def channels(self) -> dict[str, ChannelConfig]:
         """Read the declared channels; without a declaration, the directories in `input/data`."""
-        declared = self._config("inputdataconfig.json")
+        declared = self.config("inputdataconfig.json")
         if declared is None:
             if not self.data_dir.is_dir():
                 return {}
@@ -99,7 +104,7 @@ class OptMl:
 
     def resource_config(self) -> ResourceConfig:
         """Read the hosts of the job; one host if the file is absent (C-022)."""
-        config = self._config("resourceconfig.json")
+        config = self.config("resourceconfig.json")
         if config is None:
             return ResourceConfig()
         current, hosts = config.get("current_host"), config.get("hosts")
@@ -116,7 +121,7 @@ class OptMl:
         A job asks for them by checkpointconfig.json, or by a directory in the usual place.
         """
         usual = self.base_dir / "checkpoints"
-        config = self._config("checkpointconfig.json")
+        config = self.config("checkpointconfig.json")
         if config is None:
             return usual if usual.is_dir() else None
         given = config.get("LocalPath") or str(PLATFORM_DIR / "checkpoints")
@@ -131,14 +136,15 @@ class OptMl:
             else path
         )
 
-    def write_failure(self, message: str) -> None:
-        """Write the failure message for the platform (C-027, C-028).
+    def write_failure(self, message: str, lines: Sequence[str] = ()) -> None:
+        """Write the failure message for the platform, and further lines below it (C-027, C-028).
 
         A message that the algorithm wrote itself is kept, as it is more specific.
         """
         if self.failure_file.exists() and self.failure_file.stat().st_size > 0:
             return
-        text = f"{_printable(message)[: MAX_FAILURE_CHARACTERS - 1]}\n".encode()
+        whole = "\n".join(map(_printable, [message, *lines]))
+        text = f"{whole[: MAX_FAILURE_CHARACTERS - 1]}\n".encode()
         try:
             with self._reserve.open("r+b") as file:
                 file.write(text)
@@ -179,7 +185,12 @@ class OptMl:
     def _reserve(self) -> Path:
         return self.failure_file.with_name(".failure-reserve")
 
-    def _config(self, name: str) -> dict[str, object] | None:
+    def config(self, name: str) -> dict[str, object] | None:
+        """Read a file of `input/config`; None if it is absent.
+
+        Raises:
+            JobConfigError: it is no JSON object.
+        """
         file = self.base_dir / "input" / "config" / name
         try:
             if file.stat().st_size > _MAX_CONFIG_BYTES:

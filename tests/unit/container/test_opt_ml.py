@@ -107,6 +107,15 @@ def test_write_failure_is_cut_to_what_the_platform_shows(opt_ml: OptMl) -> None:
     assert opt_ml.failure_file.read_text("utf-8") == "é" * 1023 + "\n"
 
 
+def test_write_failure_has_further_lines_below_the_message(opt_ml: OptMl) -> None:
+    """The message stays one line; all lines together have 1,024 characters (C-028)."""
+    opt_ml.write_failure("a\nb", ["one", "tw\ro", "x" * 3000])
+
+    lines = opt_ml.failure_file.read_text("utf-8").splitlines()
+    assert lines[:3] == ["a\\nb", "one", "tw\\ro"]
+    assert len(opt_ml.failure_file.read_text("utf-8")) == 1024
+
+
 def test_replace_files_failing_block_leaves_the_directory_as_it_was(tmp_path: Path) -> None:
     """C-030: a save that fails leaves the old model and nothing else."""
     (tmp_path / "model").write_text("old")
