@@ -6,6 +6,7 @@
     │  ├─ JobConfigError                a file under /opt/ml/input/config
     │  ├─ HyperparameterError           a key of hyperparameters.json
     │  ├─ ChannelError                  a channel's presence, format or content
+    │  ├─ ScriptError                   the user's own training script ended with an error
     │  ├─ InvalidRequestError           a request in another form than its route takes
     │  ├─ UnsupportedContentTypeError
     │  ├─ UnsupportedContentEncodingError
@@ -97,6 +98,20 @@ class ChannelError(UserError):
     """A channel is missing, empty, or holds data that cannot be read."""
 
     code = "invalid_channel"
+
+
+class ScriptError(UserError):
+    """The user's own training script ended with an error.
+
+    `exit_code` is its own; `stderr` has the last lines of its standard error.
+    """
+
+    code = "script_failed"
+
+    def __init__(self, message: str, *, exit_code: int, stderr: Sequence[str]) -> None:
+        super().__init__(message, exit_code=exit_code)
+        self.exit_code = exit_code
+        self.stderr = stderr
 
 
 class InvalidRequestError(UserError):

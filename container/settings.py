@@ -175,21 +175,30 @@ class Settings:
         _TEXT,
         None,
         "Script of the user's own code, relative to `code/` in the model directory or a path below "
-        "the model directory; by default `inference.py`, if it exists. Refused in training.",
+        "the model directory; by default `inference.py`, if it exists. In training, the script "
+        "to run, relative to its sources.",
     )
     submit_directory: str | None = _setting(
         "SAGEMAKER_SUBMIT_DIRECTORY",
         _TEXT,
         None,
         "Directory of the user's own code below the model directory, e.g. `/opt/ml/model/src`; by "
-        "default `code`, also if the directory is elsewhere.",
+        "default `code`, also if the directory is elsewhere. In training, the sources of the "
+        "script: a directory or archive below `/opt/ml`.",
     )
     training_module: str | None = _setting(
         "SAGEMAKER_TRAINING_MODULE",
         _TEXT,
         None,
-        "Module that AWS's toolkit would train with. A training job with it is refused, since "
-        "training scripts are not supported yet.",
+        "Module that AWS's toolkit would train with. A training job with it is refused: "
+        "SAGEMAKER_PROGRAM names a script.",
+    )
+    job_name: str | None = _setting(
+        "TRAINING_JOB_NAME",
+        _TEXT,
+        None,
+        "Name of the training job, set by the platform; a training script finds it in "
+        "SM_TRAINING_ENV.",
     )
     max_payload_bytes: int = _setting(
         "SAGEMAKER_MAX_PAYLOAD_IN_MB",

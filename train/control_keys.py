@@ -2,13 +2,13 @@
 
 The SDK adds some of them to every job, tuning jobs and script mode add others. Each key is
 
-    used       `sagemaker_container_log_level`; `_tuning_objective_metric`, by the algorithm
+    used       `sagemaker_container_log_level`; those that name a training script, by
+               `train/script_mode/script_request.py`; `_tuning_objective_metric`, by the algorithm
     ignored    this container behaves as the key asks without it
     refused    this container cannot do what the key asks: another model with exit code 0 would be
                wrong (C-104)
 
-An unknown key is ignored with a warning (C-013). The same rule holds for the
-environment variables by which the toolkit finds a training script.
+An unknown key is ignored with a warning (C-013).
 
 Source: sagemaker-training-toolkit, `params.py`; sagemaker-python-sdk, `job.py` and `estimator.py`.
 """
@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 
 _LOG_LEVEL = "sagemaker_container_log_level"
 _LOG_LEVEL_VARIABLE = "SAGEMAKER_CONTAINER_LOG_LEVEL"
-_USED = frozenset({_LOG_LEVEL})
-
 _SCRIPT = frozenset({"sagemaker_program", "sagemaker_submit_directory", "sagemaker_requirements"})
+_USED = _SCRIPT | {_LOG_LEVEL}
+
 # Switches of the toolkit's ways to start a script on several hosts; other frameworks have more.
 _SWITCH_SUFFIX = "_enabled"
 _HOST_CHOICES = frozenset({"sagemaker_distribution_instance_groups", "sagemaker_instance_groups"})
@@ -36,7 +36,7 @@ _HARMLESS = {
     "sagemaker_instance_type": "CPUs and GPUs are counted on the host",
     "sagemaker_estimator_class_name": "it describes the SDK's side",
     "sagemaker_estimator_module": "it describes the SDK's side",
-    "default_user_module_name": "there is no script whose module it could name",
+    "default_user_module_name": "sagemaker_program names the script",
     "sagemaker_mpi_num_of_processes_per_host": "it belongs to sagemaker_mpi_enabled",
     "sagemaker_mpi_custom_mpi_options": "it belongs to sagemaker_mpi_enabled",
     "sagemaker_distributed_dataparallel_custom_mpi_options": (
@@ -52,7 +52,10 @@ _MISSED = {
 }
 _NOTHING = frozenset({"", "null", "none", "false", "0", "no", "off", "[]", "{}"})
 
-_NO_SCRIPTS = "this image does not run training scripts yet"
+
+def is_set(value: str) -> bool:
+    """Return True if the value of a key asks for something."""
+    return value.lower() not in _NOTHING
 
 
 def check(keys: Mapping[str, str], settings: Settings) -> None:
@@ -66,7 +69,7 @@ def check(keys: Mapping[str, str], settings: Settings) -> None:
         SettingsError: an environment variable is refused.
     """
     for name, value in sorted(keys.items()):
-        if value.lower() in _NOTHING:
+        if not is_set(value):
             continue
         _refuse(name, value)
         if name in _HARMLESS:
@@ -74,23 +77,23 @@ def check(keys: Mapping[str, str], settings: Settings) -> None:
         elif name not in _USED:
             reason = _MISSED.get(name, "it is not known")
             logger.warning("control_key_ignored", extra={"key": name, "reason": reason})
-    _refuse_variables(settings)
+    if settings.training_module:
+        raise SettingsError(
+            "SAGEMAKER_TRAINING_MODULE",
+            settings.training_module,
+            "SAGEMAKER_PROGRAM to run a script of your own: the module of a framework, which "
+            "would run the script by AWS's toolkit, is not in this image",
+        )
     _set_log_level(keys.get(_LOG_LEVEL, ""))
 
 
 def _refuse(name: str, value: str) -> None:
-    if name in _SCRIPT:
-        raise HyperparameterError(
-            name,
-            f"asks for the user's own code ({value!r}), and {_NO_SCRIPTS}; to train the built-in "
-            "algorithm leave out entry_point and source_dir of the estimator, or use an image that "
-            "runs scripts",
-        )
     if name.endswith(_SWITCH_SUFFIX):
         raise HyperparameterError(
             name,
-            f"{value!r} asks for another way to start a script on the hosts, and {_NO_SCRIPTS}; "
-            "leave out 'distribution' of the estimator: several hosts train one model without it",
+            f"{value!r} asks for another way to start a script on the hosts, which this image has "
+            "not; leave out 'distribution' of the estimator: the built-in algorithm trains one "
+            "model on several hosts without it, and a script is run once on each (SM_HOSTS)",
         )
     if name in _HOST_CHOICES:
         raise HyperparameterError(
@@ -98,20 +101,6 @@ def _refuse(name: str, value: str) -> None:
             f"{value!r} asks to train on some of the hosts only; leave it out: all hosts of the "
             "job train one model",
         )
-
-
-def _refuse_variables(settings: Settings) -> None:
-    for variable, value in (
-        ("SAGEMAKER_PROGRAM", settings.program),
-        ("SAGEMAKER_SUBMIT_DIRECTORY", settings.submit_directory),
-        ("SAGEMAKER_TRAINING_MODULE", settings.training_module),
-    ):
-        if value:
-            raise SettingsError(
-                variable,
-                value,
-                f"the built-in algorithm without it, or an image that runs scripts: {_NO_SCRIPTS}",
-            )
 
 
 def _set_log_level(text: str) -> None:

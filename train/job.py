@@ -2,8 +2,12 @@
 
     read /opt/ml/input/config -> check hyperparameters -> open channels -> fit -> save the model
 
+A job that names the user's own script goes another way after the first step
+(`train/script_mode/script_job.py`).
+
 Exit codes: 0 the model is saved; 1 the job failed and `/opt/ml/output/failure` says why; 143
-SIGTERM stopped the job, and the model of the finished rounds is saved, if any were finished.
+SIGTERM stopped the job, and the model of the finished rounds is saved, if any were finished. A
+script's exit code is that of the job.
 `train/supervisor.py` runs this in a child and returns its exit code.
 """
 
@@ -33,6 +37,7 @@ from container.errors import (
     ContainerError,
     JobConfigError,
     PlatformError,
+    ScriptError,
     SettingsError,
 )
 from container.manifest import ModelManifest
@@ -50,6 +55,7 @@ from train.input.scratch import Scratch
 from train.input.tables.stored_table import StoredTable
 from train.interruption import EXIT_CODE, Interruption
 from train.metric_lines import Recorder
+from train.script_mode import script_job, script_request
 
 logger = logging.getLogger(__name__)
 
@@ -63,12 +69,19 @@ def main(environ: Mapping[str, str]) -> int:
         logs.configure(Settings().log_level, redact)
         return _fail(OptMl(base_dir(environ)), error, redact)
     logs.configure(settings.log_level, redact)
-    interruption.install()
     registry.use_directory(settings.algorithm_dir)
     opt_ml = OptMl(settings.base_dir)
     try:
         _reserve_failure(opt_ml)
-        run(opt_ml, settings, interruption, redact)
+        given = opt_ml.hyperparameters()
+        redact.learn(hyperparameters.plain(given))
+        keys = hyperparameters.control(given)
+        control_keys.check(keys, settings)
+        if script := script_request.read(keys, settings):
+            meet = partial(_meet, opt_ml, settings, redact)
+            return script_job.run(opt_ml, settings, script, given, environ, meet)
+        interruption.install()
+        run(opt_ml, settings, hyperparameters.plain(given), interruption, redact)
     # The only boundary: every failure leaves a reason, also an algorithm's sys.exit(0).
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
         return _fail(opt_ml, error, redact)
@@ -78,17 +91,21 @@ def main(environ: Mapping[str, str]) -> int:
     return EXIT_CODE if interruption.was_requested else 0
 
 
-def run(opt_ml: OptMl, settings: Settings, interruption: Interruption, redact: Redactor) -> None:
-    """Train and leave the model in `/opt/ml/model`.
+def run(
+    opt_ml: OptMl,
+    settings: Settings,
+    given: dict[str, str],
+    interruption: Interruption,
+    redact: Redactor,
+) -> None:
+    """Train an algorithm of this container and leave the model in `/opt/ml/model`.
 
+    Args:
+        given: Hyperparameters as text, without control keys.
     Raises:
         ContainerError: there is no model, for the reason given; the model directory is unchanged.
     """
     started = time.monotonic()
-    raw = opt_ml.hyperparameters()
-    given = hyperparameters.plain(raw)
-    redact.learn(given)
-    control_keys.check(hyperparameters.control(raw), settings)
     algorithm = registry.get(given.pop("algorithm", settings.algorithm))
     checked = hyperparameters.validate(algorithm.hyperparameters(), given)
     resources = _resources(opt_ml, algorithm)
@@ -209,6 +226,17 @@ def _resources(opt_ml: OptMl, algorithm: Algorithm) -> ResourceConfig:
     return resources
 
 
+def _meet(opt_ml: OptMl, settings: Settings, redact: Redactor, resources: ResourceConfig) -> None:
+    """Wait until all hosts are there and can look each other up.
+
+    A host whose script is quick would otherwise be gone before another has looked it up.
+    """
+    end = partial(_end, opt_ml, redact)
+    with cluster.join(resources, settings, explain=_as_container_error, end=end) as hosts:
+        cluster.await_names(resources, settings)
+        hosts.barrier()
+
+
 def _end(opt_ml: OptMl, redact: Redactor, error: ContainerError) -> NoReturn:
     """Report the failure and end the process, from any thread.
 
@@ -258,8 +286,9 @@ def _fail(opt_ml: OptMl, cause: BaseException, redact: Redactor) -> int:
         exc_info=None if error is cause else cause,
     )
     try:
-        opt_ml.write_failure(redact(error.message))
+        stderr = error.stderr if isinstance(error, ScriptError) else ()
+        opt_ml.write_failure(redact(error.message), [redact(line) for line in stderr])
     except OSError as failure_error:
         logger.error("failure_file_not_written", extra={"reason": str(failure_error)})  # noqa: TRY400
         print(f"training failed: {redact(error.message)}", file=sys.stderr, flush=True)
-    return 1
+    return error.exit_code if isinstance(error, ScriptError) else 1

@@ -16,6 +16,7 @@ WITHOUT_A_CLIENT = {
     errors.JobConfigError,
     errors.HyperparameterError,
     errors.ChannelError,
+    errors.ScriptError,
     errors.TrainingError,
     errors.ModelLoadError,
     errors.HostError,

@@ -130,21 +130,6 @@ def test_control_keys_never_fail(train: Train) -> None:
     assert run.exit_code == 0, run.output
 
 
-def test_training_script_is_refused_by_name(train: Train, ml: MlTree) -> None:
-    """Refuses a script instead of training the built-in model, which would be a wrong
-    answer (C-104).
-    """
-    run = train(
-        **CLASSIFIER,
-        sagemaker_program='"train.py"',
-        sagemaker_submit_directory='"s3://bucket/source.tar.gz"',
-    )
-
-    assert run.exit_code == 1
-    assert "'sagemaker_program': asks for the user's own code" in (ml.failure_reason() or "")
-    assert ml.model_files() == ()
-
-
 @pytest.mark.parametrize(
     ("given", "named"),
     [

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -172,6 +173,18 @@ def join(
             member.barrier()
             logger.info("hosts_met", extra={"hosts": list(member.hosts), "rank": member.rank})
             yield member
+
+
+def await_names(resources: ResourceConfig, settings: Settings) -> None:
+    """Wait until the name of every host can be resolved, on a job of several hosts (C-023).
+
+    Raises:
+        PlatformError: a name cannot be resolved before the timeout.
+    """
+    deadline = time.monotonic() + settings.hosts_timeout_seconds
+    for host in resources.hosts if len(resources.hosts) > 1 else ():
+        problem = f"the name {host!r} cannot be resolved"
+        _retry(partial(socket.getaddrinfo, host, None), problem, deadline)
 
 
 def _listener(host: str, port: int, deadline: float) -> socket.socket:

@@ -42,14 +42,11 @@ def _warned(caplog: pytest.LogCaptureFixture) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("key", "value", "named"),
     [
-        ("sagemaker_program", "train.py", "'train.py'"),
-        ("sagemaker_submit_directory", "s3://bucket/sourcedir.tar.gz", "'s3://bucket/source"),
-        ("sagemaker_requirements", "requirements.txt", "leave out entry_point and source_dir"),
-        ("sagemaker_mpi_enabled", "true", "several hosts train one model without it"),
+        ("sagemaker_mpi_enabled", "true", "a script is run once on each (SM_HOSTS)"),
         ("sagemaker_parameter_server_enabled", "true", "leave out 'distribution'"),
         ("sagemaker_distributed_dataparallel_enabled", "true", "'true' asks for another way"),
-        ("sagemaker_torch_distributed_enabled", "True", "does not run training scripts yet"),
-        ("sagemaker_anything_new_enabled", "1", "does not run training scripts yet"),
+        ("sagemaker_torch_distributed_enabled", "True", "which this image has not"),
+        ("sagemaker_anything_new_enabled", "1", "which this image has not"),
         ("sagemaker_distribution_instance_groups", '["one"]', "all hosts of the job train"),
         ("sagemaker_instance_groups", "one", "all hosts of the job train"),
         ("sagemaker_container_log_level", "loud", "'loud' is not accepted; use an integer from 0"),
@@ -66,25 +63,22 @@ def test_key_that_asks_for_what_is_not_done_is_refused_by_name(
     assert named in caught.value.message
 
 
-@pytest.mark.parametrize(
-    "variable", ["SAGEMAKER_PROGRAM", "SAGEMAKER_SUBMIT_DIRECTORY", "SAGEMAKER_TRAINING_MODULE"]
-)
-def test_variable_that_names_a_script_is_refused(cancer: Tree, variable: str) -> None:
-    """The same request in the job's Environment fails likewise, without a model. C-104."""
-    assert job.main(cancer.environ | {variable: "train.py"}) == 1
+def test_module_of_a_framework_is_refused(cancer: Tree) -> None:
+    """AWS's own images train with one; here a script is named instead. C-104."""
+    assert job.main(cancer.environ | {"SAGEMAKER_TRAINING_MODULE": "a.b:main"}) == 1
 
-    assert f"environment variable {variable}='train.py' is not accepted" in cancer.failure
-    assert "does not run training scripts yet" in cancer.failure
+    assert "environment variable SAGEMAKER_TRAINING_MODULE='a.b:main'" in cancer.failure
+    assert "use SAGEMAKER_PROGRAM to run a script of your own" in cancer.failure
     assert cancer.model_files == []
 
 
-def test_script_as_the_sdk_encodes_it_is_refused(cancer: Tree) -> None:
-    """A JSON-encoded value counts, before any data is read. C-104, C-012."""
+def test_script_without_sources_is_refused(cancer: Tree) -> None:
+    """A JSON-encoded value counts, and the built-in algorithm is not trained. C-104, C-012."""
     cancer.hyperparameters(sagemaker_program='"train.py"')
 
     assert job.main(cancer.environ) == 1
 
-    assert cancer.failure.startswith("hyperparameter 'sagemaker_program': asks for the user's own")
+    assert cancer.failure.startswith("hyperparameter 'sagemaker_program'='train.py': the job has")
     assert cancer.model_files == []
 
 
