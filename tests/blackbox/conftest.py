@@ -4,6 +4,7 @@ Nothing here imports the product; `local_test` starts it, and XGBoost called dir
 predictions must be.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,27 @@ from local_test.outcomes import FinishedRun
 from local_test.programs import RunningServer
 from tests.blackbox.processes import wait_for_workers
 from tests.waiting import wait_for
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out of the Docker half the cases beyond `docker_cases`.
+
+    Containers add the image, its user, files and network: a table of requests, records or models
+    that differ for the product's code alone is gone through in process mode.
+    """
+    n_in_docker: Counter[str] = Counter()
+    left_out = []
+    for item in items:
+        marker = item.get_closest_marker("docker_cases")
+        if marker is None or item.get_closest_marker("docker") is None:
+            continue
+        function = item.nodeid.partition("[")[0]
+        n_in_docker[function] += 1
+        if n_in_docker[function] > marker.args[0]:
+            left_out.append(item)
+    if left_out:
+        items[:] = [item for item in items if item not in set(left_out)]
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(

@@ -157,6 +157,7 @@ def test_shards_make_the_model_of_the_whole(
     )
 
 
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize(("odd_line", "base"), [(b"", 1), (b"1 0:0.5\n", 0)])
 def test_hosts_agree_what_libsvm_counts_from(
     job: Job, cancer: TabularDataset, odd_line: bytes, base: int
@@ -213,6 +214,7 @@ def write_lists(job: Job, *files: bytes) -> None:
 RANKING = {"objective": "rank:ndcg", "num_round": "5", "max_depth": "3", "nthread": "1"}
 
 
+@pytest.mark.docker_cases(0)
 def test_lists_of_all_hosts_make_one_ranking(job: Job) -> None:
     """The model is the one that XGBoost trains directly on all lists (C-097)."""
     lists = ranking(40)
@@ -230,6 +232,7 @@ def test_lists_of_all_hosts_make_one_ranking(job: Job) -> None:
     np.testing.assert_allclose(found, direct.predict(matrix), atol=1e-5)
 
 
+@pytest.mark.docker_cases(0)
 def test_list_that_is_torn_between_hosts_is_refused(job: Job) -> None:
     """Refuses a list of which two hosts have a half each (C-028)."""
     lists = ranking(40)
@@ -249,6 +252,7 @@ def as_libsvm(line: bytes) -> bytes:
     return label + b"".join(b" %d:%s" % cell for cell in enumerate(cells, 1)) + b"\n"
 
 
+@pytest.mark.docker_cases(0)
 def test_replicas_count_as_many_times(
     job: Job, alone: Alone, cancer: TabularDataset, features: np.ndarray
 ) -> None:
@@ -328,6 +332,7 @@ def test_fewer_rounds_are_cut_from_the_checkpoint_on_all_hosts(job: Job) -> None
     assert (job.tree(0).checkpoints_dir / "checkpoint-00000009").exists()
 
 
+@pytest.mark.docker_cases(0)
 def test_checkpoint_of_other_data_on_any_host_is_ignored(job: Job, cancer: TabularDataset) -> None:
     """A job does not go on from a model of other records, on whichever host they were (C-032)."""
     job.lay_out(2)
@@ -348,6 +353,7 @@ def test_checkpoint_of_other_data_on_any_host_is_ignored(job: Job, cancer: Tabul
     assert "another job made it: channel train differ" in finished.output
 
 
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
@@ -373,6 +379,7 @@ def test_bad_data_on_one_host_fail_the_job_on_all(
     assert max(run.duration_seconds for run in finished.runs.values()) < 30
 
 
+@pytest.mark.docker_cases(0)
 def test_hosts_with_files_of_different_formats_fail_the_job(
     job: Job, cancer: TabularDataset
 ) -> None:
@@ -393,6 +400,7 @@ def test_hosts_with_files_of_different_formats_fail_the_job(
     assert finished.model_files == [()] * 2
 
 
+@pytest.mark.docker_cases(0)
 def test_job_without_any_records_fails_on_all_hosts(job: Job) -> None:
     """A host without records is fine; none with any is not (C-025)."""
     write_train(job, [b""])
@@ -425,6 +433,7 @@ def test_killed_host_ends_the_job_with_its_name(job: Job, killed: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.docker_cases(0)
 def test_frozen_host_ends_the_job_with_its_name(job: Job) -> None:
     """A host that neither ends nor works is not waited for, either (C-027)."""
     job.lay_out(2, ENDLESS)
@@ -473,6 +482,7 @@ def test_missing_host_is_named(job: Job) -> None:
     assert f"'{missing}'" in str(finished.reasons[0])
 
 
+@pytest.mark.docker_cases(0)
 def test_what_one_host_alone_can_do_is_refused(job: Job) -> None:
     """Fails before any data is read, with the alternative (C-014)."""
     job.lay_out(2, CLASSIFIER | {"tree_method": "exact"})

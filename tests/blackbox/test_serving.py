@@ -101,6 +101,7 @@ def test_lines_may_end_in_any_way(post: Post, cancer: TabularDataset, ending: by
     assert len(_scores(post(body))) == 3
 
 
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize("n_lines", [1, 7, 50, 113])
 def test_answers_to_cuts_of_a_file_can_be_joined(
     post: Post, cancer: TabularDataset, n_lines: int
@@ -115,6 +116,7 @@ def test_answers_to_cuts_of_a_file_can_be_joined(
     assert post(cancer.payload).body == whole
 
 
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize(
     ("body", "options", "status", "code"),
     [
@@ -163,6 +165,7 @@ def test_malformed_cell_is_named_by_line_and_column(post: Post, cancer: TabularD
     assert "secret" not in message
 
 
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize(
     ("make", "content_type", "message"),
     [
@@ -347,6 +350,7 @@ def test_foreign_files_beside_the_model_are_skipped(
 
 
 @pytest.mark.canary
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize(
     ("files", "message"),
     [

@@ -40,6 +40,7 @@ def test_execution_parameters_advise_the_platform(server: RunningServer) -> None
     }
 
 
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize(
     "environment",
     [
@@ -83,6 +84,7 @@ def test_as_many_transforms_as_advised_are_answered(
     assert {reply.body.count(b"\n") for reply in replies} == {body.count(b"\n")}
 
 
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize("spelling", ["true", "True", "TRUE"])
 def test_batch_transform_is_known_in_any_case(
     backend: Backend, trained: Trained, cancer: TabularDataset, spelling: str

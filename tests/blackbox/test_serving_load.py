@@ -214,6 +214,7 @@ class Burst:
         connection.close()
 
 
+@pytest.mark.docker_cases(0)
 def test_ping_is_answered_between_the_invocations_of_a_burst(
     backend: Backend, trained: Trained, cancer: TabularDataset
 ) -> None:
@@ -247,6 +248,7 @@ def test_ping_is_answered_between_the_invocations_of_a_burst(
     assert all(re.match(rb"HTTP/1.1 (200|503) ", head) for head in burst.heads)
 
 
+@pytest.mark.docker_cases(0)
 def test_large_bodies_over_the_limit_are_refused_and_the_ping_is_green(
     backend: Backend, trained: Trained, cancer: TabularDataset, features: np.ndarray
 ) -> None:
@@ -278,6 +280,7 @@ def test_large_bodies_over_the_limit_are_refused_and_the_ping_is_green(
 
 
 @pytest.mark.slow
+@pytest.mark.docker_cases(0)
 def test_invocation_may_take_longer_than_a_default_timeout(
     backend: Backend, tmp_path: Path
 ) -> None:
@@ -372,6 +375,7 @@ def test_encoding_that_cannot_be_undone_is_refused(
     assert set(json.loads(reply.body)["error"]) == {"code", "message", "request_id"}
 
 
+@pytest.mark.docker_cases(0)
 def test_gzip_bombs_do_not_fill_the_memory(
     backend: Backend, trained: Trained, cancer: TabularDataset
 ) -> None:
@@ -393,6 +397,7 @@ def test_gzip_bombs_do_not_fill_the_memory(
     assert peak < 250e6
 
 
+@pytest.mark.docker_cases(0)
 def test_slow_bodies_are_given_up(backend: Backend, trained: Trained) -> None:
     """A byte now and then holds a place no longer than an invocation may take."""
     environment = ONE_WORKER | {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "5"}

@@ -63,6 +63,7 @@ def _tree_of(model: Any, index: int = 0) -> Any:
     return model["learner"]["gradient_booster"]["model"]["trees"][index]
 
 
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -89,6 +90,7 @@ def test_model_that_xgboost_would_crash_on_or_misread(
     assert reason in _refusal(backend, _tree(tmp_path, {"xgboost-model": content}))
 
 
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize("seed", range(4))
 def test_damaged_model_never_crashes_the_server(
     backend: Backend, tmp_path: Path, booster: xgboost.Booster, seed: int
@@ -118,6 +120,7 @@ class _Touch:
         return (os.mkdir, (self._path,))
 
 
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize("dump", [pickle.dump, joblib.dump, partial(joblib.dump, compress=3)])
 def test_pickle_is_not_run(backend: Backend, tmp_path: Path, dump: Callable[..., Any]) -> None:
     """Reads a pickle without running it; a canary in the mounted tree stays away (C-097)."""
@@ -133,6 +136,7 @@ def test_pickle_is_not_run(backend: Backend, tmp_path: Path, dump: Callable[...,
 
 
 @pytest.mark.canary
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize(
     ("files", "reason"),
     [

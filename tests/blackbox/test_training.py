@@ -130,6 +130,7 @@ def test_control_keys_never_fail(train: Train) -> None:
     assert run.exit_code == 0, run.output
 
 
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize(
     ("given", "named"),
     [
@@ -155,6 +156,7 @@ def test_bad_hyperparameter_fails_before_the_data_is_read(
     assert ml.model_files() == ()
 
 
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize("content", [None, "{}", "", "[]", "{broken"])
 def test_absent_or_broken_hyperparameters_file_is_a_clean_failure(
     train: Train, ml: MlTree, content: str | None
@@ -217,6 +219,7 @@ def _read_only(directory: Path) -> Iterator[None]:
     assert [path.stat().st_mtime_ns for path in paths] == stamps
 
 
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize(
     ("channel", "files", "message"),
     [
@@ -374,6 +377,7 @@ def test_sigterm_ends_the_job_without_half_a_model(backend: Backend, ml: MlTree)
     assert ml.model_files() in ((), ("byoa-manifest.json", "xgboost-model"))
 
 
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize("arguments", [[], ["fit"], ["train", "now"], ["--help", "me"]])
 def test_unknown_verb_ends_with_a_message(
     backend: Backend, ml: MlTree, arguments: list[str]
@@ -387,6 +391,7 @@ def test_unknown_verb_ends_with_a_message(
 
 
 @pytest.mark.canary
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["serve", "-h"]])
 def test_help_is_there(backend: Backend, ml: MlTree, arguments: list[str]) -> None:
     """`--help` explains the two verbs, wherever it stands."""
