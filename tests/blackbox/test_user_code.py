@@ -95,6 +95,8 @@ OBEDIENT = """
             context.set_response_header(0, name, argument)
         elif command == "inject":
             context.set_response_header(0, name, "a" + chr(13) + chr(10) + "X-Injected: 1")
+        elif command == "no-body":
+            context.set_response_status(204)
         elif command == "seen":
             return context.get_request_header(0, name) or "nothing"
         return data, "text/plain"
@@ -178,12 +180,17 @@ def test_one_function_of_the_users_and_the_rest_as_without(
 
 
 def test_program_is_a_setting(backend: Backend, tmp_path: Path) -> None:
-    """SAGEMAKER_PROGRAM names the script; without that file there is no server."""
+    """SAGEMAKER_PROGRAM names the script; without that file there is no server. Requirements are
+    not installed, as the log says once, whatever the number of workers (C-007).
+    """
     files = {"weights.json": "[2]", "code/serving.py": FOUR, "code/inference.py": "1 / 0"}
-    ml = _model(tmp_path, files)
+    ml = _model(tmp_path, files | {"code/requirements.txt": "polars"})
+    two_workers = {"SAGEMAKER_PROGRAM": "serving.py", "SAGEMAKER_MODEL_SERVER_WORKERS": "2"}
 
-    with backend.start_server(ml, environment={"SAGEMAKER_PROGRAM": "serving.py"}) as server:
+    with backend.start_server(ml, environment=two_workers) as server:
         assert invoke(server.url, b"4").status == 200
+    assert server.output().count("requirements_not_installed") == 1
+    assert "pip install --target code/lib" in server.output()
     with pytest.raises(ServerStartError) as caught:
         backend.start_server(ml, environment={"SAGEMAKER_PROGRAM": "other.py"})
 
@@ -355,23 +362,23 @@ def test_ping_is_answered_while_the_code_sleeps(
     assert max(durations) < 2
 
 
-def test_process_that_the_code_ends_costs_one_invocation(backend: Backend, tmp_path: Path) -> None:
+def test_process_that_the_code_ends_costs_one_invocation(
+    command: Callable[..., Response], obedient: RunningServer
+) -> None:
     """`os._exit` ends neither the worker nor `/ping`, and the model comes back."""
-    ml = _model(tmp_path, {"code/inference.py": OBEDIENT})
-    with backend.start_server(ml, environment=ONE_WORKER) as server:
-        ended = invoke(server.url, b"die 7", content_type="text/plain")
-        pinged = ping(server.url)
-        next_one = invoke(server.url, b"hello", content_type="text/plain")
-        server.stop()
+    ended = command("die 7")
+    pinged = ping(obedient.url)
+    next_one = command("hello")
 
     assert ended.status == 500
     assert _error(ended)["code"] == "model_crashed"
     assert "exit code 7" in _error(ended)["message"]
     assert pinged.status == 200
     assert next_one.body == b"hello"
-    assert server.output().count("Booting worker") == 1
+    assert obedient.output().count("Booting worker") == 1
 
 
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
@@ -429,19 +436,6 @@ def test_users_files_shadow_nothing(backend: Backend, tmp_path: Path) -> None:
     assert "the decoy was run" not in server.output()
     hidden = next(line for line in server.output().splitlines() if "user_modules_hidden" in line)
     assert json.loads(hidden)["names"] == sorted(decoys)
-
-
-def test_requirements_are_not_installed_and_the_log_says_so(
-    backend: Backend, tmp_path: Path
-) -> None:
-    """One line, whatever the number of workers (C-007)."""
-    ml = _model(tmp_path, {"code/inference.py": OBEDIENT, "code/requirements.txt": "polars"})
-    with backend.start_server(ml, environment={"SAGEMAKER_MODEL_SERVER_WORKERS": "2"}) as server:
-        assert invoke(server.url, b"hello", content_type="text/plain").status == 200
-        server.stop()
-
-    assert server.output().count("requirements_not_installed") == 1
-    assert "pip install --target code/lib" in server.output()
 
 
 def test_model_that_takes_longer_to_load_than_an_invocation_may_take(
@@ -504,7 +498,7 @@ def test_default_functions_of_a_scikit_learn_model(backend: Backend, tmp_path: P
 
 
 def test_code_that_was_submitted_in_another_directory(backend: Backend, tmp_path: Path) -> None:
-    """SAGEMAKER_SUBMIT_DIRECTORY and SAGEMAKER_PROGRAM as the SDK and people write them."""
+    """SAGEMAKER_SUBMIT_DIRECTORY and SAGEMAKER_PROGRAM as the SDK writes them."""
     script = """
         import beside
         import serving
@@ -516,36 +510,23 @@ def test_code_that_was_submitted_in_another_directory(backend: Backend, tmp_path
             return f"{model} {beside.value}"
     """
     ml = _model(tmp_path, {"src/deep/serving.py": script, "src/deep/beside.py": "value = 7"})
-    for environment in (
-        {"SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/src", "SAGEMAKER_PROGRAM": "deep/serving.py"},
-        {"SAGEMAKER_PROGRAM": "/opt/ml/model/src/deep/serving.py"},
-    ):
-        with backend.start_server(ml, environment=environment | ONE_WORKER) as server:
-            assert invoke(server.url, b"x", content_type="text/plain").text == "serving 7"
+    environment = {
+        "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/src",
+        "SAGEMAKER_PROGRAM": "deep/serving.py",
+    }
+    with backend.start_server(ml, environment=environment | ONE_WORKER) as server:
+        assert invoke(server.url, b"x", content_type="text/plain").text == "serving 7"
 
 
-def test_status_without_a_body_keeps_the_connection_in_step(
-    backend: Backend, tmp_path: Path
-) -> None:
+def test_status_without_a_body_keeps_the_connection_in_step(obedient: RunningServer) -> None:
     """Bytes after a 204 would be read as the beginning of the next answer."""
-    script = """
-        def model_fn(model_dir):
-            return None
-
-        def transform_fn(model, data, content_type, accept, context):
-            context.set_response_status(204)
-            return data
-    """
-    ml = _model(tmp_path, {"code/inference.py": script})
-    with (
-        backend.start_server(ml, environment=ONE_WORKER) as server,
-        socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_SECONDS) as client,
-    ):
-        head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nBODY"
-        client.sendall(head + b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    with socket.create_connection(("127.0.0.1", obedient.port), timeout=PATIENCE_SECONDS) as client:
+        head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n"
+        client.sendall(head + b"Content-Type: text/plain\r\n\r\nno-body")
+        client.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         received = b"".join(iter(lambda: client.recv(65536), b""))
 
     assert received.startswith(b"HTTP/1.1 500 ")
     assert received.count(b"HTTP/1.1 200 ") == 1
-    assert b"BODY" not in received
-    assert "4 bytes were returned with status 204" in server.output()
+    assert b"no-body" not in received
+    obedient.wait_for_output("7 bytes were returned with status 204")
