@@ -18,7 +18,7 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 libgomp1 \
     && rm -rf /var/lib/apt/lists/*
 
-# A virtual environment: pip stays in this stage.
+# A virtual environment. Its own pip is for training scripts; this stage uses Debian's.
 FROM python AS packages-slim
 
 # Wheels only: nothing is compiled and no package's setup code runs.
@@ -44,6 +44,9 @@ RUN case "${ACCELERATOR}" in \
         *) echo "ACCELERATOR='${ACCELERATOR}' is not known; accepted: cpu, gpu" >&2; exit 1 ;; \
     esac
 
+COPY requirements/installer.txt ./
+RUN pip --python /opt/venv install --requirement installer.txt
+
 # The code: byte-compiled here, because the root file system may be read-only.
 FROM python AS program
 
@@ -57,19 +60,17 @@ COPY train /opt/program/train
 RUN chmod -R a+rX /opt/program \
     && python3 -m compileall -q /opt/program \
     && for verb in train serve; do \
-        printf '#!/bin/sh\nexec python -m container %s "$@"\n' "${verb}" >"/usr/local/bin/${verb}" \
+        printf '#!/bin/sh\nexec python -P -m container %s "$@"\n' "${verb}" >"/usr/local/bin/${verb}" \
         && chmod 755 "/usr/local/bin/${verb}" || exit 1; \
     done
 
 # What both images have in common.
 FROM python AS runtime
 
-# PYTHONSAFEPATH: a user's train.py or serve.py in the working directory never shadows ours.
 # HOME: any uid must be able to write caches (Keras, matplotlib, ...), and only /tmp is sure to be
 # writable; nothing of the image lives there.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/program \
-    PYTHONSAFEPATH=1 \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp
@@ -82,13 +83,15 @@ LABEL com.amazonaws.sagemaker.capabilities.accept-bind-to-port=true \
 
 EXPOSE 8080
 
-# SageMaker appends `train` or `serve`. Exec form, no shell and no init program in front: PID 1 is
+# SageMaker appends `train` or `serve`. -P: a user's train.py or serve.py in the working directory
+# never shadows ours. Not PYTHONSAFEPATH, which a script run by a replaced entry point would inherit
+# and then miss the modules beside it. Exec form, no shell and no init program in front: PID 1 is
 # our process and gets SIGTERM itself.
 # No USER: SageMaker documents that containers run as root, and mounts /opt/ml for root. The image
 # also works with any other uid (`docker run --user 12345:0`), as serverless endpoints use.
 # No HEALTHCHECK: the platform polls /ping itself, and one image also holds `train`, which has no
 # port; a check would start a Python every few seconds beside the model for nobody to read.
-ENTRYPOINT ["python", "-m", "container"]
+ENTRYPOINT ["python", "-P", "-m", "container"]
 
 # XGBoost only.
 FROM runtime AS slim

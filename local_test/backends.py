@@ -206,7 +206,7 @@ class ProcessBackend(Backend):
         return {
             **inherited,
             "PYTHONPATH": str(self.program_dir),
-            "PYTHONSAFEPATH": "1",  # as in the image: no module of the working directory
+            "PYTHONSAFEPATH": "1",  # as `python -P` in an image: nothing of the working directory
             "SAGEMAKER_BASE_DIR": str(ml.root.resolve()),
             **given,
         }

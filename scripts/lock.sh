@@ -11,7 +11,7 @@ uv=.venv/bin/uv
 [ -x "$uv" ] || { echo "lock: .venv/bin/uv is missing; run: make venv" >&2; exit 1; }
 
 # In this order: mms is constrained by full.
-for name in runtime runtime-gpu full full-gpu mms dev; do
+for name in runtime runtime-gpu full full-gpu mms installer dev; do
     echo "lock: requirements/$name.txt"
     UV_CUSTOM_COMPILE_COMMAND="make lock" "$uv" pip compile --quiet --no-config --universal \
         --python-version 3.11 --generate-hashes "$@" \

@@ -121,6 +121,7 @@ def prepare(settings: Settings, work_dir: Path, python: str, environ: Mapping[st
         {
             **environ,
             "PYTHONPATH": ":".join(filter(None, python_path)),
+            "PYTHONSAFEPATH": "1",  # the directory of its worker script has modules called `utils`
             "TMPDIR": str(work_dir),
         },
     )

@@ -35,7 +35,7 @@ def test_entry_point_is_in_exec_form(any_image: str) -> None:
     """PID 1 has neither shell nor init program in front, and no CMD (C-001, C-003, C-004)."""
     config = _config(any_image)
 
-    assert config["Entrypoint"] == ["python", "-m", "container"]
+    assert config["Entrypoint"] == ["python", "-P", "-m", "container"]
     assert not config["Cmd"]
 
 
@@ -64,8 +64,8 @@ def test_full_image_has_every_package(image: str) -> None:
 
 
 def test_no_compiler_is_left_in_the_image(any_image: str) -> None:
-    """Compilers and pip stay in the build stage."""
-    script = "command -v gcc cc g++ make pip && exit 1 || exit 0"
+    """Compilers stay in the build stage."""
+    script = "command -v gcc cc g++ make && exit 1 || exit 0"
 
     docker("run", "--rm", "--entrypoint", "/bin/sh", any_image, "-c", script)
 
@@ -188,7 +188,7 @@ def test_pid_1_is_the_program_itself(any_image: str, trained: Trained) -> None:
     with DockerBackend(any_image).start_server(trained.ml) as server:
         command = Path(f"/proc/{server.process_id}/cmdline").read_bytes().split(b"\0")
 
-        assert command[1:4] == [b"-m", b"container", b"serve"]
+        assert command[1:5] == [b"-P", b"-m", b"container", b"serve"]
 
 
 def test_two_copies_in_one_network_namespace(any_image: str, trained: Trained) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from local_test.backends import Backend
+from local_test.backends import Backend, DockerBackend
 from local_test.datasets import TabularDataset
 from local_test.hosts import lay_out
 from local_test.invoke import invoke
@@ -263,3 +263,46 @@ def test_requirements_that_cannot_be_installed_fail_the_job(backend: Backend, ml
     assert reason.startswith("requirements.txt cannot be installed: ")
     assert "image made from this one" in reason
     assert ml.model_files() == ()
+
+
+def test_requirements_that_are_there_need_no_network(backend: Backend, ml: MlTree) -> None:
+    """A package that the image has is not looked for in an index."""
+    _ask(
+        ml,
+        {"train.py": REPORT, "neighbour.py": "", "needs.txt": "--no-index\nnumpy\n"},
+        sagemaker_requirements='"needs.txt"',
+    )
+
+    run = backend.run_training(ml)
+
+    assert run.exit_code == 0, ml.failure_reason()
+    assert "requirements_installing" in run.output
+
+
+# Does what the shell script of the SDK's ModelTrainer does.
+DRIVER = """\
+set -e
+python=$(command -v python3 || command -v python)
+pip=$(command -v pip3 || command -v pip)
+"$pip" --version
+export SM_MODEL_DIR=/opt/ml/model
+cd /opt/ml/input/data/code
+"$python" train.py
+"""
+
+
+@pytest.mark.docker
+def test_entry_point_of_the_sdks_model_trainer(slim_image: str, ml: MlTree) -> None:
+    """The shell script of the channel `sm_drivers` finds bash, Python and pip, and a script its
+    neighbour (C-037).
+    """
+    script = "import os, neighbour; open(os.environ['SM_MODEL_DIR'] + '/model', 'w').close()"
+    ml.write_channel("code", {"train.py": script.encode(), "neighbour.py": b""})
+    ml.write_channel("sm_drivers", {"sm_train.sh": DRIVER.encode()})
+    file = "/opt/ml/input/data/sm_drivers/sm_train.sh"
+    backend = DockerBackend(slim_image, ("--entrypoint", "/bin/bash", "--network", "none"))
+
+    run = backend.start_program(ml, ["-c", f"bash {file}"]).finish(PATIENCE_SECONDS)
+
+    assert run.exit_code == 0, run.output
+    assert ml.model_files() == ("model",)

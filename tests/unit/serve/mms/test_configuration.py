@@ -94,6 +94,7 @@ def test_command_runs_java_with_the_files_that_were_written(
     assert command.arguments[-4:-2] == ("--python", "/usr/bin/python3")
     assert f"-Dmodel_server_home={tmp_path}/packages" in command.arguments
     assert command.environment["PYTHONPATH"] == f"{root}:/mine"
+    assert command.environment["PYTHONSAFEPATH"] == "1"
     assert command.environment["A"] == "b"
     assert command.environment["TMPDIR"] == str(work_dir)
     lines = (work_dir / "config.properties").read_text().splitlines()
