@@ -35,6 +35,14 @@ T = TypeVar("T")
 # Name -> module and object, imported when asked for: no framework is loaded for another's sake.
 _BUILT_IN = {
     "xgboost": EntryPoint("xgboost", "container.algorithms.xgboost.algorithm:ALGORITHM", GROUP),
+    **{
+        f"sklearn-{each}": EntryPoint(
+            f"sklearn-{each}",
+            f"container.algorithms.sklearn.sklearn_algorithms:{each.upper()}",
+            GROUP,
+        )
+        for each in ("linear", "forest", "boosting", "neighbors", "isolation", "preprocessor")
+    },
 }
 # Name -> algorithm file; see `use_directory`.
 _FILES: dict[str, EntryPoint] = {}

@@ -1,0 +1,1 @@
+"""Algorithms of scikit-learn: linear models, forests, boosting, neighbours, and a preprocessor."""
