@@ -17,6 +17,7 @@
     │  ├─ ModelNotFoundError            no model of that name, or no directory for one
     │  └─ ModelAlreadyLoadedError
     ├─ AlgorithmError                   the algorithm or the model cannot do what was asked
+    │  ├─ PackageMissingError            the algorithm needs a package that this image lacks
     │  ├─ TrainingError
     │  ├─ ModelLoadError
     │  ├─ PredictionError
@@ -220,6 +221,19 @@ class AlgorithmError(ContainerError):
     """The algorithm or the model cannot do what was asked of it."""
 
     code = "algorithm_error"
+
+
+class PackageMissingError(AlgorithmError):
+    """A package that the algorithm needs is not in this image."""
+
+    code = "package_missing"
+
+    def __init__(self, package: str) -> None:
+        super().__init__(
+            f"the package {package!r} is not installed: the slim image has XGBoost only; use the "
+            "full image, or an image FROM it with the package added",
+            package=package,
+        )
 
 
 class TrainingError(AlgorithmError):

@@ -10,7 +10,7 @@ from container import content_types, manifest
 from container.algorithms import registry
 from container.algorithms.contract import Algorithm
 from container.algorithms.serving_contract import ServingOptions
-from container.errors import ModelLoadError, SettingsError
+from container.errors import ModelLoadError, PackageMissingError, SettingsError
 from container.host_paths import shorten
 from container.manifest import ModelManifest
 from container.schema import Schema
@@ -55,7 +55,11 @@ class Artifact:
         """Load the model; raises `ModelLoadError`."""
         started = time.monotonic()
         options = ServingOptions(ensemble=self.settings.ensemble)
-        model = self.algorithm.load(self.directory, self.manifest, options)
+        try:
+            model = self.algorithm.load(self.directory, self.manifest, options)
+        except ModuleNotFoundError as error:
+            missing = PackageMissingError(error.name or str(error))
+            raise ModelLoadError(missing.message) from error
         logger.info(
             "model_loaded",
             extra={

@@ -36,6 +36,7 @@ from container.errors import (
     AlgorithmError,
     ContainerError,
     JobConfigError,
+    PackageMissingError,
     PlatformError,
     ScriptError,
     SettingsError,
@@ -254,6 +255,8 @@ def _as_container_error(error: BaseException) -> ContainerError:
     if isinstance(error, MemoryError):
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return PlatformError(out_of_memory.message(usage.ru_maxrss, was_killed=False))
+    if isinstance(error, ModuleNotFoundError):
+        return PackageMissingError(error.name or str(error))
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         where = f" ({error.filename})" if error.filename else ""
         return PlatformError(

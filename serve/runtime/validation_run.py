@@ -26,7 +26,7 @@ from container.codecs.answers import check
 from container.codecs.records import Floats, SparseRows
 from container.codecs.table import cells
 from container.codecs.table.table import Table
-from container.errors import ContainerError, ModelLoadError
+from container.errors import ContainerError, ModelLoadError, PackageMissingError
 from container.host_paths import shorten
 from container.manifest import ModelManifest
 from serve.runtime import row_parallelism
@@ -157,6 +157,8 @@ def run_and_exit(
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         report = json.dumps(work()).encode()
         exit_code = 0
+    except ModuleNotFoundError as error:
+        report = _failure(PackageMissingError(error.name or str(error)).message, directory)
     except MemoryError:
         report = _failure("it needs more memory than there is", directory, is_memory=True)
     except ContainerError as error:

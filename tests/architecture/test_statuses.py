@@ -19,6 +19,7 @@ WITHOUT_A_CLIENT = {
     errors.ScriptError,
     errors.TrainingError,
     errors.ModelLoadError,
+    errors.PackageMissingError,
     errors.HostError,
 }
 

@@ -64,6 +64,20 @@ def test_whatever_fit_raises_is_a_failure(
     assert tree.model_files == []
 
 
+def test_package_that_the_image_lacks_is_named(
+    plugin: Plugin, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slim image has one framework, and code for all."""
+
+    def fit(job: Any) -> None:
+        import no_such_package  # type: ignore[import-not-found] # noqa: F401
+
+    monkeypatch.setattr(plugin, "fit", fit)
+
+    assert job.main(tree.environ) == 1
+    assert "the package 'no_such_package' is not installed: the slim image" in tree.failure
+
+
 def test_failure_file_of_the_algorithm_itself_is_kept(
     plugin: Plugin, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
