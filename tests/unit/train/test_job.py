@@ -329,6 +329,7 @@ def test_job_bad_configuration_fails_with_the_reason(
         ({".DS_Store": b"x", "_SUCCESS": b"x"}, "holds no data"),
         ({"a.csv": b"y,x\n1,2\n"}, "file 'a.csv': line 1: the line is a header"),
         ({"a.csv": b"1,2\n0,3\n1,oops\n"}, "file 'a.csv': line 3, column 2"),
+        ({"a.csv": b"yes,2\nno,3\n"}, "line 1, column 1: the cell is a word for true or false"),
         (
             {"a.csv": b"1,2,3\n0,3,4\n", "b.csv": b"1,2\n"},
             "file 'b.csv': line 1: the line has 2 columns where 3 are expected",
@@ -339,6 +340,7 @@ def test_job_bad_configuration_fails_with_the_reason(
         ({"a.csv": b"1\n0\n"}, "no features are left"),
         ({"a.csv": b"1,2\n1,3\n"}, "all 2 labels are 1"),
         ({"a.csv.gz": _gzip(b"")}, "holds no records"),
+        ({"a.csv.gz": b"\x1f\x8b\x08not gzip"}, "cannot be read"),
         (
             {"a.csv.gz": _gzip(b"1,2\n0,3\n" * 999)[:30] + b"garbage"},
             "cannot be read",
