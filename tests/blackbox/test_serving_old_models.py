@@ -35,9 +35,7 @@ def _model_tree(tmp_path: Path, version: str, kind: str) -> tuple[MlTree, str, l
     ("version", "kind"),
     [
         ("0.90", "binary-pickled"),
-        ("1.2.1", "early-pickled"),
         ("1.3.3", "early"),
-        ("1.5.2", "early-forest"),
         ("1.7.6", "classes"),
     ],
 )

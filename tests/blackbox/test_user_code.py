@@ -385,8 +385,6 @@ def test_process_that_the_code_ends_costs_one_invocation(
         ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
         ("import sys\nsys.exit(0)", "code/inference.py cannot be loaded: SystemExit: 0"),
         ("def model_fn(model_dir):\n    raise OSError('gone')", "model_fn failed: OSError: gone"),
-        ("def predict_fn(data):\n    return data", "predict_fn takes 1 parameters"),
-        ("def predict_fn(data, model):\n    return data", "defines no model_fn(model_dir)"),
     ],
 )
 def test_code_that_fails_to_load_ends_the_server_with_the_reason(
