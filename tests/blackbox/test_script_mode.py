@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import tarfile
+import zipfile
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -306,3 +307,31 @@ def test_entry_point_of_the_sdks_model_trainer(slim_image: str, ml: MlTree) -> N
 
     assert run.exit_code == 0, run.output
     assert ml.model_files() == ("model",)
+
+
+def test_wheel_among_the_sources_is_installed_without_a_network(
+    backend: Backend, ml: MlTree
+) -> None:
+    """The remedy for a job that has no network (C-007)."""
+    if not isinstance(backend, DockerBackend):
+        pytest.skip("a process would install it into the environment of the tests")
+    wheel = BytesIO()
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr("of_mine.py", "VALUE = 3\n")
+        information = "of_mine-1.dist-info"
+        file.writestr(
+            f"{information}/METADATA", "Metadata-Version: 2.1\nName: of-mine\nVersion: 1\n"
+        )
+        file.writestr(f"{information}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        file.writestr(f"{information}/RECORD", "")
+    files = {
+        "train.py": b"import of_mine, sys; sys.exit(of_mine.VALUE)",
+        "requirements.txt": b"./wheels/of_mine-1-py3-none-any.whl\n",
+        "wheels/of_mine-1-py3-none-any.whl": wheel.getvalue(),
+    }
+    ml.write_channel("code", files)
+    ml.write_hyperparameters({"sagemaker_program": "train.py"})
+
+    run = DockerBackend(backend.image, ("--network", "none")).run_training(ml)
+
+    assert run.exit_code == 3, run.output

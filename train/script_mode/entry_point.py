@@ -48,9 +48,7 @@ def command(directory: Path, program: Option, arguments: Sequence[str]) -> list[
     words = _words(name)
     if len(words) > 1:
         if shutil.which(words[0]) is None:
-            raise program.error(
-                f"this image has no program {words[0]!r}; install it in an image made from this one"
-            )
+            raise program.error(_missing(words[0]))
         return [*words, *arguments]
     raise program.error(f"the sources hold no such file; they hold: {_listing(directory)}")
 
@@ -86,6 +84,7 @@ def _make_executable(file: Path, program: Option) -> None:
                 "its lines end as on Windows, and no interpreter has a name that ends with a "
                 "carriage return; save it with Unix line ends"
             )
+        _check_interpreter(first_line, program)
     elif file.suffix not in {"", ".sh"} and not first_line.startswith(_ELF):
         raise program.error(
             "a file that is neither .py nor .sh begins with the line of its interpreter, such as "
@@ -93,6 +92,22 @@ def _make_executable(file: Path, program: Option) -> None:
         )
     if not os.access(file, os.X_OK):
         file.chmod(file.stat().st_mode | 0o111)
+
+
+def _check_interpreter(first_line: bytes, program: Option) -> None:
+    """Refuse a script whose interpreter is missing: the shell would not find the script itself."""
+    words = first_line[2:].decode(errors="replace").split()
+    if words[:1] == ["/usr/bin/env"]:
+        words = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
+    if words and shutil.which(words[0]) is None:
+        raise program.error(_missing(words[0]))
+
+
+def _missing(interpreter: str) -> str:
+    return (
+        f"this image has no program {interpreter!r}; install it in an image made from this one, "
+        "since the images hold Python and a shell"
+    )
 
 
 def _listing(directory: Path) -> str:

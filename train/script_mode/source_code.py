@@ -48,8 +48,8 @@ def prepare(opt_ml: OptMl, request: ScriptRequest) -> Path:
     try:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True, exist_ok=True)
+        (directory / _MARKER).touch()  # first, so that a job killed while it copies leaves it
         _copy(source, directory, option)
-        (directory / _MARKER).touch()
     except OSError as error:
         raise PlatformError(
             f"the sources cannot be copied to {directory}: {error.strerror or error}; the "

@@ -49,7 +49,8 @@ def test_package_is_a_module(tmp_path: Path) -> None:
     [
         ("train.sh", b"echo\n"),
         ("train", b"echo\n"),
-        ("train.R", b"#!/usr/bin/env Rscript\n"),
+        ("train.R", b"#!/usr/bin/env -S sh -e\n"),
+        ("train.pl", b"#! /bin/sh\n"),
         ("train.bin", b"\x7fELF\x02"),
     ],
 )
@@ -69,16 +70,20 @@ def test_command_on_the_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("program", "problem"),
     [
-        ("other.py", r"the sources hold no such file; they hold: a\.R, dos\.sh"),
+        ("other.py", r"the sources hold no such file; they hold: a\.R, dos\.sh, env"),
         ("a.R", r"begins with the line of its interpreter.*'Rscript a\.R'"),
         ("dos.sh", "its lines end as on Windows"),
         ("Rscript-of-nowhere a.R", "this image has no program 'Rscript-of-nowhere'"),
         ("it's", "the sources hold no such file"),
+        ("env.R", "this image has no program 'Rscript-of-nowhere'; install it in an image"),
+        ("full.R", "this image has no program '/nowhere/Rscript'"),
     ],
 )
 def test_script_that_cannot_run_is_refused(tmp_path: Path, program: str, problem: str) -> None:
     """Before anything is started (C-104)."""
     (tmp_path / "a.R").write_text("x <- 1\n")
+    (tmp_path / "env.R").write_text("#!/usr/bin/env Rscript-of-nowhere\n")
+    (tmp_path / "full.R").write_text("#!/nowhere/Rscript --vanilla\n")
     (tmp_path / "dos.sh").write_bytes(b"#!/bin/sh\r\necho\r\n")
 
     with pytest.raises(JobConfigError, match=problem) as caught:
