@@ -23,6 +23,8 @@ _ONE_OUTPUT = (content_types.CSV, content_types.NPY)
 
 def check(answers: Answers, n_rows: int) -> None:
     """Raise `PredictionError` unless every output has a value for every record."""
+    if isinstance(answers, np.ndarray) and len(answers) == n_rows:  # as almost always
+        return
     outputs = answers if isinstance(answers, Mapping) else {"": answers}
     if not outputs:
         raise PredictionError("the model gave no output")
@@ -41,12 +43,12 @@ def encode(answers: Answers, accept: str) -> bytes:
     Raises:
         UnsupportedAcceptError: the format has no room for text.
     """
+    if isinstance(answers, np.ndarray) and not number_text.is_text(answers):
+        return codecs.encode(answers, accept)
     if isinstance(answers, Mapping):
         if accept in _ONE_OUTPUT:
             return encode(next(iter(answers.values())), accept)
         outputs = {name: np.asarray(values) for name, values in answers.items()}
-    elif not number_text.is_text(answers):
-        return codecs.encode(answers, accept)
     else:
         outputs = {"score": answers}
     if accept not in _ONE_OUTPUT:
