@@ -172,10 +172,11 @@ class ModelServable:
             raise read_as(error, invocation, request_format.name) from None
         decoding = perf_counter() - started
         n_rows = batch.n_rows
+        labels = batch.labels if isinstance(batch, TableBatch) else None
         if n_rows * self._n_outputs <= answer_memory.SMALL:
-            return self._answer(batch.features, n_rows, accept, decoding)
+            return self._answer(batch.features, labels, n_rows, accept, decoding)
         with answer_memory.room_for(n_rows, self._n_outputs):
-            return self._answer(batch.features, n_rows, accept, decoding)
+            return self._answer(batch.features, labels, n_rows, accept, decoding)
 
     def _format(self, content_type: str) -> RequestFormat:
         """The format of a content type.
@@ -213,12 +214,24 @@ class ModelServable:
         schema = self.schema
 
         def decode(body: bytes, columns: Columns) -> TableBatch:
-            return decoders.decode(body, media.name, media.parameters, schema, columns.n_leading)
+            return decoders.decode(
+                body,
+                media.name,
+                media.parameters,
+                schema,
+                columns.n_leading,
+                passes_label=self.capabilities.passes_label,
+            )
 
         return decode
 
     def _answer(
-        self, features: NDArray[Any] | SparseRows | Table, n_rows: int, accept: str, decoding: float
+        self,
+        features: NDArray[Any] | SparseRows | Table,
+        labels: NDArray[Any] | None,
+        n_rows: int,
+        accept: str,
+        decoding: float,
     ) -> Answer:
         started = perf_counter()
         if not self._takes_all:
@@ -228,6 +241,8 @@ class ModelServable:
         values = self._predict(features)
         predicted = perf_counter()
         answers.check(values, n_rows)
+        if labels is not None:
+            values = answers.with_label(labels, values)
         body = self._encode(values, accept)
         stages = (decoding, predicted - started, perf_counter() - predicted)
         return Answer(body, accept, n_rows, stages)

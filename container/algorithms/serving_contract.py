@@ -87,6 +87,9 @@ class Capabilities:
     # request are predicted in parallel. Leave it off for a framework with threads of its own.
     predicts_row_blocks: bool = False
     takes_missing: bool = False  # records with a missing value; others get them refused
+    # Of tables: a label before the columns of the schema comes first in the answer, as the
+    # preprocessor of a training pipeline needs it. Others leave it out.
+    passes_label: bool = False
     takes_sparse: bool = False  # `SparseRows`; others get them as a matrix, NaN where absent
 
     def __post_init__(self) -> None:

@@ -37,6 +37,21 @@ def check(answers: Answers, n_rows: int) -> None:
             )
 
 
+def with_label(labels: NDArray[Any], answers: Answers) -> NDArray[Any]:
+    """Put the label of each record before its row, `[n_rows, 1 + k]`.
+
+    Raises:
+        PredictionError: the answer has several outputs, not one row a record.
+    """
+    if isinstance(answers, Mapping):
+        raise PredictionError("a label passes only before an answer of one output")
+    rows = answers.reshape(len(labels), -1)
+    if number_text.is_text(labels):
+        rows = rows.astype(object)
+        return np.column_stack([labels, rows])
+    return np.column_stack([labels, rows]).astype(np.float32)
+
+
 def encode(answers: Answers, accept: str) -> bytes:
     """Write the answers as `accept`, one of the algorithm's response types.
 

@@ -202,7 +202,11 @@ class PreprocessorAlgorithm(Algorithm):
     name = "sklearn-preprocessor"
     records = "table"
     capabilities = Capabilities(
-        is_fork_safe=True, is_thread_safe=True, is_quick=True, takes_missing=True
+        is_fork_safe=True,
+        is_thread_safe=True,
+        is_quick=True,
+        takes_missing=True,
+        passes_label=True,
     )
 
     def hyperparameters(self) -> type[BaseModel]:

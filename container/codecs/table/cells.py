@@ -96,6 +96,11 @@ def table(cells: Cells, schema: Schema) -> Table:
     )
 
 
+def first_column(cells: Cells) -> NDArray[Any]:
+    """Convert the first column, of whichever kind it is; raises `MalformedPayloadError`."""
+    return numbers(cells, 0) if _kind(cells, 0) == "number" else texts(cells, 0)
+
+
 def in_order(
     cells: Cells, names: tuple[str, ...], whose: str = "the first file of the job"
 ) -> Cells:

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
 
 from container import content_types
 from container.codecs.table import cells, csv_table, json_table
@@ -21,9 +24,10 @@ TRAINING_TYPES = (content_types.CSV, content_types.JSON_LINES)
 
 @dataclass(frozen=True, slots=True)
 class TableBatch:
-    """Decoded records of a request."""
+    """Decoded records of a request; labels `[n_rows]`, numbers or text, where they pass."""
 
     features: Table
+    labels: NDArray[Any] | None = None
 
     @property
     def n_rows(self) -> int:
@@ -50,16 +54,27 @@ def read(body: bytes, content_type: str, parameters: Mapping[str, str]) -> Cells
 
 
 def decode(
-    body: bytes, content_type: str, parameters: Mapping[str, str], schema: Schema, n_leading: int
+    body: bytes,
+    content_type: str,
+    parameters: Mapping[str, str],
+    schema: Schema,
+    n_leading: int,
+    *,
+    passes_label: bool = False,
 ) -> TableBatch:
     """Read the records of a request as a table of the model's schema.
 
     Args:
         body, content_type, parameters: As in `read`.
         schema: The columns that the model takes.
-        n_leading: Number of columns before them that are left out: a label.
+        n_leading: Number of columns before them: a label, or none.
+        passes_label: True to keep the label, also that of records without names that have one
+            column more than the schema.
     Raises:
         MalformedPayloadError: as in `read`, or the records do not have the columns of the schema.
     """
     found = read(body, content_type, parameters)
-    return TableBatch(cells.table(found.without(n_leading), schema))
+    if passes_label and found.names is None and len(found.columns) == len(schema.columns) + 1:
+        n_leading = 1
+    labels = cells.first_column(found) if passes_label and n_leading else None
+    return TableBatch(cells.table(found.without(n_leading), schema), labels)

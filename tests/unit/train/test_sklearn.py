@@ -176,6 +176,31 @@ def test_preprocessor_answers_with_rows_of_numbers(tree: Tree, train: Train) -> 
 
 
 @pytest.mark.parametrize(
+    ("body", "content_type", "accept", "expected"),
+    [
+        (b"7,Ulm,70,2\n", "text/csv", "text/csv", b"7.0,0.0,1.0,0.0,0.0\n"),
+        (b"7,Ulm,70,2\n", "text/csv; label_size=1", "text/csv", b"7.0,0.0,1.0,0.0,0.0\n"),
+        (b'"a,b",Ulm,70,2\n', "text/csv", "text/csv", b'"a,b",0.0,1.0,0.0,0.0\n'),
+        (
+            b'["yes","Ulm",70,2]',
+            "application/json",
+            "application/json",
+            b'{"predictions":[{"score":["yes",0.0,1.0,0.0,0.0]}]}',
+        ),
+    ],
+)
+def test_label_passes_through_a_preprocessor(
+    tree: Tree, train: Train, body: bytes, content_type: str, accept: str, expected: bytes
+) -> None:
+    """First, as the next container of a training pipeline reads it."""
+    assert train("sklearn-preprocessor", HOUSES, "text/csv; header=present") == 0, tree.failure
+
+    answer = served(tree).invoke(Invocation(body, content_type, accept))
+
+    assert answer.body == expected
+
+
+@pytest.mark.parametrize(
     ("options", "failure"),
     [
         ({"categorical": "town"}, "categorical names 'town'; accepted are names of columns"),
