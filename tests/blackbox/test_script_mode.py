@@ -79,7 +79,7 @@ def test_example_of_the_page_trains_and_serves(
 
 @pytest.mark.canary
 def test_script_is_given_arguments_and_environment(backend: Backend, ml: MlTree) -> None:
-    """Hyperparameters are sorted and decoded, paths told, neighbours found (C-104, C-012)."""
+    """Hyperparameters are sorted and decoded, paths told, neighbours found (C-109, C-012)."""
     _ask(
         ml,
         {"train.py": REPORT, "neighbour.py": ""},
@@ -160,7 +160,7 @@ def test_address_in_s3_is_refused_with_the_remedy(backend: Backend, ml: MlTree) 
 def test_failure_has_the_exit_code_and_the_last_words(
     backend: Backend, ml: MlTree, script: str, code: int, reason: str
 ) -> None:
-    """The cause comes first, then the end of stderr (C-027, C-028)."""
+    """The cause comes first, then the end of stderr (C-110, C-027, C-028)."""
     _ask(ml, {"train.py": script})
 
     run = backend.run_training(ml)
@@ -175,7 +175,7 @@ def test_failure_has_the_exit_code_and_the_last_words(
 
 
 def test_failure_file_of_the_script_is_kept(backend: Backend, ml: MlTree) -> None:
-    """It knows more than its exit code says."""
+    """It knows more than its exit code says (C-110)."""
     script = "import os, sys\nopen(os.environ['SM_OUTPUT_DIR'] + '/failure', 'w').write('mine')\n"
     _ask(ml, {"train.py": f"{script}sys.exit(2)"})
 

@@ -45,6 +45,12 @@ def prepare(opt_ml: OptMl, request: ScriptRequest) -> Path:
         logger.info("source_code_found", extra={"directory": str(directory)})
         return directory
     source, option = _source(opt_ml, request)
+    if source.resolve() == directory.resolve() and any(directory.iterdir()):
+        return directory  # what an earlier job copied
+    if directory.resolve().is_relative_to(source.resolve()):
+        raise option.error(
+            f"it is {directory} itself, which is empty, or a directory above; {_HOW}"
+        )
     try:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True, exist_ok=True)

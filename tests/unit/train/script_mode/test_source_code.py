@@ -113,6 +113,21 @@ def test_bad_sources_are_refused_by_name(tree: Tree, url: str, problem: str) -> 
     assert not (tree.root / "out.py").exists()
 
 
+def test_directory_of_the_sources_itself(tree: Tree) -> None:
+    """Local mode names it; never copied into itself, and no copy of an earlier job is lost."""
+    opt_ml = OptMl(tree.root)
+    tree.channel("code", {"train.py": b"1"})
+    source_code.prepare(opt_ml, _request())
+
+    assert _names(source_code.prepare(opt_ml, _request("/opt/ml/code"))) == ["train.py"]
+
+    for file in (tree.root / "code").iterdir():
+        file.unlink()
+    for url in ("/opt/ml/code", "/opt/ml"):
+        with pytest.raises(JobConfigError, match="itself, which is empty, or a directory above"):
+            source_code.prepare(opt_ml, _request(url))
+
+
 def test_no_sources_at_all(tree: Tree) -> None:
     """The remedy is the channel `code`."""
     with pytest.raises(
