@@ -25,11 +25,11 @@ _REMEDY = (
 )
 
 
-def install(directory: Path, request: ScriptRequest, environment: Mapping[str, str]) -> int:
+def install(directory: Path, request: ScriptRequest, environment: Mapping[str, str]) -> bool:
     """Install the requirements file of the sources, if there is one.
 
     Returns:
-        0, or the exit code of a pip that SIGTERM stopped.
+        False if SIGTERM came while pip was running.
     Raises:
         JobConfigError: the file that the job names is missing, there is no pip, or pip failed.
     """
@@ -37,7 +37,7 @@ def install(directory: Path, request: ScriptRequest, environment: Mapping[str, s
     if not (directory / name).is_file():
         if request.requirements:
             raise request.requirements.error("the sources hold no such file")
-        return 0
+        return True
     if importlib.util.find_spec("pip") is None:
         raise JobConfigError(
             f"{name} cannot be installed: {sys.executable} has no pip; install the packages in an "
@@ -47,8 +47,10 @@ def install(directory: Path, request: ScriptRequest, environment: Mapping[str, s
     # -I: a module of the sources called `logging` must not replace the one that pip imports.
     pip = [sys.executable, "-I", "-m", "pip", "install", "--requirement", name]
     ended = script_process.run(pip, directory=directory, environment={**_PIP, **environment})
-    if ended.exit_code and not ended.was_stopped:
+    if ended.was_stopped:
+        return False
+    if ended.exit_code:
         errors = [line for line in ended.stderr if line.startswith("ERROR")]
         cause = (errors or [*ended.stderr, f"exit code {ended.exit_code}"])[-1]
         raise JobConfigError(f"{name} cannot be installed: {cause}; {_REMEDY}")
-    return ended.exit_code
+    return True

@@ -67,8 +67,8 @@ def run(
         n_gpus=sm_environment.count_gpus(),
     )
     command = entry_point.command(directory, request.program, told.arguments)
-    if code := requirements_file.install(directory, request, told.environment):
-        return code
+    if not requirements_file.install(directory, request, told.environment):
+        return _SIGTERM_CODE
     meet(opt_ml.resource_config())
     logger.info(
         "training_started",
