@@ -29,15 +29,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Containers add the image, its user, files and network: a table of requests, records or models
     that differ for the product's code alone is gone through in process mode.
     """
-    n_in_docker: Counter[str] = Counter()
+    n_in_docker: Counter[tuple[str, object]] = Counter()
     left_out = []
     for item in items:
         marker = item.get_closest_marker("docker_cases")
         if marker is None or item.get_closest_marker("docker") is None:
             continue
-        function = item.nodeid.partition("[")[0]
-        n_in_docker[function] += 1
-        if n_in_docker[function] > marker.args[0]:
+        assert isinstance(item, pytest.Function)
+        cases = item.nodeid.partition("[")[0], item.callspec.params.get("engine")
+        n_in_docker[cases] += 1
+        if n_in_docker[cases] > marker.args[0]:
             left_out.append(item)
     if left_out:
         items[:] = [item for item in items if item not in set(left_out)]

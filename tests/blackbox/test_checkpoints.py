@@ -88,6 +88,7 @@ def _interrupt(backend: Backend, ml: MlTree, chance: random.Random) -> None:
     ml.empty_outputs()
 
 
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize("given", [SAMPLING, DART], ids=["sampling", "dart, early stopping"])
 def test_job_that_is_interrupted_anywhere_ends_as_the_one_that_was_not(
     backend: Backend, tmp_path: Path, given: dict[str, str]

@@ -291,45 +291,35 @@ def test_early_stopping_stops_all_hosts_in_the_same_round(job: Job, cancer: Tabu
 
 
 def test_all_hosts_resume_from_the_checkpoint_of_the_first(job: Job) -> None:
-    """Hosts without checkpoints resume too; the model is that of the unbroken run (C-032)."""
+    """Hosts without checkpoints resume too; the model is that of the unbroken run of more rounds or
+    of fewer, which repeats none and keeps the longer job's checkpoint (C-032, C-105).
+    """
     random = CLASSIFIER | {"subsample": "0.5", "colsample_bynode": "0.5"}
     random |= {"eval_metric": "logloss,accuracy"}
-    models = []
-    for rounds in (["9"], ["4", "9"]):
-        job.lay_out(2, random)
-        for n_rounds in rounds:
-            for tree in job.trees.values():
-                tree.empty_outputs()
-                tree.write_hyperparameters(random | {"num_round": n_rounds})
-            finished = job.run()
-            assert finished.exit_codes == [0, 0], finished.output
-        models.append((job.tree(0).model_dir / "xgboost-model").read_bytes())
 
-    assert [line.partition("]")[0] for line in finished.metric_lines()[0]] == [
-        f"[{n}" for n in range(4, 9)
-    ]
-    assert list(job.tree(1).checkpoints_dir.iterdir()) == []
-    assert models[0] == models[1]
+    def run(n_rounds: int) -> tuple[bytes, Finished]:
+        for tree in job.trees.values():
+            tree.empty_outputs()
+            tree.write_hyperparameters(random | {"num_round": str(n_rounds)})
+        finished = job.run()
+        assert finished.exit_codes == [0, 0], finished.output
+        assert list(job.tree(1).checkpoints_dir.iterdir()) == []
+        return (job.tree(0).model_dir / "xgboost-model").read_bytes(), finished
 
-
-def test_fewer_rounds_are_cut_from_the_checkpoint_on_all_hosts(job: Job) -> None:
-    """Repeats no round, and keeps the longer job's checkpoint on the first host (C-105)."""
-    random = CLASSIFIER | {"subsample": "0.5", "colsample_bynode": "0.5"}
-    models = []
-    for rounds in (["4"], ["9", "4"]):
-        job.lay_out(2, random)
-        for n_rounds in rounds:
-            for tree in job.trees.values():
-                tree.empty_outputs()
-                tree.write_hyperparameters(random | {"num_round": n_rounds})
-            finished = job.run()
-            assert finished.exit_codes == [0, 0], finished.output
-        models.append((job.tree(0).model_dir / "xgboost-model").read_bytes())
-
-    assert models[0] == models[1]
-    assert finished.metric_lines()[0] == []
-    assert "checkpoint_left_alone" in finished.output
+    job.lay_out(2, random)
+    unbroken, _ = run(9)
+    cut, cutting = run(4)
     assert (job.tree(0).checkpoints_dir / "checkpoint-00000009").exists()
+    job.lay_out(2, random)
+    shorter, _ = run(4)
+    resumed, resuming = run(9)
+
+    assert resumed == unbroken
+    lines = [line.partition("]")[0] for line in resuming.metric_lines()[0]]
+    assert lines == [f"[{n}" for n in range(4, 9)]
+    assert cut == shorter
+    assert cutting.metric_lines()[0] == []
+    assert "checkpoint_left_alone" in cutting.output
 
 
 @pytest.mark.docker_cases(0)
@@ -366,16 +356,16 @@ def test_bad_data_on_one_host_fail_the_job_on_all(
     job: Job, files: dict[str, bytes], reason: str
 ) -> None:
     """Every failure file names the host and what is wrong there (C-027, C-028)."""
-    job.lay_out(3)
+    job.lay_out(2)
     job.tree(1).write_channel("train", files, content_type=CONTENT_TYPE)
 
     finished = job.run()
 
-    assert finished.exit_codes == [1, 1, 1], finished.output
+    assert finished.exit_codes == [1, 1], finished.output
     assert len(set(finished.reasons)) == 1
     assert reason in str(finished.reasons[0])
     assert repr(list(job.trees)[1]) in str(finished.reasons[0])
-    assert finished.model_files == [()] * 3
+    assert finished.model_files == [()] * 2
     assert max(run.duration_seconds for run in finished.runs.values()) < 30
 
 

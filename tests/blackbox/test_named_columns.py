@@ -40,6 +40,7 @@ def train_on_hosts(
     return job, job.run()
 
 
+@pytest.mark.docker_cases(0)
 def test_hosts_with_columns_in_other_orders_make_one_model(
     backend: Backend, tmp_path: Path
 ) -> None:
@@ -55,6 +56,7 @@ def test_hosts_with_columns_in_other_orders_make_one_model(
     assert xgboost.Booster(model_file=bytearray(models[0])).feature_names == ["age", "income"]
 
 
+@pytest.mark.docker_cases(0)
 def test_hosts_with_other_names_fail_with_the_difference(backend: Backend, tmp_path: Path) -> None:
     """The error lists the names of both hosts."""
     other = as_table(LABELLED[100:], HEADER, ["bought", "age", "salary"])

@@ -207,6 +207,7 @@ def test_parts_may_be_compressed_nested_and_linked(
 
 
 @pytest.mark.canary
+@pytest.mark.docker_cases(2)
 @pytest.mark.parametrize("input_mode", ["File", "Pipe"])
 @pytest.mark.parametrize("name", ["parquet", "recordio"])
 def test_binary_formats_give_the_model_of_csv(

@@ -128,6 +128,7 @@ def test_model_that_does_not_fit_is_507_and_not_on_the_list(models: Models) -> N
     assert models.invoke("too-large", b"0").text == "slept"
 
 
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize("kind", ["missing", "empty", "broken", "code"])
 def test_load_that_fails_is_an_error_and_leaves_no_name(
     models: Models, engine: str, kind: str
@@ -215,6 +216,7 @@ def test_unloaded_model_is_unknown(models: Models) -> None:
     assert models.unload("unloaded").status == 404
 
 
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize("name", ["0f" * 32, "a b+c%2e", "naïve-模型", "-", "n" * 500, "eu.v1:2@x"])
 def test_name_is_opaque(models: Models, name: str) -> None:
     """Takes the name from the path, percent-encoded, and not from Target-Model (C-087)."""

@@ -106,6 +106,7 @@ def test_sigterm_finishes_what_is_in_flight(start: Start) -> None:
     assert not any(Path(f"/proc/{process_id}").exists() for process_id in process_ids)
 
 
+@pytest.mark.docker_cases(0)
 def test_sigterm_ends_a_model_that_does_not_come_to_an_end(start: Start) -> None:
     """Ends within the 30 s that the platform waits (C-062)."""
     with (models := start()).server, ThreadPoolExecutor(1) as pool:
@@ -149,6 +150,7 @@ def _kill_java(models: Models) -> None:
             os.kill(process_id, signal.SIGKILL)
 
 
+@pytest.mark.docker_cases(0)
 def test_two_servers_do_not_collide(start: Start) -> None:
     """Two servers on a host share neither ports nor files (C-092)."""
     with (one := start()).server, (other := start()).server:
@@ -168,11 +170,10 @@ def test_port_that_it_cannot_have_is_a_clear_end(start: Start) -> None:
     assert "a port up to 32766" in failure.value.output
 
 
+@pytest.mark.docker_cases(0)
 def test_temporary_files_are_gone_with_the_server(start: Start, tmp_path: Path) -> None:
     """Sockets, configuration, and what the models have written there (C-040)."""
     with (models := start()).server:
-        if isinstance(models.backend, DockerBackend):
-            pytest.skip("the container's file system goes with it")
         environment = Path(f"/proc/{models.server.process_ids()[1]}/environ").read_bytes()
         work_dir = Path(environment.partition(b"TMPDIR=")[2].partition(b"\0")[0].decode())
         assert work_dir.name.startswith("byoa-mms-")

@@ -110,6 +110,7 @@ def test_slow_bodies_hold_up_no_load(fleet: Fleet) -> None:
             client.close()
 
 
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize("name", NAMES)
 def test_name_is_opaque_and_never_a_path(fleet: Fleet, name: str) -> None:
     """Any name works in every route if it is percent-encoded (C-087)."""

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from local_test.backends import ProcessBackend
 from local_test.invoke import Response, ping
 from tests.blackbox.multi_model.conftest import Fleet, StartFleet, error_of, in_parallel, retried
 from tests.waiting import PATIENCE_SECONDS, wait_for
@@ -98,6 +97,7 @@ class Client(threading.Thread):
 
 
 @pytest.mark.slow
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_nothing_acknowledged_is_lost_when_processes_are_killed(
     start_fleet: StartFleet, seed: int
@@ -159,6 +159,7 @@ WAITS = """
 """
 
 
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize("role", ["model-process", "fork-server"])
 def test_load_survives_the_death_of_its_process(start_fleet: StartFleet, role: str) -> None:
     """Repeats a load whose process was killed, or whose fork server was (C-079)."""
@@ -283,18 +284,18 @@ def test_code_that_ends_its_process_ends_no_server(start_fleet: StartFleet, exit
         assert fleet.names() == ["bad", "good"]
 
 
+@pytest.mark.docker_cases(0)
 def test_files_of_a_server_that_was_killed_are_removed_by_the_next_one(
     start_fleet: StartFleet,
 ) -> None:
-    """Removes files left by a killed server in process mode (C-062)."""
+    """Removes files left by a killed server; a container's go with it (C-062)."""
     with start_fleet() as fleet:
-        is_process = isinstance(fleet.backend, ProcessBackend)  # a container's go with it
-        before = set(Path("/dev/shm").glob("byoa-models-*")) if is_process else set()
+        before = set(Path("/dev/shm").glob("byoa-models-*"))
         for process_id in fleet.server.process_ids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process_id, signal.SIGKILL)
     left = {path for path in before if path.exists() and is_dead(path)}
-    assert left or not is_process
+    assert left
 
     with start_fleet():
         assert not any(path.exists() for path in left)
@@ -311,6 +312,7 @@ def is_dead(directory: Path) -> bool:
     return False
 
 
+@pytest.mark.docker_cases(0)
 def test_sigterm_ends_all_processes(start_fleet: StartFleet) -> None:
     """The fork server and what it tries go, too, and no file is left (C-062)."""
     with start_fleet() as fleet, fleet.held() as (_, hold):

@@ -255,6 +255,7 @@ def test_container_of_little_memory_survives_a_model_that_wants_more(
 
 
 @pytest.mark.slow
+@pytest.mark.docker_cases(0)
 def test_memory_of_unloaded_models_comes_back(start_fleet: StartFleet) -> None:
     """Workers are as large as before after each of 40 loads and unloads of 20 MB (C-085)."""
     with start_fleet() as fleet:
