@@ -57,9 +57,11 @@ def prepare(opt_ml: OptMl, request: ScriptRequest) -> Path:
         (directory / _MARKER).touch()  # first, so that a job killed while it copies leaves it
         _copy(source, directory, option)
     except OSError as error:
+        # Of a directory: a list of sources, copies and reasons.
+        reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror
         raise PlatformError(
-            f"the sources cannot be copied to {directory}: {error.strerror or error}; the "
-            "directory must be writable and have room for them"
+            f"the sources cannot be copied to {directory}: {reason}; the directory must be "
+            "writable and have room for them"
         ) from error
     logger.info("source_code_copied", extra={"source": str(source), "directory": str(directory)})
     return directory
@@ -104,7 +106,7 @@ def _source(opt_ml: OptMl, request: ScriptRequest) -> tuple[Path, Option]:
 
 def _copy(source: Path, directory: Path, option: Option) -> None:
     if source.is_dir():
-        shutil.copytree(source, directory, dirs_exist_ok=True)
+        shutil.copytree(source, directory, dirs_exist_ok=True, ignore_dangling_symlinks=True)
     elif tarfile.is_tarfile(source):
         try:
             with tarfile.open(source) as archive:

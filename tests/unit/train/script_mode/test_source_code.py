@@ -1,6 +1,7 @@
 """The sources of a training script: found, copied, or refused by the name of the key."""
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -141,5 +142,19 @@ def test_directory_that_cannot_be_written(tree: Tree) -> None:
     tree.channel("code", {"train.py": b""})
     (tree.root / "code").write_text("a file")
 
-    with pytest.raises(PlatformError, match=r"the sources cannot be copied to .*code: "):
+    with pytest.raises(
+        PlatformError, match=r"the sources cannot be copied to .*code: File exists;"
+    ):
+        source_code.prepare(OptMl(tree.root), _request())
+
+
+def test_file_that_cannot_be_copied(tree: Tree) -> None:
+    """The first reason of a directory is told, not the list of all; dead links are left out."""
+    channel = tree.channel("code", {"train.py": b""})
+    (channel / "gone.py").symlink_to("/nowhere")
+    assert _names(source_code.prepare(OptMl(tree.root), _request())) == ["train.py"]
+
+    os.mkfifo(channel / "pipe")
+
+    with pytest.raises(PlatformError, match=r"/code: `.*pipe` is a named pipe; the directory"):
         source_code.prepare(OptMl(tree.root), _request())
