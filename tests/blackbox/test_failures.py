@@ -154,7 +154,9 @@ def test_job_leaves_nothing_behind_outside_its_tree(
 
 @pytest.mark.canary
 def test_failed_job_leaves_nothing_but_its_reason(train: Train, ml: MlTree) -> None:
-    """Leaves no reserved space behind, neither after failure nor after success (C-026)."""
+    """Leaves no reserved space behind, neither after failure nor after success, which removes the
+    reason, too (C-026).
+    """
     assert train(num_round="x").exit_code == 1
     assert [path.name for path in (ml.root / "output").iterdir() if path.is_file()] == ["failure"]
 

@@ -491,19 +491,6 @@ def test_sigterm_turns_the_ping_to_503_while_work_is_left(
     assert exit_code == 0
 
 
-def test_sigterm_while_idle_ends_at_once(backend: Backend, trained: Trained) -> None:
-    """Kept-alive connections do not hold the server back (C-062)."""
-    with backend.start_server(trained.ml) as server:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_SECONDS)
-        connection.request("GET", "/ping")
-        connection.getresponse().read()
-        stopped = server.stop()
-        connection.close()
-
-    assert stopped.exit_code == 0
-    assert stopped.duration_seconds < 20
-
-
 def test_cgroup_decides_the_number_of_workers(trained: Trained, image: str) -> None:
     """A container that is granted half a CPU runs one worker, not one for each of the host."""
     backend = DockerBackend(image, ("--cpus", "0.5", "--memory", "512m"))

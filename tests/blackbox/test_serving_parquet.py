@@ -27,7 +27,7 @@ BROKEN = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_worker(backend: Backend, trained: Trained) -> Iterator[RunningServer]:
     environment = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
     with backend.start_server(trained.ml, environment=environment) as running:
