@@ -186,20 +186,20 @@ def test_load_with_broken_json_is_500(models: Models) -> None:
     assert models.post(b"{").status == 500
 
 
-def test_full_last_page_has_a_token(start: Start) -> None:
+def test_full_last_page_has_a_token(models: Models) -> None:
     """A full last page has a token of an empty page; an unknown token means the first page
     (C-083).
     """
-    with (models := start()).server:
-        models.write_tree("m", 1)
-        models.load("m")
+    models.write_tree("last", 1)
+    models.load("last")
+    names = models.names()
 
-        last = json.loads(models.page("?limit=1").body)
+    last = json.loads(models.page(f"?limit={len(names)}").body)
 
-        assert [model["modelName"] for model in last["models"]] == ["m"]
-        query = f"?limit=1&next_page_token={last['nextPageToken']}"
-        assert json.loads(models.page(query).body) == {"models": []}
-        assert json.loads(models.page("?next_page_token=never-given").body)["models"]
+    assert [model["modelName"] for model in last["models"]] == names
+    query = f"?limit={len(names)}&next_page_token={last['nextPageToken']}"
+    assert json.loads(models.page(query).body) == {"models": []}
+    assert json.loads(models.page("?next_page_token=never-given").body)["models"]
 
 
 def test_unload_cuts_what_is_being_answered(models: Models) -> None:
@@ -214,16 +214,15 @@ def test_unload_cuts_what_is_being_answered(models: Models) -> None:
         assert call.result().status == 500
 
 
-def test_name_with_a_slash_is_listed_and_cannot_be_reached(start: Start) -> None:
+def test_name_with_a_slash_is_listed_and_cannot_be_reached(models: Models) -> None:
     """Decodes the path before splitting it, so a name with a slash is not found (C-087)."""
-    with (models := start()).server:
-        models.write_tree("m", 1)
+    directory = models.write_tree("slash", 1)
 
-        assert models.load("a/b", models.directory("m")).status == 200
+    assert models.load("a/b", directory).status == 200
 
-        assert models.names() == ["a/b"]
-        assert models.invoke("a/b").status == 404
-        assert models.unload("a/b").status == 404
+    assert "a/b" in models.names()
+    assert models.invoke("a/b").status == 404
+    assert models.unload("a/b").status == 404
 
 
 def test_waiting_line_that_is_full_names_no_time_to_try_again(start: Start) -> None:

@@ -229,12 +229,22 @@ def shared_fleet(start_fleet: StartFleet) -> Iterator[Fleet]:
 def fleet(shared_fleet: Fleet) -> Iterator[Fleet]:
     """A server of two workers that every test leaves as it was: without a model."""
     yield shared_fleet
-    for name in shared_fleet.names():
-        assert shared_fleet.unload(name).status == 200
+    unload_all(shared_fleet)
+
+
+def unload_all(fleet: Fleet) -> None:
+    for name in fleet.names():
+        assert fleet.unload(name).status == 200
 
 
 @pytest.fixture(scope="session")
-def one_worker_fleet(start_fleet: StartFleet) -> Iterator[Fleet]:
-    """Server of one worker, whose counts are predictable."""
+def shared_one_worker_fleet(start_fleet: StartFleet) -> Iterator[Fleet]:
     with start_fleet(SAGEMAKER_MODEL_SERVER_WORKERS="1") as fleet:
         yield fleet
+
+
+@pytest.fixture
+def one_worker_fleet(shared_one_worker_fleet: Fleet) -> Iterator[Fleet]:
+    """Server of one worker, whose counts are predictable; left without a model, too."""
+    yield shared_one_worker_fleet
+    unload_all(shared_one_worker_fleet)

@@ -13,7 +13,6 @@ from tests.blackbox.multi_model.conftest import (
     JSON,
     ROW,
     Fleet,
-    StartFleet,
     error_of,
     in_parallel,
     retried,
@@ -371,19 +370,19 @@ def test_update_under_the_same_name_never_mixes_answers(fleet: Fleet) -> None:
         assert fleet.unload("m").status == 200
 
 
-def test_files_that_change_under_a_loaded_model_are_not_served(start_fleet: StartFleet) -> None:
+def test_files_that_change_under_a_loaded_model_are_not_served(one_worker_fleet: Fleet) -> None:
     """A worker that has to load them says so; what it has in memory it goes on with (C-088)."""
-    with start_fleet(SAGEMAKER_MODEL_SERVER_WORKERS="1") as fleet:
-        fleet.write_constant("m", 1.0)
-        fleet.load("m")
-        fleet.write_constant("m", 2.0)
+    fleet = one_worker_fleet
+    fleet.write_constant("m", 1.0)
+    fleet.load("m")
+    fleet.write_constant("m", 2.0)
 
-        assert float(fleet.invoke("m").body) == 1.0
-        fleet.kill("worker")
-        refused = retried(lambda: fleet.invoke("m"))
+    assert float(fleet.invoke("m").body) == 1.0
+    fleet.kill("worker")
+    refused = retried(lambda: fleet.invoke("m"))
 
-        assert error_of(refused)[0] == 500
-        assert "have changed since it was loaded" in json.loads(refused.body)["message"]
-        assert fleet.unload("m").status == 200
-        assert fleet.load("m").status == 200
-        assert float(fleet.invoke("m").body) == 2.0
+    assert error_of(refused)[0] == 500
+    assert "have changed since it was loaded" in json.loads(refused.body)["message"]
+    assert fleet.unload("m").status == 200
+    assert fleet.load("m").status == 200
+    assert float(fleet.invoke("m").body) == 2.0

@@ -257,7 +257,7 @@ def test_every_worker_serves_what_any_worker_loaded_after_all_died(
 
 
 @pytest.mark.parametrize("exit_code", [3, 4])
-def test_code_that_ends_its_process_ends_no_server(start_fleet: StartFleet, exit_code: int) -> None:
+def test_code_that_ends_its_process_ends_no_server(one_worker_fleet: Fleet, exit_code: int) -> None:
     """Survives also the exit codes that gunicorn reserves for a broken application (C-089)."""
     script = f"""
         import os
@@ -268,20 +268,20 @@ def test_code_that_ends_its_process_ends_no_server(start_fleet: StartFleet, exit
         def transform_fn(model, body, content_type, accept):
             os._exit({exit_code})
     """
-    with start_fleet(SAGEMAKER_MODEL_SERVER_WORKERS="1") as fleet:
-        fleet.write("bad", {"code/inference.py": script})
-        fleet.write_constant("good", 1.0)
-        assert fleet.load("bad").status == fleet.load("good").status == 200
+    fleet = one_worker_fleet
+    fleet.write("bad", {"code/inference.py": script})
+    fleet.write_constant("good", 1.0)
+    assert fleet.load("bad").status == fleet.load("good").status == 200
 
-        before = fleet.processes("worker")
+    before = fleet.processes("worker")
 
-        ended = fleet.invoke("bad", b"x")
+    ended = fleet.invoke("bad", b"x")
 
-        assert error_of(ended) == (500, "InternalServerException", "model_crashed")
-        assert f"exit code {exit_code}" in ended.text
-        assert float(fleet.invoke("good").body) == 1.0
-        assert fleet.processes("worker") == before
-        assert fleet.names() == ["bad", "good"]
+    assert error_of(ended) == (500, "InternalServerException", "model_crashed")
+    assert f"exit code {exit_code}" in ended.text
+    assert float(fleet.invoke("good").body) == 1.0
+    assert fleet.processes("worker") == before
+    assert fleet.names() == ["bad", "good"]
 
 
 @pytest.mark.docker_cases(0)

@@ -4,6 +4,7 @@ import json
 import re
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.blackbox.multi_model.conftest import (
     error_of,
     in_parallel,
     started,
+    unload_all,
 )
 from tests.waiting import PATIENCE_SECONDS
 
@@ -44,6 +46,19 @@ def write_heavy(fleet: Fleet, place: str, mebibytes: int) -> None:
     fleet.write(place, {"code/inference.py": HEAVY, "size": str(mebibytes)})
 
 
+@pytest.fixture(scope="module")
+def shared_full_fleet(start_fleet: StartFleet) -> Iterator[Fleet]:
+    with start_fleet(BYOA_MODEL_MEMORY_MB="75", **ONE_WORKER) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def full_fleet(shared_full_fleet: Fleet) -> Iterator[Fleet]:
+    """A server of one worker with room for two or three models, left without any."""
+    yield shared_full_fleet
+    unload_all(shared_full_fleet)
+
+
 def test_model_that_does_not_fit_is_507_with_the_numbers(start_fleet: StartFleet) -> None:
     """Loaded models go on answering, in the same processes (C-081)."""
     with start_fleet(BYOA_MODEL_MEMORY_MB="60") as fleet:
@@ -64,23 +79,23 @@ def test_model_that_does_not_fit_is_507_with_the_numbers(start_fleet: StartFleet
 
 
 @pytest.mark.canary
-def test_full_server_evicts_what_was_used_least_recently(start_fleet: StartFleet) -> None:
+def test_full_server_evicts_what_was_used_least_recently(full_fleet: Fleet) -> None:
     """An evicted model is still loaded as far as the contract goes, and comes back (C-081)."""
-    with start_fleet(BYOA_MODEL_MEMORY_MB="75", **ONE_WORKER) as fleet:
-        for name in ("a", "b", "c"):
-            write_heavy(fleet, name, 20)
-        fleet.load("a")
-        fleet.load("b")
-        fleet.invoke("a", b"0")  # now b is the least recent
+    fleet = full_fleet
+    for name in ("a", "b", "c"):
+        write_heavy(fleet, name, 20)
+    fleet.load("a")
+    fleet.load("b")
+    fleet.invoke("a", b"0")  # now b is the least recent
 
-        assert fleet.load("c").status == 200
+    assert fleet.load("c").status == 200
 
-        assert fleet.names() == ["a", "b", "c"]
-        metrics = fleet.metrics()
-        assert metrics["byoa_resident_models"] == 2
-        assert metrics["LoadedModelCount"] == 3
-        assert [hit(fleet, name) for name in ("a", "c", "b")] == [1, 1, 0]
-        assert fleet.metrics()["byoa_resident_models"] == 2
+    assert fleet.names() == ["a", "b", "c"]
+    metrics = fleet.metrics()
+    assert metrics["byoa_resident_models"] == 2
+    assert metrics["LoadedModelCount"] == 3
+    assert [hit(fleet, name) for name in ("a", "c", "b")] == [1, 1, 0]
+    assert fleet.metrics()["byoa_resident_models"] == 2
 
 
 def hit(fleet: Fleet, name: str) -> float:
@@ -110,12 +125,10 @@ def test_full_server_may_refuse_instead(start_fleet: StartFleet) -> None:
         assert {fleet.invoke(name, b"0").status for name in ("b", "c")} == {200}
 
 
-def test_model_in_use_is_never_evicted(start_fleet: StartFleet) -> None:
+def test_model_in_use_is_never_evicted(full_fleet: Fleet) -> None:
     """507 while every model is in use; a moment later there is room (C-081)."""
-    with (
-        start_fleet(BYOA_MODEL_MEMORY_MB="75", **ONE_WORKER) as fleet,
-        fleet.held() as (file, hold),
-    ):
+    fleet = full_fleet
+    with fleet.held() as (file, hold):
         for name, mebibytes in (("a", 20), ("b", 21), ("c", 20)):
             write_heavy(fleet, name, mebibytes)
         fleet.load("a")
@@ -158,30 +171,27 @@ def test_pinned_model_is_never_evicted(start_fleet: StartFleet) -> None:
         assert fleet.invoke("a", b"0").status == 507  # it is loaded, and there is no room
 
 
-def test_many_waiting_requests_share_one_load(start_fleet: StartFleet) -> None:
+def test_many_waiting_requests_share_one_load(full_fleet: Fleet) -> None:
     """50 invocations of an evicted model at once load it once (C-090)."""
-    with start_fleet(BYOA_MODEL_MEMORY_MB="75", **ONE_WORKER) as fleet:
-        write_heavy(fleet, "a", 40)
-        write_heavy(fleet, "b", 40)
-        fleet.load("a")
-        fleet.load("b")
-        before = fleet.metrics()
+    fleet = full_fleet
+    write_heavy(fleet, "a", 40)
+    write_heavy(fleet, "b", 40)
+    fleet.load("a")
+    fleet.load("b")
+    before = fleet.metrics()
 
-        answers = in_parallel(50, lambda _: fleet.invoke("a", b"0"))
+    answers = in_parallel(50, lambda _: fleet.invoke("a", b"0"))
 
-        after = fleet.metrics()
-        assert {answer.status for answer in answers} == {200}
-        assert after["byoa_model_loads_total"] - before["byoa_model_loads_total"] == 1
-        assert after["ModelCacheHit_count"] - before["ModelCacheHit_count"] == 50
+    after = fleet.metrics()
+    assert {answer.status for answer in answers} == {200}
+    assert after["byoa_model_loads_total"] - before["byoa_model_loads_total"] == 1
+    assert after["ModelCacheHit_count"] - before["ModelCacheHit_count"] == 50
 
 
-def test_unload_waits_for_what_runs(start_fleet: StartFleet) -> None:
+def test_unload_waits_for_what_runs(one_worker_fleet: Fleet) -> None:
     """Invocations finish, then the memory is free, then the answer comes (C-085)."""
-    with (
-        start_fleet(**ONE_WORKER) as fleet,
-        fleet.held() as (file, hold),
-        ThreadPoolExecutor(2) as pool,
-    ):
+    fleet = one_worker_fleet
+    with fleet.held() as (file, hold), ThreadPoolExecutor(2) as pool:
         write_heavy(fleet, "a", 20)
         fleet.load("a")
         busy = pool.submit(fleet.invoke, "a", hold.encode())
@@ -197,7 +207,7 @@ def test_unload_waits_for_what_runs(start_fleet: StartFleet) -> None:
         assert fleet.metrics()["byoa_resident_models"] == 0
 
 
-def test_memory_that_runs_out_in_an_invocation_is_507(start_fleet: StartFleet) -> None:
+def test_memory_that_runs_out_in_an_invocation_is_507(fleet: Fleet) -> None:
     """The process lives, and so do all models (C-091)."""
     greedy = """
         def model_fn(model_dir):
@@ -206,16 +216,15 @@ def test_memory_that_runs_out_in_an_invocation_is_507(start_fleet: StartFleet) -
         def transform_fn(model, body, content_type, accept):
             return str(len(bytearray(int(body) * 2**40)))
     """
-    with start_fleet() as fleet:
-        fleet.write("m", {"code/inference.py": greedy})
-        fleet.load("m")
-        before = fleet.processes("worker")
+    fleet.write("m", {"code/inference.py": greedy})
+    fleet.load("m")
+    before = fleet.processes("worker")
 
-        refused = fleet.invoke("m", b"1000000")
+    refused = fleet.invoke("m", b"1000000")
 
-        assert error_of(refused) == (507, "InsufficientStorageException", "out_of_memory")
-        assert fleet.invoke("m", b"0").text == "0"
-        assert fleet.processes("worker") == before
+    assert error_of(refused) == (507, "InsufficientStorageException", "out_of_memory")
+    assert fleet.invoke("m", b"0").text == "0"
+    assert fleet.processes("worker") == before
 
 
 # Takes memory in a way that no limit of a process counts, as a library may.
