@@ -1,15 +1,17 @@
-"""The command line: ``python -m local_test prepare | train | serve | predict``."""
+"""The command line: ``python -m local_test prepare | train | serve | check | predict``."""
 
 import argparse
 import http.client
 import math
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from local_test import algorithm_check
 from local_test.backends import DEFAULT_PORT, Backend, DockerBackend, ProcessBackend
 from local_test.datasets import DatasetError, write_breast_cancer
 from local_test.docker_engine import ensure_image
@@ -96,6 +98,19 @@ def serve(options: argparse.Namespace) -> int:
     has_ended.set()
     _say(f"the server ended with exit code {exit_code}")
     return DONE if exit_code == 0 and ended_by is EndedBy.SIGTERM else FAILED
+
+
+def check(options: argparse.Namespace) -> int:
+    ml = _laid_out_tree(options.directory)
+    backend = _backend(options)
+    n_broken = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        for clause, problem in algorithm_check.run(backend, ml, Path(scratch), dict(options.env)):
+            print(f"{'BROKEN' if problem else 'kept':6}  {clause}", flush=True)
+            if problem:
+                n_broken += 1
+                print(f"        {problem}", flush=True)
+    return FAILED if n_broken else DONE
 
 
 def predict(options: argparse.Namespace) -> int:
@@ -230,6 +245,7 @@ def _parser() -> argparse.ArgumentParser:
     add(prepare, "lay out a tree with real data and hyperparameters", tree)
     _add_instances(add(train, "empty model/ and output/, then train", tree, program))
     _add_port(add(serve, "serve model/ until Ctrl-C", tree, program), "0 means any free port")
+    add(check, "check an algorithm: train, serve, ask, reload, with many models", tree, program)
     _add_predict_arguments(add(predict, "send one payload to a server and print the answer"))
     return parser
 
