@@ -77,6 +77,7 @@ class RunningProgram:
     """
 
     grace_seconds = TRAINING_GRACE_SECONDS
+    context_signal = signal.SIGTERM  # sent on leaving the context; another may end it sooner
 
     def __init__(self, handle: ProgramHandle) -> None:
         self._handle = handle
@@ -216,8 +217,9 @@ class RunningProgram:
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if exception is None:
-            self.stop()
+        if exception is None and self.is_running():
+            self.send_signal(self.context_signal)
+            self._poll(self.grace_seconds)
         self.close()
 
     def _poll(self, timeout_seconds: float) -> int | None:

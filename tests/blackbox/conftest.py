@@ -4,6 +4,7 @@ Nothing here imports the product; `local_test` starts it, and XGBoost called dir
 predictions must be.
 """
 
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -43,6 +44,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         items[:] = [item for item in items if item not in set(left_out)]
         config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_end_of_servers() -> Iterator[None]:
+    """Servers that a test has no more use for end by Ctrl-C.
+
+    After SIGTERM they would take requests for another second.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunningServer, "context_signal", signal.SIGINT)
+        yield
 
 
 @pytest.fixture(
