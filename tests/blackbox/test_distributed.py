@@ -157,7 +157,7 @@ def test_shards_make_the_model_of_the_whole(
     )
 
 
-@pytest.mark.docker_cases(1)
+@pytest.mark.docker_cases(0)
 @pytest.mark.parametrize(("odd_line", "base"), [(b"", 1), (b"1 0:0.5\n", 0)])
 def test_hosts_agree_what_libsvm_counts_from(
     job: Job, cancer: TabularDataset, odd_line: bytes, base: int
@@ -271,6 +271,7 @@ def test_replicas_count_as_many_times(
     )
 
 
+@pytest.mark.docker_cases(0)
 def test_early_stopping_stops_all_hosts_in_the_same_round(job: Job, cancer: TabularDataset) -> None:
     """Hosts with different validation records stop in the same round (C-024)."""
     job.ml.write_channel(

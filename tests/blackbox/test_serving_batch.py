@@ -196,6 +196,7 @@ def _varint(message: bytes, position: int) -> tuple[int, int]:
             return value, position
 
 
+@pytest.mark.docker_cases(0)
 def test_unknown_output_is_refused_at_start(backend: Backend, trained: Trained) -> None:
     """A misspelt key is no column of NaN (C-099)."""
     with pytest.raises(ServerStartError) as caught:

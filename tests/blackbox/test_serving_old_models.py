@@ -56,6 +56,7 @@ def test_model_of_awss_container_is_served(
     np.testing.assert_allclose(scores, expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.docker_cases(1)
 @pytest.mark.parametrize("setting", ["", "1"])
 def test_model_of_awss_container_takes_libsvm_that_counts_from_1(
     backend: Backend, tmp_path: Path, setting: str
@@ -93,6 +94,7 @@ def test_model_of_awss_container_takes_libsvm_that_counts_from_1(
     assert [line["libsvm_base"] for line in loaded] == [int(setting) if setting else "per request"]
 
 
+@pytest.mark.docker_cases(0)
 def test_selected_outputs_are_not_offered_as_an_array(backend: Backend, tmp_path: Path) -> None:
     """A 406 that says what there is, and a server that lives (C-099)."""
     ml, records, _ = _model_tree(tmp_path, "1.7.6", "binary")
@@ -106,6 +108,7 @@ def test_selected_outputs_are_not_offered_as_an_array(backend: Backend, tmp_path
     assert set(json.loads(answer.body)["predictions"][0]) == {"predicted_label", "probability"}
 
 
+@pytest.mark.docker_cases(0)
 def test_array_as_the_default_of_selected_outputs_is_refused_at_start(
     backend: Backend, tmp_path: Path
 ) -> None:

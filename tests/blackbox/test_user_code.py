@@ -436,6 +436,7 @@ def test_users_files_shadow_nothing(backend: Backend, tmp_path: Path) -> None:
     assert json.loads(hidden)["names"] == sorted(decoys)
 
 
+@pytest.mark.docker_cases(0)
 def test_model_that_takes_longer_to_load_than_an_invocation_may_take(
     backend: Backend, tmp_path: Path
 ) -> None:

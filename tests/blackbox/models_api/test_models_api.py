@@ -51,6 +51,7 @@ DIES = """
 """
 
 
+@pytest.mark.docker_cases(0)
 def test_it_starts_without_any_model(start: Start) -> None:
     """The ping is 200 and the list is empty (C-078)."""
     with (models := start()).server:

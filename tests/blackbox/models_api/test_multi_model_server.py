@@ -65,6 +65,7 @@ def test_reason_of_a_load_that_failed_is_in_the_log(models: Models) -> None:
     assert '"model_load_failed"' in models.server.output()
 
 
+@pytest.mark.docker_cases(0)
 def test_body_beyond_the_limit_is_413(start: Start) -> None:
     """The limit is a setting, also for what is compressed (C-050)."""
     with (models := start(SAGEMAKER_MAX_PAYLOAD_IN_MB="1")).server:

@@ -60,6 +60,7 @@ def test_ping_has_a_body(models: Models) -> None:
     assert json.loads(ping(models.server.url).body) == {"status": "Healthy"}
 
 
+@pytest.mark.docker_cases(0)
 def test_ping_is_200_when_no_worker_is_left(start: Start) -> None:
     """It says Unhealthy, with status 200 (C-046)."""
     with (models := start()).server:
@@ -73,6 +74,7 @@ def test_ping_is_200_when_no_worker_is_left(start: Start) -> None:
         assert ping(models.server.url).status == 200
 
 
+@pytest.mark.docker_cases(0)
 def test_ping_is_200_after_sigterm(start: Start) -> None:
     """Answers pings with 200 while it finishes requests (C-046)."""
     with (models := start()).server, ThreadPoolExecutor(1) as pool:
@@ -121,6 +123,7 @@ def test_errors_of_the_server_have_a_form_of_their_own(models: Models) -> None:
     assert set(json.loads(models.invoke("unknown").body)) == {"code", "type", "message"}
 
 
+@pytest.mark.docker_cases(0)
 def test_request_that_is_still_arriving_at_sigterm_is_cut(start: Start) -> None:
     """A request that no worker has received yet is not in flight (C-062)."""
     with (models := start()).server:
@@ -225,6 +228,7 @@ def test_name_with_a_slash_is_listed_and_cannot_be_reached(models: Models) -> No
     assert models.unload("a/b").status == 404
 
 
+@pytest.mark.docker_cases(0)
 def test_waiting_line_that_is_full_names_no_time_to_try_again(start: Start) -> None:
     """503 without Retry-After; BYOA_MAX_WAITING is each model's (C-077)."""
     with (models := start(BYOA_MAX_WAITING="1")).server, ThreadPoolExecutor(4) as pool:

@@ -178,6 +178,7 @@ def test_load_survives_the_death_of_its_process(start_fleet: StartFleet, role: s
         assert fleet.invoke("slow", b"x").text == "x"
 
 
+@pytest.mark.docker_cases(0)
 def test_load_that_died_with_its_worker_leaves_nothing_behind(start_fleet: StartFleet) -> None:
     """The name is free at once, for another worker to load (C-082, C-090)."""
     with start_fleet() as fleet, fleet.held() as (file, hold):

@@ -105,6 +105,7 @@ def hit(fleet: Fleet, name: str) -> float:
     return fleet.metrics()["ModelCacheHit_sum"] - before
 
 
+@pytest.mark.docker_cases(0)
 def test_full_server_may_refuse_instead(start_fleet: StartFleet) -> None:
     """BYOA_ON_FULL=refuse leaves the choice to the platform, which unloads one (C-081)."""
     with start_fleet(BYOA_MODEL_MEMORY_MB="150", BYOA_ON_FULL="refuse") as fleet:
@@ -152,6 +153,7 @@ def test_model_in_use_is_never_evicted(full_fleet: Fleet) -> None:
         assert fleet.load("c").status == 200
 
 
+@pytest.mark.docker_cases(0)
 def test_pinned_model_is_never_evicted(start_fleet: StartFleet) -> None:
     """Pins a model by a pattern of its name (C-081)."""
     environment = {"BYOA_MODEL_MEMORY_MB": "75", "BYOA_PINNED_MODELS": "vip-*, Other"}
