@@ -43,11 +43,14 @@ _BUILT_IN = {
         )
         for each in ("linear", "forest", "boosting", "neighbors", "isolation", "preprocessor")
     },
+    "lightgbm": EntryPoint(
+        "lightgbm", "container.algorithms.lightgbm.lightgbm_algorithm:ALGORITHM", GROUP
+    ),
 }
 # Name -> algorithm file; see `use_directory`.
 _FILES: dict[str, EntryPoint] = {}
 # Top-level package of a model's class -> the algorithm that adopts it.
-_BUILT_IN_FRAMEWORKS = {"xgboost": _BUILT_IN["xgboost"]}
+_BUILT_IN_FRAMEWORKS = {"xgboost": _BUILT_IN["xgboost"], "lightgbm": _BUILT_IN["lightgbm"]}
 
 
 def get(name: str) -> Algorithm:

@@ -12,8 +12,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PRODUCT = ("container", "train", "serve")
 FRAMEWORKS = {"xgboost", "keras", "tensorflow", "onnxruntime", "sklearn", "lightgbm", "scipy"}
-# Sparse matrices: XGBoost's own, and what a user's own code is given.
-OWNERS = {"scipy": ("container.algorithms.xgboost.", "serve.user_code.default_codecs")}
+# Sparse matrices: XGBoost's and LightGBM's own, and what a user's own code is given.
+OWNERS = {
+    "scipy": (
+        *("container.algorithms.xgboost.", "container.algorithms.lightgbm."),
+        "serve.user_code.default_codecs",
+    )
+}
 # Modules that may import a library, by the beginnings of their names.
 LIBRARIES = {
     "flask": ("serve.http.admin_app", "serve.http.flask_errors", "serve.multi_model.api"),
@@ -158,7 +163,7 @@ def test_libraries_stay_where_they_belong() -> None:
 
 def _needs_framework(module: str) -> bool:
     """True if a framework's own module imports it, itself or through another of its modules."""
-    if not module.startswith("container.algorithms.xgboost."):
+    if not module.startswith(("container.algorithms.xgboost.", "container.algorithms.lightgbm.")):
         return False
     imported = _imports(dict(MODULES)[module], top_level_only=True)
     return any(n.split(".")[0] in FRAMEWORKS or _needs_framework(n) for n in imported)

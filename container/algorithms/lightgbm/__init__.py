@@ -1,0 +1,1 @@
+"""LightGBM as an algorithm of this container: `lightgbm_algorithm` declares it."""

@@ -1,0 +1,1 @@
+"""Files of LightGBM models: the text format, and its validation."""

@@ -1,0 +1,1 @@
+"""Predicting with LightGBM: a loaded model over its C interface, or a user's own object."""

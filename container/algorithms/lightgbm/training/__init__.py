@@ -1,0 +1,1 @@
+"""Training with LightGBM; the entry point is `lightgbm_fit.fit`."""
