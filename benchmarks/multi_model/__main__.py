@@ -14,10 +14,10 @@ from benchmarks.harness import environments, machine
 from benchmarks.harness.environments import SetupError
 from benchmarks.harness.load import LoadError
 from benchmarks.harness.running import ServerError, exit_at_sigterm
-from benchmarks.multi_model import article, cycles, fleet_report, models, scale, warm
+from benchmarks.multi_model import article, code, cycles, fleet_report, models, scale, warm
 from benchmarks.multi_model.fleet_results import Results
 
-PARTS = ("article", "resident", "crowded", "warm", "cycles", "code_cycles")
+PARTS = ("article", "resident", "crowded", "warm", "cycles", "code_cycles", "code")
 ENGINES = ("gunicorn", "mms")
 _ONLY_GUNICORN = ("crowded",)  # multi-model-server unloads nothing by itself
 
@@ -111,6 +111,13 @@ def _parts_of(given: argparse.Namespace) -> dict[str, Callable[[], object]]:
         ),
         "code_cycles": lambda: cycles.measure(
             models.with_code(models_dir), engine, count=options.cycles
+        ),
+        "code": lambda: code.measure(
+            models_dir,
+            engine,
+            count=options.copies,
+            repetitions=options.repetitions,
+            seconds=options.seconds,
         ),
     }
     left_out = () if engine == "gunicorn" else _ONLY_GUNICORN

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterator
 
 from benchmarks.multi_model.cycles import SETTLING_CYCLES, growth_per_cycle
-from benchmarks.multi_model.fleet_results import Cycles, Latency, Results
+from benchmarks.multi_model.fleet_results import CodeModels, Cycles, Latency, Results
 from benchmarks.serving.report import table
 
 RESIDENT_KB = 60.0
@@ -17,6 +17,10 @@ WARM_RATIO = 1.15
 AT_ONCE_LOADS = 1
 # A tenth of a percent of the model, or little more. What it holds on to it holds on to every time.
 GROWTH_KB = 27.0
+CODE_MB = 25.0
+CODE_LOAD_MS = 60.0
+BORDER_US = 200.0
+LARGE_BORDER_US = 1000.0
 
 Line = tuple[str, str, str, bool | None]
 VERDICTS = {True: "met", False: "MISSED", None: "not measured"}
@@ -99,6 +103,28 @@ def _others(results: Results) -> Iterator[Line]:
         yield subject, target, "-", None
     yield _growth(results.cycles, "a 25 MB model")
     yield _growth(results.code_cycles, "a model with its own code")
+    yield from _code(results.code)
+
+
+def _code(found: CodeModels | None) -> Iterator[Line]:
+    subjects = (
+        ("a model with code, PSS", f"≤ {CODE_MB:g} MB"),
+        ("POST /models of one with code", f"p50 ≤ {CODE_LOAD_MS:g} ms"),
+        ("its process border, CPU of one record", f"≤ {BORDER_US:g} µs"),
+        ("its process border, CPU of a body of 1 MB", f"≤ {LARGE_BORDER_US:,.0f} µs"),
+    )
+    if found is None:
+        yield from ((subject, target, "-", None) for subject, target in subjects)
+        return
+    megabytes, p50 = found.pss_each / 1e6, found.loads.p50_ms
+    measured = (
+        (f"{megabytes:.1f} MB ({found.models:,} models)", megabytes <= CODE_MB),
+        (f"p50 {p50:.1f} ms, p99 {found.loads.p99_ms:.1f}", p50 <= CODE_LOAD_MS),
+        (f"{found.border_us:+.0f} µs", found.border_us <= BORDER_US),
+        (f"{found.large_border_us:+,.0f} µs", found.large_border_us <= LARGE_BORDER_US),
+    )
+    for (subject, target), (text, is_met) in zip(subjects, measured, strict=True):
+        yield subject, target, text, is_met
 
 
 def _growth(cycles: Cycles | None, what: str) -> Line:

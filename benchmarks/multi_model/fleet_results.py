@@ -104,6 +104,29 @@ class Cycles:
     rss: list[int]
 
 
+@dataclass(frozen=True, slots=True)
+class CodeModels:
+    """Models with code: memory, loads, and CPU µs of a request without and with code."""
+
+    models: int
+    pss_each: float
+    loads: Latency
+    plain_us: list[float]  # of one record
+    code_us: list[float]
+    plain_large_us: list[float]  # of a body of 1 MB
+    code_large_us: list[float]
+
+    @property
+    def border_us(self) -> float:
+        """CPU time that the process border adds to a request of one record."""
+        return statistics.median(self.code_us) - statistics.median(self.plain_us)
+
+    @property
+    def large_border_us(self) -> float:
+        """The same of a request with a body of 1 MB."""
+        return statistics.median(self.code_large_us) - statistics.median(self.plain_large_us)
+
+
 @dataclass(slots=True)
 class Results:
     """Results of one run; a part that was not measured is ``None``.
@@ -121,6 +144,7 @@ class Results:
     warm: Warm | None = None
     cycles: Cycles | None = None
     code_cycles: Cycles | None = None  # of a model with its own code
+    code: CodeModels | None = None
     foreign_cpus: dict[str, float] = field(default_factory=dict)
     duration_seconds: float = 0.0
 
@@ -146,6 +170,8 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         crowded["stretches"] = [Traffic(**stretch) for stretch in stretches]
         crowded["evicted"] = Latency(**crowded["evicted"])
         values["crowded"] = Crowded(**crowded)
+    if code := values.get("code"):
+        values["code"] = CodeModels(**code | {"loads": Latency(**code["loads"])})
     for name, kind in (("warm", Warm), ("cycles", Cycles), ("code_cycles", Cycles)):
         if values.get(name):  # results of old have not all
             values[name] = kind(**values[name])

@@ -53,13 +53,13 @@ def measure(models_dir: Path, engine: str, *, repetitions: int, seconds: int) ->
                 points = measuring.measure(
                     server, questions, [POINT], repetition=repetition, seconds=seconds
                 )
-                found += map(_cpu_us, points)
+                found += map(cpu_us, points)
         for server in both:
             server.check(questions)
     return Warm(*costs)
 
 
-def _cpu_us(sample: Sample) -> float:
+def cpu_us(sample: Sample) -> float:
     """The cost of an invocation, if every one was answered well."""
     if sample.errors:
         raise ServerError(f"{sample.server}: {sample.errors:,} requests failed")

@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks.multi_model.fleet_results import (
     Article,
+    CodeModels,
     Crowded,
     Cycles,
     Latency,
@@ -39,6 +40,10 @@ def results() -> Results:
         warm=Warm(single_us=[100, 100, 900], multi_us=[115, 90, 115]),
         cycles=Cycles(27_000_000, [10**8] * 100),
         code_cycles=Cycles(500_000, [10**8] * 100),
+        code=CodeModels(
+            *(200, 25e6, Latency(200, 60.0, 90.0, 99.0)),
+            *([100, 200, 900], [400, 300, 500], [5000], [6000]),
+        ),
         foreign_cpus={"article": 0.25, "warm": 1.5},
         duration_seconds=600,
     )

@@ -117,6 +117,6 @@ def test_small_models_are_small_and_no_two_alike(tmp_path: Path) -> None:
 
 def test_warm_cost_with_errors_is_an_error() -> None:
     """A server that refuses would be a cheap one, and the other looked dear beside it."""
-    assert warm._cpu_us(make_sample("ours", cpu_us=120)) == 120
+    assert warm.cpu_us(make_sample("ours", cpu_us=120)) == 120
     with pytest.raises(ServerError, match="ours: 7 requests failed"):
-        warm._cpu_us(make_sample("ours", cpu_us=120, errors=7))
+        warm.cpu_us(make_sample("ours", cpu_us=120, errors=7))
