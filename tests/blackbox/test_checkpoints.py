@@ -168,6 +168,7 @@ def test_sigterm_leaves_a_model_of_the_finished_rounds(backend: Backend, tmp_pat
     assert ml.failure_reason() is None
 
 
+@pytest.mark.docker_cases(0)
 def test_checkpoint_of_another_job_is_not_used(backend: Backend, tmp_path: Path) -> None:
     """Other hyperparameters; the log names them."""
     ml = _tree(tmp_path / "ml", backend, {"num_round": "4", "eta": "0.3", "nthread": "1"})
