@@ -22,6 +22,7 @@ import orjson
 
 from container import content_types
 from container.codecs import request_columns
+from container.codecs.csv import csv_codec
 from container.codecs.json import json_text
 from container.codecs.records import SparseRows
 from container.content_types import MediaType
@@ -131,6 +132,8 @@ def _to_csv(prediction: Any) -> bytes:
             f"a prediction of shape {rows.shape} cannot be written as CSV, which has two "
             "dimensions; write it with output_fn"
         )
+    if rows.size and rows.ndim and rows.dtype in (np.float32, np.float64):
+        return csv_codec.encode(rows)  # in a tenth of the time of a CSV writer
     # The columns of a table may have different types; a dict in a cell would be Python's notation.
     if rows.dtype == object and not all(isinstance(cell, _CELLS) for cell in rows.flat):
         raise _not_written(prediction, content_types.CSV)
