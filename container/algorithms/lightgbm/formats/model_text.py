@@ -201,7 +201,9 @@ def _tree(text: bytes, index: int) -> Lines:
     found: dict[str, bytes] = {}
     for number, line in enumerate(lines):
         if not line:
-            if any(lines[number:]) or number > _MAX_TREE_LINES:
+            # An empty line ends a tree: without one LightGBM reads on into what follows it.
+            is_ended = number < len(lines) - 1 and not any(lines[number:])
+            if not is_ended or number > _MAX_TREE_LINES:
                 break
             return found
         match = _TREE_LINE.fullmatch(line)
@@ -211,4 +213,4 @@ def _tree(text: bytes, index: int) -> Lines:
         if name in found:
             raise ValueError(f"tree {index} has {name} twice")
         found[name] = match[2]
-    raise ValueError(f"tree {index} has lines that are not name=value, or too many")
+    raise ValueError(f"tree {index} has lines that are not name=value, too many, or no end")

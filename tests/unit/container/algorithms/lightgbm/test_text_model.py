@@ -218,6 +218,18 @@ def test_sizes_that_are_not_those_of_the_trees_are_refused(tmp_path: Path) -> No
         verify(file)
 
 
+def test_tree_without_an_end_is_refused(tmp_path: Path) -> None:
+    """LightGBM would look for the next `=` behind the end of the text."""
+    file = _changed(_saved(_trained("binary"), tmp_path), "\nis_linear=", "\nend of trees\nx=")
+    text = file.read_text()
+    size = len(text.partition("\nTree=0")[2].partition("end of trees")[0]) + len("Tree=0")
+    sizes = text.partition("\ntree_sizes=")[2].partition("\n")[0]
+    file.write_text(text.replace(f"\ntree_sizes={sizes}", f"\ntree_sizes={size}"))
+
+    with pytest.raises(ModelLoadError, match=r"tree 0 has lines .* no end"):
+        verify(file)
+
+
 def test_categories_of_pandas_are_refused(tmp_path: Path) -> None:
     """Their numbers are places in a list: those of a request would be taken for others."""
     file = _saved(_trained("binary"), tmp_path)
