@@ -25,7 +25,8 @@ from tests.blackbox.conftest import Trained
 from tests.waiting import PATIENCE_SECONDS
 
 Train = Callable[..., FinishedRun]
-CLASSIFIER = {"objective": "binary:logistic", "num_round": "5"}
+# One thread: tests share the processors, and OpenMP's threads wait by spinning.
+CLASSIFIER = {"objective": "binary:logistic", "num_round": "5", "nthread": "1"}
 
 
 # Run by the Python of the image, since another version of XGBoost grows other trees.

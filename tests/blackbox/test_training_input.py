@@ -25,7 +25,7 @@ from local_test.ml_tree import MlTree
 from local_test.outcomes import FinishedRun
 from tests.waiting import PATIENCE_SECONDS
 
-HYPERPARAMETERS = {"objective": "binary:logistic", "num_round": "5"}
+HYPERPARAMETERS = {"objective": "binary:logistic", "num_round": "5", "nthread": "1"}
 
 Train = Callable[..., FinishedRun]
 
