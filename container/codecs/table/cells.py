@@ -21,7 +21,8 @@ from container.errors import MalformedPayloadError, counted
 from container.manifest import ModelManifest
 from container.schema import Kind, Schema
 
-MAX_CELLS = 2**23  # Python objects: ten times as large in memory as the numbers of a matrix
+# Of a request. They are Python objects, ten times as large in memory as numbers of a matrix.
+MAX_CELLS = 2**23
 MAX_CHARACTERS = 2**16  # of one cell
 
 _NUMBER = re.compile(r"[+-]?(?:\d++\.?\d*+|\.\d++)(?:[eE][+-]?\d++)?", re.ASCII)
@@ -206,12 +207,3 @@ def _fault(text: str) -> str:
         except UnicodeEncodeError:
             return "the text has half of a surrogate pair, which is no character"
     return ""
-
-
-def check_size(n_rows: int, n_columns: int) -> None:
-    """Raise `MalformedPayloadError` for more cells than fit into memory."""
-    if n_rows * n_columns > MAX_CELLS:
-        raise MalformedPayloadError(
-            f"there are {counted(n_rows, 'record')} of {counted(n_columns, 'column')}; the limit "
-            f"is {MAX_CELLS} cells; send fewer records at once"
-        )

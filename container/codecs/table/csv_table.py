@@ -10,7 +10,7 @@ import io
 
 from container import content_types
 from container.codecs import diagnosis, text_lines
-from container.codecs.table.cells import Cells, check_size
+from container.codecs.table.cells import Cells
 from container.errors import MalformedPayloadError, counted
 
 _OTHER_DELIMITERS = "\t;|"
@@ -59,7 +59,6 @@ def _read(text: str, *, has_header: bool) -> Cells:
             records.append(record)
             lines.append(line)
             line = reader.line_num + 1
-            check_size(len(records), len(record))
     except csv.Error as error:
         raise MalformedPayloadError(f"the text is not CSV: {error}", line=line) from None
     names = tuple(records.pop(0)) if has_header else None

@@ -73,8 +73,22 @@ def decode(
     Raises:
         MalformedPayloadError: as in `read`, or the records do not have the columns of the schema.
     """
+    _check_size(body)
     found = read(body, content_type, parameters)
     if passes_label and found.names is None and len(found.columns) == len(schema.columns) + 1:
         n_leading = 1
     labels = cells.first_column(found) if passes_label and n_leading else None
     return TableBatch(cells.table(found.without(n_leading), schema), labels)
+
+
+def _check_size(body: bytes) -> None:
+    """Refuse a request of more cells than its memory holds, before any is read.
+
+    Training reads as many as there are: the memory of a job is its own.
+    """
+    separators = (b",", b"\n", b"\t", b";", b"|")
+    most = max(body.count(each) for each in separators)
+    if most > cells.MAX_CELLS:
+        raise MalformedPayloadError(
+            f"the records have more than {cells.MAX_CELLS} cells; send fewer records at once"
+        )

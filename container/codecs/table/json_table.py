@@ -14,7 +14,7 @@ from container import content_types
 from container.codecs import column_names, diagnosis, text_lines
 from container.codecs.json import json_text
 from container.codecs.json.json_diagnosis import kind_of
-from container.codecs.table.cells import Cells, check_size
+from container.codecs.table.cells import Cells
 from container.errors import MalformedPayloadError, counted
 
 _WRAPPERS = ("features", "data")
@@ -88,7 +88,6 @@ def _cells(records: Sequence[Any], lines: Sequence[int] | None) -> Cells:
             problem = f"the record has {counted(len(row), 'value')} where the first has "
             raise MalformedPayloadError(f"{problem}{len(rows[0])}", **place)
         rows.append(row)
-        check_size(len(rows), len(row))
     return Cells(list(zip(*rows, strict=True)), names, lines=lines)
 
 

@@ -144,6 +144,17 @@ def test_cell_of_any_size_is_refused_or_read() -> None:
     assert decoded(f"{longest},1,2".encode()).columns[0].tolist() == [longest]
 
 
+@pytest.mark.parametrize("content_type", [CSV, JSON, LINES])
+def test_request_of_too_many_cells_is_refused_before_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, content_type: str
+) -> None:
+    """Cells are Python objects: a body of 100 MB would take gigabytes."""
+    monkeypatch.setattr(cells, "MAX_CELLS", 5)
+
+    with pytest.raises(MalformedPayloadError, match="more than 5 cells; send fewer records"):
+        decoded(b'["a",1,2]\n' * 3, content_type)
+
+
 def test_columns_without_names_are_matched_by_position() -> None:
     """On either side."""
     named = b'{"a": "x", "b": 1, "c": 2}'
