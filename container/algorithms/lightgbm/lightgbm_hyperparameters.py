@@ -314,13 +314,38 @@ class LightGBMHyperparameters(BaseModel):
         return self.metric
 
     @property
+    def samples_records(self) -> bool:
+        """True if rounds are trained on samples of records, in bags."""
+        return (self.bagging_freq or 0) > 0 and any(
+            share < 1 for share in self.bagging_shares().values()
+        )
+
+    @property
     def is_random(self) -> bool:
         """True if rounds draw random numbers."""
-        shares = (self.bagging_fraction, self.pos_bagging_fraction, self.neg_bagging_fraction)
-        bags = (self.bagging_freq or 0) > 0 and any((share or 1) < 1 for share in shares)
         features = (self.feature_fraction or 1) < 1 or (self.feature_fraction_bynode or 1) < 1
-        samples = self.data_sample_strategy == "goss" or self.objective == "rank_xendcg"
-        return bags or features or samples or bool(self.extra_trees or self.use_quantized_grad)
+        return self.samples_records or features or bool(self.extra_trees) or self.resumes_otherwise
+
+    @property
+    def resumes_otherwise(self) -> bool:
+        """True if rounds draw random numbers that no seed of a round governs."""
+        is_by_objective = self.objective == "rank_xendcg"
+        is_by_gradient = self.data_sample_strategy == "goss" or bool(self.use_quantized_grad)
+        return is_by_objective or is_by_gradient
+
+    def bagging_shares(self) -> dict[str, float]:
+        """Return the shares of records in a bag that the job sets."""
+        names = ("bagging_fraction", "pos_bagging_fraction", "neg_bagging_fraction")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def seeds_of_round(self, number: int) -> dict[str, int]:
+        """Return the seeds of a round: a bag is that of `bagging_freq` rounds."""
+        steps = {"bagging_seed": max(1, self.bagging_freq or 1)}
+        names = ("bagging_seed", "feature_fraction_seed", "extra_seed")
+        return {
+            name: ((getattr(self, name) or self.seed or 0) + number // steps.get(name, 1)) % 2**31
+            for name in names
+        }
 
     def for_lightgbm(self) -> dict[str, Any]:
         """Return the parameters to train with."""

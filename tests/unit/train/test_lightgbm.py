@@ -101,13 +101,16 @@ def test_model_equals_that_of_lightgbm_called_directly(
         {"categorical_feature": "0,1", "min_data_per_group": "5"},
         {"early_stopping_rounds": "2", "learning_rate": "1", "num_boost_round": "40"},
         {"boosting": "dart"},
+        {"bagging_fraction": "0.5", "bagging_freq": "2", "seed": "3"},
+        {"pos_bagging_fraction": "0.5", "neg_bagging_fraction": "0.9", "bagging_freq": "1"},
+        {"feature_fraction": "0.5", "feature_fraction_bynode": "0.8", "extra_trees": "true"},
     ],
     ids=str,
 )
 def test_resumed_job_leaves_the_bytes_of_the_unbroken_one(
     tree: Tree, train: Train, monkeypatch: pytest.MonkeyPatch, options: dict[str, str]
 ) -> None:
-    """As long as rounds draw no random numbers; `dart` begins anew."""
+    """Samples of records and features included; `dart` begins anew."""
     assert train(**options) == 0
     unbroken = _text(tree)
     metrics = (tree.root / "output/data/metrics.json").read_bytes()
@@ -121,11 +124,11 @@ def test_resumed_job_leaves_the_bytes_of_the_unbroken_one(
     assert (tree.root / "output/data/metrics.json").read_bytes() == metrics
 
 
-def test_job_with_samples_resumes_too(
+def test_job_with_gradient_samples_resumes_too(
     tree: Tree, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rounds before are kept; those after are others than without the interruption."""
-    options = {"bagging_fraction": "0.5", "bagging_freq": "1"}
+    options = {"data_sample_strategy": "goss", "learning_rate": "1"}
     _run_until(3, lambda: train(**options), monkeypatch)
     assert train(**options) == 0
 

@@ -117,7 +117,7 @@ def _resumable(job: TrainingInput, hyperparameters: LightGBMHyperparameters) -> 
     other; LightGBM takes those of a given model for fixed.
     """
     if hyperparameters.boosting == "gbdt":
-        if job.checkpoints.is_on and hyperparameters.is_random:
+        if job.checkpoints.is_on and hyperparameters.resumes_otherwise:
             reason = "rounds draw random numbers, so that a resumed job grows other trees"
             logger.info("resume_is_not_exact", extra={"reason": reason})
         return job
