@@ -92,8 +92,7 @@ class ModelProcess:
             self.facts = loaded.facts
             self.has_own_formats = loaded.has_own_formats
             self.n_bytes = loaded.n_bytes
-            self._control.send(b"ready")
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             self.close()
             raise ModelLoadError(
                 "the model's code closed or used a descriptor of the server"
@@ -101,6 +100,11 @@ class ModelProcess:
         except BaseException:
             self.close()
             raise
+        try:
+            self._control.send(b"ready")
+        except OSError as error:  # the fork server was killed, and its processes with it
+            self.close()
+            raise KilledWhileLoadingError(f"the fork server ended: {error.strerror}") from error
         logger.info("model_loaded", extra={"model_name": name, **self.facts})
         if loaded.shared_user:
             facts = {"model_name": name, "reason": loaded.shared_user}
