@@ -284,7 +284,7 @@ def test_job_kinds_of_training_leave_a_model(
         ("hyperparameters.json", [], "must hold a JSON object"),
         ("hyperparameters.json", {"num_round": "1", "max_deph": "2"}, "did you mean 'max_depth'?"),
         ("hyperparameters.json", {"num_round": "x"}, "'x' is not accepted"),
-        ("hyperparameters.json", {"num_round": "1", "algorithm": "magic"}, "known are: xgboost"),
+        ("hyperparameters.json", {"num_round": "1", "algorithm": "magic"}, "known are: lightgbm, "),
         (
             "hyperparameters.json",
             {"num_round": "1", "early_stopping_rounds": "2"},
