@@ -23,7 +23,7 @@ from container import cgroup
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME = 1, 4, 15  # prctl(2)
 # Ids that the system gives to dynamic users (systemd, "Users, groups, UIDs and GIDs"): no account
 # has one of them.
-_FIRST_USER, _N_USERS = 61184, 4336
+_FIRST_USER, N_USERS = 61184, 4336
 _MAX_PROCESSES = 1024  # of a user: a fork bomb ends there
 _CONNECTION = 3  # descriptor of the connection in every model process
 _PROGRAM_DIR = Path(__file__).parents[2]
@@ -104,7 +104,7 @@ def own_user(index: int, directory: Path, working: Path | None) -> str:
     """Become a user that no other process has, where that is possible.
 
     Args:
-        index: Which of the users.
+        index: Which of the `N_USERS`, from 0.
         directory: The model directory, which the user must be able to read.
         working: Its working directory, which it gets.
     Returns:
@@ -116,7 +116,7 @@ def own_user(index: int, directory: Path, working: Path | None) -> str:
         unreadable = _unreadable(needed, whole=needed == directory)
         if unreadable is not None:
             return f"others may not read {unreadable}"
-    user = _FIRST_USER + index % _N_USERS
+    user = _FIRST_USER + index
     try:
         if working is not None:
             os.chown(working, user, user)

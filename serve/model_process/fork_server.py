@@ -23,6 +23,7 @@ import itertools
 import json
 import logging
 import os
+import random
 import resource
 import selectors
 import shutil
@@ -37,6 +38,7 @@ from typing import NoReturn, Self
 
 from container.settings import Settings
 from serve.model_process import containment, descendants, model_child
+from serve.model_process.containment import N_USERS
 from serve.model_process.fork_messages import Answer, Task, socket_file
 from serve.model_process.forked_run import Run, reported
 from serve.model_process.model_child import Start
@@ -192,6 +194,8 @@ class _Server:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._child_ended, selectors.EVENT_READ)
         self._is_accepting = False
+        first = random.randrange(N_USERS)  # noqa: S311 - another one after a restart
+        self._users = itertools.cycle([*range(first, N_USERS), *range(first)])
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._exit)
         signal.set_wakeup_fd(self._wake_up.fileno(), warn_on_full_buffer=False)
@@ -294,8 +298,13 @@ class _Server:
         self._selector.register(run.client, selectors.EVENT_READ, process_id)
 
     def _free_user(self) -> int:
+        """Return the user that no process has, and that none has had for the longest time.
+
+        A model that has ended may have left files that only its user may read.
+        """
         taken = {run.user for run in self._runs.values()}
-        return next(index for index in itertools.count() if index not in taken)
+        free = (user for user in itertools.islice(self._users, N_USERS) if user not in taken)
+        return next(free, 0)  # beyond the number of users two models share one
 
     def _has_room(self) -> bool:
         since = time.monotonic() - _SLOW_SECONDS

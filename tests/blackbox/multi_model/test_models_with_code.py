@@ -274,6 +274,20 @@ def test_model_with_a_user_of_its_own_reaches_no_other(hostile_fleet: Fleet) -> 
     assert are_right(fleet)
 
 
+def test_model_does_not_get_the_user_of_one_that_has_ended(hostile_fleet: Fleet) -> None:
+    """It could read the files that the other has left outside its working directory."""
+    fleet = hostile_fleet
+    users = []
+    for _ in range(3):
+        write_bad(fleet, "return str(os.getuid())")
+        assert fleet.load("bad").status == 200
+        users.append(fleet.invoke("bad", b"deed").text)
+        assert fleet.unload("bad").status == 200
+
+    assert "0" not in users, "no user of its own"
+    assert len(set(users)) == len(users), users
+
+
 CAREFUL = """
     import concurrent.futures, dataclasses, importlib, multiprocessing, os, pickle, pkgutil
     import random, sqlite3, sys, threading
