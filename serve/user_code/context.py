@@ -21,6 +21,9 @@ from serve.invocation import Invocation
 MODEL_NAME = "model"  # AWS's toolkit gives this name to the only model of a server
 _CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 _MAX_CUSTOM_ATTRIBUTES = 1024
+# Of one header and of all: what clients and load balancers commonly read.
+_MAX_HEADER_CHARACTERS = 8192
+_MAX_HEADERS = 64
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
 # They delimit the answer, or concern one connection: the server sets them.
@@ -71,6 +74,8 @@ class RequestProcessor:
 
     def add_response_property(self, key: str, value: str) -> None:
         """Set a header of the answer; replaces one of the same name."""
+        if key.lower() not in self.response_headers and len(self.response_headers) >= _MAX_HEADERS:
+            raise ValueError(f"the answer has {_MAX_HEADERS} headers already; no more are sent")
         self.response_headers[key.lower()] = checked_header(key, value)
 
 
@@ -142,6 +147,11 @@ def checked_header(name: Any, value: Any) -> str:
         raise ValueError(
             f"response header {name!r}: {value!r} has characters that are not printable ASCII; "
             "encode it, e.g. with urllib.parse.quote"
+        )
+    if len(value) > _MAX_HEADER_CHARACTERS:
+        raise ValueError(
+            f"response header {name!r} has {len(value)} characters; clients read at most "
+            f"{_MAX_HEADER_CHARACTERS}: put it into the body"
         )
     if name.lower() == _CUSTOM_ATTRIBUTES and len(value) > _MAX_CUSTOM_ATTRIBUTES:
         raise ValueError(

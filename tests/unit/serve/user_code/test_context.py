@@ -95,6 +95,7 @@ def test_response_is_told_by_header_type_and_status(context: Context) -> None:
         ("X-Mine", "a\0", "not printable ASCII"),
         (CUSTOM, "größe", "not printable ASCII"),
         (CUSTOM, "x" * 1025, "1025 characters; SageMaker accepts at most 1024"),
+        ("x-long", "x" * 8193, "8193 characters; clients read at most 8192"),
         ("X-Mine: 1\r\nX-Other", "a", "is not a header name"),
         ("", "a", "is not a header name"),
         ("Content-Length", "5", "or is the server's"),
@@ -110,6 +111,16 @@ def test_response_header_that_cannot_be_sent_is_refused(
         context.set_response_header(0, name, value)
 
     assert context.request_processor[0].response_headers == {}
+
+
+def test_answer_has_so_many_headers_at_most(context: Context) -> None:
+    """Together they would not fit between the model's process and the worker."""
+    for number in range(64):
+        context.set_response_header(0, f"X-{number}", "1")
+    context.set_response_header(0, "X-0", "2")
+
+    with pytest.raises(ValueError, match="64 headers already"):
+        context.set_response_header(0, "X-64", "1")
 
 
 def test_longest_custom_attributes_are_sent(context: Context) -> None:
