@@ -51,6 +51,8 @@ class Placeholder:
     def __init__(self) -> None:
         self.fills_later_gaps = False
         self._process_id = 0
+        # All that were started: one that was dismissed still answers the clients that it has.
+        self.process_ids: set[int] = set()
         self._ours: socket.socket | None = None
 
     def __enter__(self) -> Self:
@@ -77,6 +79,7 @@ class Placeholder:
             self._ours.close()
             _answer_and_exit(listener, theirs)
         theirs.close()
+        self.process_ids.add(self._process_id)
 
     def dismiss(self) -> None:
         """Stop the process, and return when it accepts no more connections. Idempotent.

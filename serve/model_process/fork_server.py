@@ -106,10 +106,10 @@ class ForkServer:
         if os.getpid() == self._owner:  # a worker that ends unwinds this block, too
             self.stop()
 
-    def keep_running(self) -> None:
-        """Start the fork server unless it runs."""
+    def keep_running(self) -> bool:
+        """Start the fork server unless it runs; returns True if it was started."""
         if self.process_id and _is_running(self.process_id):
-            return
+            return False
         if self.process_id:
             logger.warning("fork_server_died", extra={"process_id": self.process_id})
         parent = os.getpid()  # not `getppid` in the child: the parent may have ended by then
@@ -128,6 +128,7 @@ class ForkServer:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self.process_id = process_id
+        return True
 
     def stop(self) -> None:
         """End the fork server and the processes that it has forked, and remove their files."""

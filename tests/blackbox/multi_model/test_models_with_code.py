@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -383,6 +384,33 @@ def test_output_of_the_code_is_labelled(hostile_fleet: Fleet) -> None:
     texts = [line["text"] for line in lines if line.get("model_name") == "bad" and "text" in line]
     assert '{"event": "forged"}' in texts
     assert fleet.unload("bad").status == 200
+
+
+def test_daemon_of_a_model_does_not_outlive_the_fork_server(hostile_fleet: Fleet) -> None:
+    """Whatever session it is in, it ends when the fork server is killed."""
+    fleet, seconds = hostile_fleet, f"1000.{time.time_ns()}"
+    deed = f"import subprocess; subprocess.Popen(['sleep', '{seconds}'], start_new_session=True)"
+    write_bad(fleet, deed)
+    assert fleet.load("bad").status == 200
+    assert fleet.invoke("bad", b"deed").status == 200
+    wait_for(lambda: len(sleepers(seconds)) == 1)
+
+    fleet.kill("fork-server")
+
+    wait_for(lambda: sleepers(seconds) == [])
+    wait_for(lambda: fleet.invoke("bad", b"x").status == 200)
+    wait_for(lambda: fleet.invoke("code", b"x").status == 200)
+    assert fleet.unload("bad").status == 200
+
+
+def sleepers(seconds: str) -> list[int]:
+    """Find `sleep` with this argument."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):  # ended since the listing, or no process
+            if (entry / "cmdline").read_bytes() == f"sleep\0{seconds}\0".encode():
+                found.append(int(entry.name))
+    return found
 
 
 def test_loads_and_unloads_leave_nothing(hostile_fleet: Fleet) -> None:
