@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import PIL
 import pytest
 
 from local_test.backends import Backend
@@ -351,6 +352,29 @@ def test_code_runs_as_in_any_program(hostile_fleet: Fleet) -> None:
         assert fleet.unload(name).status == 200
 
 
+@pytest.mark.docker_cases(0)  # the package is compiled for this Python, not for the image's
+def test_two_models_bring_a_compiled_package_each(hostile_fleet: Fleet) -> None:
+    """One whose parts import each other by name, and load libraries that lie beside them."""
+    fleet = hostile_fleet
+    installed = Path(PIL.__file__).parents[1]
+    for name in ("first", "second"):
+        fleet.write(name, {"code/inference.py": DRAWS})
+        brought = fleet.path(name) / "code" / "lib"
+        # Under a name of its own: packages of the image come before those that a model brings.
+        shutil.copytree(installed / "PIL", brought / "pictures")
+        shutil.copytree(installed / "pillow.libs", brought / "pillow.libs")
+        assert fleet.load(name).status == 200
+
+    for name in ("first", "second", "first"):
+        answer = fleet.invoke(name, b"x")
+        assert answer.status == 200, answer.text
+        where, height = answer.text.split()
+        assert Path(where) == fleet.path(name) / "code" / "lib" / "pictures" / "__init__.py"
+        assert int(height) == 7
+    for name in ("first", "second"):
+        assert fleet.unload(name).status == 200
+
+
 def test_crashes_in_a_row_are_told(hostile_fleet: Fleet) -> None:
     """`GET /models/NAME` and the log tell of three; an answer ends the row."""
     fleet = hostile_fleet
@@ -384,6 +408,22 @@ def test_output_of_the_code_is_labelled(hostile_fleet: Fleet) -> None:
     texts = [line["text"] for line in lines if line.get("model_name") == "bad" and "text" in line]
     assert '{"event": "forged"}' in texts
     assert fleet.unload("bad").status == 200
+
+
+DRAWS = """
+    import io
+
+    import pictures
+    from pictures import Image
+
+    def model_fn(model_dir):
+        return Image.new("L", (5, 7))
+
+    def transform_fn(model, body, content_type, accept):
+        stream = io.BytesIO()
+        model.save(stream, "PNG")
+        return f"{pictures.__file__} {Image.open(stream).height}"
+"""
 
 
 def test_daemon_of_a_model_does_not_outlive_the_fork_server(hostile_fleet: Fleet) -> None:
