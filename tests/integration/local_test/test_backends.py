@@ -198,7 +198,7 @@ def test_servers_run_side_by_side(backend: Backend, ml: MlTree) -> None:
 def test_server_listens_where_the_environment_says(backend: Backend, ml: MlTree) -> None:
     """SAGEMAKER_BIND_TO_PORT of the caller is respected, and the url still leads there."""
     with backend.start_server(ml, environment={"SAGEMAKER_BIND_TO_PORT": "18099"}) as server:
-        assert "listening on port 18099\n" in server.output()
+        server.wait_for_output("listening on port 18099\n")  # the engine hands it on later
         assert ping(server.url).status == 200
 
 

@@ -22,7 +22,7 @@ STUCK = textwrap.dedent(
     import os, pathlib, sys, time
     from pydantic import BaseModel
     from container.algorithms import registry
-    from container.codecs.records import Columns
+    from container.algorithms.contract import Algorithm
     from container.manifest import Framework, ModelFacts
     from train import interruption, job
 
@@ -46,15 +46,12 @@ STUCK = textwrap.dedent(
     class Hyperparameters(BaseModel):
         num_round: int
 
-    class Plugin:
+    class Plugin(Algorithm):
         name = "plugin"
-        required_channels = ("train",)
-        optional_channels = ()
-        training_types = ("text/csv",)
         def hyperparameters(self):
             return Hyperparameters
-        def columns(self, hyperparameters):
-            return Columns(label_size=1)
+        def load(self, directory, manifest, options):
+            raise NotImplementedError
         def fit(self, job):
             if stage == "unwanted":
                 job.interruption.leave_no_model()
